@@ -1,0 +1,1 @@
+//! One running action per session, fenced by the server.

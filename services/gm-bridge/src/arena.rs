@@ -1,0 +1,1 @@
+//! What the bridge tells the arena engine: `arena.init` and news.

@@ -1,0 +1,1 @@
+//! Which session plays on which Game Master.

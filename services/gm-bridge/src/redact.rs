@@ -1,0 +1,1 @@
+//! Cuts secrets out of the Game Master's events, as bytes.

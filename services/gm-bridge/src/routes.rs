@@ -1,0 +1,1 @@
+//! The HTTP interface, served over `http.gm`.

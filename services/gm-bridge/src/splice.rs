@@ -1,0 +1,1 @@
+//! Replaces the session id in the Game Master's JSON, as bytes.
