@@ -1,0 +1,107 @@
+//! Why a connection is closed: every WebSocket close code Herald sends, with its reason text.
+
+use crate::cursor::Cursor;
+
+/// A close reason. [`Close::code`] and [`Close::reason`] are what the client sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Close {
+    /// 1000: the client asked first; its own close is answered.
+    Normal,
+    /// 1001: this process goes away for good; come back by cursor, to another one.
+    GoingAway,
+    /// 1002: the client broke the WebSocket protocol (RFC 6455).
+    Protocol(&'static str),
+    /// 1007: text that is not UTF-8, or the like.
+    Payload(&'static str),
+    /// 1008: abuse of a limit.
+    Policy(&'static str),
+    /// 1009: the client's message is larger than allowed.
+    TooLarge,
+    /// 1011: something failed in here.
+    Internal(&'static str),
+    /// 1012: planned restart; come back by cursor.
+    Restart {
+        /// Where to resume, if the connection showed anything or knows the head.
+        after: Option<Cursor>,
+    },
+    /// 1013: a limit is reached; try again later.
+    TryLater(&'static str),
+    /// 4401: not identified.
+    NotIdentified,
+    /// 4403: not allowed.
+    NotAllowed,
+    /// 4404: no such session (only on routes with admission).
+    NoSession,
+    /// 4408: the client reads too slowly; come back by cursor.
+    TooSlow {
+        /// The last event that was written to it.
+        after: Cursor,
+    },
+    /// 4410: events it has not seen can't be delivered any more.
+    Gap {
+        /// Just before the first event that is still kept.
+        after: Cursor,
+    },
+}
+
+impl Close {
+    /// The status code of the close frame.
+    #[must_use]
+    pub const fn code(&self) -> u16 {
+        match self {
+            Self::Normal => 1000,
+            Self::GoingAway => 1001,
+            Self::Protocol(_) => 1002,
+            Self::Payload(_) => 1007,
+            Self::Policy(_) => 1008,
+            Self::TooLarge => 1009,
+            Self::Internal(_) => 1011,
+            Self::Restart { .. } => 1012,
+            Self::TryLater(_) => 1013,
+            Self::NotIdentified => 4401,
+            Self::NotAllowed => 4403,
+            Self::NoSession => 4404,
+            Self::TooSlow { .. } => 4408,
+            Self::Gap { .. } => 4410,
+        }
+    }
+
+    /// The reason text of the close frame: at most 123 bytes, as RFC 6455 section 5.5 allows.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Normal => String::new(),
+            Self::GoingAway => "going away".into(),
+            Self::Protocol(why)
+            | Self::Payload(why)
+            | Self::Policy(why)
+            | Self::Internal(why)
+            | Self::TryLater(why) => (*why).into(),
+            Self::TooLarge => "message too large".into(),
+            Self::Restart { after: Some(after) } => format!("restart after={after}"),
+            Self::Restart { after: None } => "restart".into(),
+            Self::NotIdentified => "not identified".into(),
+            Self::NotAllowed => "not allowed".into(),
+            Self::NoSession => "no such session".into(),
+            Self::TooSlow { after } => format!("resume after={after}"),
+            Self::Gap { after } => format!("after={after}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cursor::Epoch;
+
+    #[test]
+    fn reasons_fit_a_close_frame_and_carry_the_cursor() {
+        let after = Cursor { epoch: Epoch::new(1), seq: u64::MAX };
+        for close in [Close::TooSlow { after }, Close::Gap { after }, Close::Restart { after: Some(after) }] {
+            assert!(close.reason().len() <= 123);
+            assert!(close.reason().ends_with(&format!("after={after}")));
+        }
+        assert_eq!(Close::TooSlow { after }.code(), 4408);
+        assert_eq!(Close::Gap { after }.code(), 4410);
+    }
+}

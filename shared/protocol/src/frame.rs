@@ -1,0 +1,260 @@
+//! The envelope that clients see: event frames and the control frames of the sub-protocol `herald.v1`.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::cursor::Epoch;
+
+/// The WebSocket sub-protocol with which a client asks for control frames and `prev`.
+pub const SUB_PROTOCOL: &str = "herald.v1";
+
+/// A payload as JSON text: JSON passes byte for byte, other text becomes a JSON string, nothing becomes `""`.
+/// `None` where it is not UTF-8 and can't be shown at all.
+#[must_use]
+pub fn data_json(payload: &[u8]) -> Option<Cow<'_, [u8]>> {
+    if payload.is_empty() {
+        return Some(Cow::Borrowed(b"\"\""));
+    }
+    let text = std::str::from_utf8(payload).ok()?;
+    if serde_json::from_str::<&RawValue>(text).is_ok() {
+        return Some(Cow::Borrowed(payload));
+    }
+    serde_json::to_vec(text).ok().map(Cow::Owned)
+}
+
+/// An event frame without its closing brace: `{"event":"<root>.<topic>","data":<data>`. What follows (`seq`, `ts`,
+/// `prev`, `snapshot`) depends on where the frame goes: [`Tail`].
+///
+/// `data` must be JSON text ([`data_json`]).
+#[must_use]
+pub fn event_head(root: &str, topic: &str, data: &[u8]) -> Vec<u8> {
+    // 96: the fixed parts and the longest tail, so that adding the tail does not move the frame.
+    let mut head = Vec::with_capacity(root.len() + topic.len() + data.len() + 96);
+    head.extend_from_slice(b"{\"event\":");
+    push_string(&mut head, &[root, ".", topic]);
+    head.extend_from_slice(b",\"data\":");
+    head.extend_from_slice(data);
+    head
+}
+
+/// Appends a JSON string made of `pieces`. Topics are published by others: they may hold quotes or backslashes.
+fn push_string(out: &mut Vec<u8>, pieces: &[&str]) {
+    out.push(b'"');
+    for piece in pieces {
+        if piece.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
+            out.extend_from_slice(piece.as_bytes());
+        } else if let Ok(quoted) = serde_json::to_string(piece) {
+            out.extend_from_slice(&quoted.as_bytes()[1..quoted.len() - 1]);
+        }
+    }
+    out.push(b'"');
+}
+
+/// The end of an event frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tail {
+    /// Stream sequence of the event.
+    pub seq: u64,
+    /// When JetStream stored it, ms since 1970.
+    pub ts_ms: u64,
+    /// `herald.v1`: sequence of the session's event shown before it, 0 if none is kept.
+    pub prev: Option<u64>,
+    /// `herald.v1`: whether the frame belongs to a snapshot.
+    pub snapshot: bool,
+}
+
+impl Tail {
+    /// The end of a plain frame: `seq` and `ts`.
+    #[must_use]
+    pub const fn plain(seq: u64, ts_ms: u64) -> Self {
+        Self { seq, ts_ms, prev: None, snapshot: false }
+    }
+
+    /// Appends `,"seq":N,"ts":MS[,"prev":P][,"snapshot":true]}`.
+    pub fn append(&self, frame: &mut Vec<u8>) {
+        push_number(frame, b",\"seq\":", self.seq);
+        push_number(frame, b",\"ts\":", self.ts_ms);
+        if let Some(prev) = self.prev {
+            push_number(frame, b",\"prev\":", prev);
+        }
+        if self.snapshot {
+            frame.extend_from_slice(b",\"snapshot\":true");
+        }
+        frame.push(b'}');
+    }
+}
+
+fn push_number(out: &mut Vec<u8>, key: &[u8], mut number: u64) {
+    out.extend_from_slice(key);
+    // 20 digits: the longest u64.
+    let mut digits = [0_u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        // A remainder of 10 fits a u8.
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// A control frame of `herald.v1` (and, as `event: herald.*`, of SSE).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Control {
+    /// The first frame, and again when the stream began a new life.
+    Hello {
+        /// Life of the stream.
+        epoch: Epoch,
+        /// Its last sequence as this edge knows it.
+        head: u64,
+        /// How often something is heard from the server, ms.
+        heartbeat_ms: u64,
+    },
+    /// Sequences that can't be delivered.
+    Gap {
+        /// The first one missing.
+        from: u64,
+        /// The last one missing.
+        to: u64,
+        /// Why: `epoch`, `trimmed`, `beyond`, ...
+        reason: &'static str,
+    },
+    /// The snapshot is complete; what follows is everything after `after`.
+    Live {
+        /// The snapshot's cut.
+        after: u64,
+    },
+    /// The server closes; come back by cursor.
+    Bye {
+        /// The cursor to come back with.
+        after: String,
+        /// Wait this long first, ms.
+        retry_ms: u64,
+    },
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ControlData<'a> {
+    Hello { epoch: Epoch, head: u64, heartbeat_ms: u64 },
+    Gap { from: u64, to: u64, reason: &'a str },
+    Live { after: u64 },
+    Bye { after: &'a str, retry_ms: u64 },
+}
+
+impl Control {
+    /// The event's name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Hello { .. } => "herald.hello",
+            Self::Gap { .. } => "herald.gap",
+            Self::Live { .. } => "herald.live",
+            Self::Bye { .. } => "herald.bye",
+        }
+    }
+
+    /// The JSON text under `data`.
+    #[must_use]
+    pub fn data(&self) -> String {
+        let data = match self {
+            Self::Hello { epoch, head, heartbeat_ms } => {
+                ControlData::Hello { epoch: *epoch, head: *head, heartbeat_ms: *heartbeat_ms }
+            }
+            Self::Gap { from, to, reason } => ControlData::Gap { from: *from, to: *to, reason },
+            Self::Live { after } => ControlData::Live { after: *after },
+            Self::Bye { after, retry_ms } => ControlData::Bye { after, retry_ms: *retry_ms },
+        };
+        // Strings and numbers alone: serialising them can't fail, and an empty object would still be JSON.
+        serde_json::to_string(&data).unwrap_or_else(|_| "{}".into())
+    }
+
+    /// The whole frame: `{"event":"herald.hello","data":{...}}`.
+    #[must_use]
+    pub fn frame(&self) -> String {
+        format!("{{\"event\":\"{}\",\"data\":{}}}", self.name(), self.data())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frame(root: &str, topic: &str, data: &[u8], tail: Tail) -> String {
+        let mut frame = event_head(root, topic, data);
+        tail.append(&mut frame);
+        String::from_utf8(frame).unwrap()
+    }
+
+    #[test]
+    fn an_event_frame_has_exactly_these_bytes() {
+        assert_eq!(
+            frame("gm", "phase", br#"{"type": "phase"}"#, Tail::plain(7, 1_700_000_000_000)),
+            r#"{"event":"gm.phase","data":{"type": "phase"},"seq":7,"ts":1700000000000}"#
+        );
+        let tail = Tail { prev: Some(0), ..Tail::plain(u64::MAX, 0) };
+        assert_eq!(
+            frame("gm", "x", b"1", tail),
+            r#"{"event":"gm.x","data":1,"seq":18446744073709551615,"ts":0,"prev":0}"#
+        );
+        let tail = Tail { snapshot: true, ..Tail::plain(1, 2) };
+        assert_eq!(frame("gm", "x", b"1", tail), r#"{"event":"gm.x","data":1,"seq":1,"ts":2,"snapshot":true}"#);
+    }
+
+    #[test]
+    fn payloads_become_json_or_are_refused() {
+        let table: [(&[u8], Option<&[u8]>); 9] = [
+            (b"{\"a\":1e400,\"a\":2}", Some(b"{\"a\":1e400,\"a\":2}")),
+            (b"", Some(b"\"\"")),
+            (b"NaN", Some(b"\"NaN\"")),
+            (b"plain \"text\"", Some(b"\"plain \\\"text\\\"\"")),
+            (b"{\"c\":NaN}", Some(b"\"{\\\"c\\\":NaN}\"")),
+            (b"\xff\xfe", None),
+            (b"{\"x\":\"\\ud83d\"}", Some(b"{\"x\":\"\\ud83d\"}")),
+            (b"null", Some(b"null")),
+            (b"{} {}", Some(b"\"{} {}\"")),
+        ];
+        for (payload, expected) in table {
+            assert_eq!(data_json(payload).as_deref(), expected, "{payload:?}");
+        }
+    }
+
+    #[test]
+    fn control_frames_have_the_documented_shapes() {
+        let hello = Control::Hello { epoch: Epoch::new(0xab), head: 5, heartbeat_ms: 25_000 };
+        assert_eq!(
+            hello.frame(),
+            r#"{"event":"herald.hello","data":{"epoch":"000000ab","head":5,"heartbeat_ms":25000}}"#
+        );
+        let gap = Control::Gap { from: 1, to: 9, reason: "epoch" };
+        assert_eq!(gap.frame(), r#"{"event":"herald.gap","data":{"from":1,"to":9,"reason":"epoch"}}"#);
+        assert_eq!(Control::Live { after: 3 }.frame(), r#"{"event":"herald.live","data":{"after":3}}"#);
+        let bye = Control::Bye { after: "000000ab-5".into(), retry_ms: 100 };
+        assert_eq!(bye.frame(), r#"{"event":"herald.bye","data":{"after":"000000ab-5","retry_ms":100}}"#);
+    }
+
+    proptest! {
+        #[test]
+        fn every_frame_is_json_whatever_the_payload_and_topic(
+            payload in prop::collection::vec(any::<u8>(), 0..60), topic in "\\PC{1,20}|[\"\\\\\u{1}a]{1,9}", seq: u64, ts: u64
+        ) {
+            if let Some(data) = data_json(&payload) {
+                let text = frame("arena", &topic, &data, Tail::plain(seq, ts));
+                let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+                let event = format!("arena.{topic}");
+                prop_assert_eq!(value["event"].as_str(), Some(event.as_str()));
+                prop_assert_eq!(value["seq"].as_u64(), Some(seq));
+                prop_assert_eq!(value["ts"].as_u64(), Some(ts));
+            } else {
+                prop_assert!(std::str::from_utf8(&payload).is_err());
+            }
+        }
+    }
+}

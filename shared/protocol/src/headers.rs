@@ -1,0 +1,61 @@
+//! Header names: of HTTP over NATS (the public format) and of the JetStream server.
+
+/// HTTP over NATS, request: the method.
+pub const METHOD: &str = "Herald-Method";
+/// Request: the path, percent-encoded as the client sent it, its door's prefix stripped.
+pub const PATH: &str = "Herald-Path";
+/// Request: the query without `?`, as sent. Absent where there is none.
+pub const QUERY: &str = "Herald-Query";
+/// Request: milliseconds left before the caller gives up. A request found past it is dropped unexecuted.
+pub const DEADLINE: &str = "Herald-Deadline";
+/// Request: the configured name of the door it came through.
+pub const DOOR: &str = "Herald-Door";
+/// Request and response: prefix of the HTTP headers that travel along (`Herald-H-content-type`).
+pub const HTTP_PREFIX: &str = "Herald-H-";
+/// Response, first message: the HTTP status.
+pub const STATUS: &str = "Herald-Status";
+/// Body part: its number, from 0.
+pub const PART: &str = "Herald-Part";
+/// Last message of a body: `1`.
+pub const END: &str = "Herald-End";
+/// Last message of a body that broke off: why.
+pub const ABORT: &str = "Herald-Abort";
+
+/// The request headers that are carried to an engine. Anything else stays at the door.
+pub const REQUEST_HEADERS: [&str; 10] = [
+    "content-type",
+    "accept",
+    "accept-language",
+    "if-none-match",
+    "range",
+    "origin",
+    "authorization",
+    "user-agent",
+    "x-forwarded-for",
+    "idempotency-key",
+];
+
+/// The door a request came through where nothing else is configured.
+pub const DEFAULT_DOOR: &str = "event";
+
+/// JetStream: the id by which a repeated publish is recognised.
+pub const MESSAGE_ID: &str = "Nats-Msg-Id";
+/// JetStream: the sequence that must be the last one of [`EXPECTED_SUBJECT`] (or of the published subject itself).
+pub const EXPECTED_SUBJECT_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
+/// JetStream: the subject [`EXPECTED_SUBJECT_SEQUENCE`] speaks of.
+pub const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
+/// JetStream direct get: sequence of the message.
+pub const SEQUENCE: &str = "Nats-Sequence";
+/// JetStream direct get: subject of the message.
+pub const SUBJECT: &str = "Nats-Subject";
+/// JetStream direct get: when it was stored, RFC 3339.
+pub const TIME_STAMP: &str = "Nats-Time-Stamp";
+/// JetStream batched direct get: how many messages are still to come.
+pub const NUM_PENDING: &str = "Nats-Num-Pending";
+/// JetStream multi-last: the sequence up to which the answer is consistent.
+pub const UP_TO_SEQUENCE: &str = "Nats-UpTo-Sequence";
+
+/// Metadata key: version of what a stream holds.
+pub const META_SCHEMA: &str = "herald.schema";
+/// Metadata key: the stream's epoch.
+pub const META_EPOCH: &str = "herald.epoch";

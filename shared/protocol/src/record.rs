@@ -1,0 +1,209 @@
+//! Records that instances share through JetStream: what a session, a Game Master and a running action are.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{InstanceId, SessionId};
+
+/// The language of a game.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lang {
+    /// French, the default.
+    #[default]
+    Fr,
+    /// English.
+    En,
+}
+
+impl Lang {
+    /// As it stands in a query.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fr => "fr",
+            Self::En => "en",
+        }
+    }
+
+    /// Reads a query's value; `None` for a language that the games don't speak.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "fr" => Some(Self::Fr),
+            "en" => Some(Self::En),
+            _ => None,
+        }
+    }
+}
+
+/// Which of the three proposed news the player takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NewsKind {
+    /// The real one.
+    Real,
+    /// The invented one.
+    Fake,
+    /// The satirical one.
+    Satirical,
+}
+
+impl NewsKind {
+    /// As it stands in a query.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Real => "real",
+            Self::Fake => "fake",
+            Self::Satirical => "satirical",
+        }
+    }
+
+    /// Reads a query's value.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "real" => Some(Self::Real),
+            "fake" => Some(Self::Fake),
+            "satirical" => Some(Self::Satirical),
+            _ => None,
+        }
+    }
+}
+
+/// How far `/init_session` came with a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Init {
+    /// Never asked.
+    #[default]
+    None,
+    /// Begun; `arena.init` may or may not be out. Whoever finds this repeats the publish.
+    Initialising,
+    /// Done: another init is a duplicate.
+    Ready,
+}
+
+/// Whether the arena engine was told of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Arena {
+    /// Not yet.
+    #[default]
+    None,
+    /// `arena.init` was sent.
+    Sent,
+}
+
+/// What is known of a session, in the bucket `SESSIONS` under its id.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SessionRecord {
+    /// How far `/init_session` came.
+    #[serde(default)]
+    pub init: Init,
+    /// Whether `arena.init` was sent.
+    #[serde(default)]
+    pub arena: Arena,
+    /// The language of its last start or init.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lang: Option<Lang>,
+    /// The key of the Game Master it plays on, once started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gm: Option<String>,
+}
+
+/// What an alias of the bucket `ALIASES` stands for: the session it shows, from behind `after`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AliasTarget {
+    /// The session shown under the alias.
+    pub session: SessionId,
+    /// Stream sequence: events above it are shown.
+    pub after: u64,
+}
+
+/// What an action is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ActionKind {
+    /// A game starts on a Game Master.
+    Start,
+    /// The Game Master proposes three news.
+    Propose,
+    /// The player's choice is resolved.
+    Choose,
+    /// The running action is stopped.
+    Cancel,
+    /// The running action's bridge is gone; another one ends it.
+    Lost,
+}
+
+/// The payload of `gm.<sid>._action`: the control event that opens an action and fences its events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActionEvent {
+    /// Counts the session's actions from 1.
+    pub n: u64,
+    /// What it is.
+    pub kind: ActionKind,
+}
+
+/// A command that waits for the running action to end (policy `queue`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingCommand {
+    /// `propose` or `choose`.
+    pub kind: ActionKind,
+    /// In which language.
+    pub lang: Lang,
+    /// For a choose: which news.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub news: Option<NewsKind>,
+}
+
+/// An open action, in the bucket `ACTIONS` under its session's id, rewritten every 2 s by the bridge that runs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActionRecord {
+    /// Number of the action.
+    pub n: u64,
+    /// Stream sequence of its `_action`.
+    pub seq: u64,
+    /// What it is.
+    pub kind: ActionKind,
+    /// Who runs it.
+    pub bridge: InstanceId,
+    /// The key of the Game Master it runs on, if it needs one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gm: Option<String>,
+    /// What is to follow it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<WaitingCommand>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_record_has_the_documented_shape() {
+        let record = SessionRecord { init: Init::Initialising, lang: Some(Lang::En), ..SessionRecord::default() };
+        let json = serde_json::to_string(&record).unwrap();
+        assert_eq!(json, r#"{"init":"initialising","arena":"none","lang":"en"}"#);
+        assert_eq!(serde_json::from_str::<SessionRecord>(&json).unwrap(), record);
+        assert_eq!(serde_json::from_str::<SessionRecord>("{}").unwrap(), SessionRecord::default());
+    }
+
+    #[test]
+    fn an_action_event_has_the_documented_shape() {
+        let event = ActionEvent { n: 4, kind: ActionKind::Propose };
+        assert_eq!(serde_json::to_string(&event).unwrap(), r#"{"n":4,"kind":"propose"}"#);
+    }
+
+    #[test]
+    fn queries_are_read_to_the_letter() {
+        for lang in [Lang::Fr, Lang::En] {
+            assert_eq!(Lang::parse(lang.as_str()), Some(lang));
+        }
+        for kind in [NewsKind::Real, NewsKind::Fake, NewsKind::Satirical] {
+            assert_eq!(NewsKind::parse(kind.as_str()), Some(kind));
+        }
+        assert_eq!((Lang::parse("FR"), NewsKind::parse("")), (None, None));
+    }
+}

@@ -1,0 +1,282 @@
+//! NATS subjects: built and parsed here and nowhere else.
+
+use std::{fmt, str::FromStr};
+
+use crate::id::{EventType, Name, SessionId, valid_session_id};
+
+/// The command that makes the arena engine take up a session. Two tokens: a command, never an event.
+pub const ARENA_INIT: &str = "arena.init";
+/// The root of what gm-bridge publishes.
+pub const GM: &str = "gm";
+/// The root of what the arena engine publishes.
+pub const ARENA: &str = "arena";
+/// The topic that carries news to the arena engine. It lies among the session's events and is never shown.
+pub const FAKENEWS_TOPIC: &str = "input.fakenews";
+/// The topic of the control event that claims a session's running action.
+pub const ACTION_TOPIC: &str = "_action";
+
+/// `gm.<sid>.<type>`: one event of the Game Master.
+#[must_use]
+pub fn gm_event(session: &SessionId, event_type: &EventType) -> String {
+    format!("{GM}.{session}.{event_type}")
+}
+
+/// `gm.<sid>._action`: the control event that fences the session's running action.
+#[must_use]
+pub fn gm_action(session: &SessionId) -> String {
+    format!("{GM}.{session}.{ACTION_TOPIC}")
+}
+
+/// `<root>.<sid>.>`: everything one root says in one session.
+#[must_use]
+pub fn session_all(root: &str, session: &SessionId) -> String {
+    debug_assert!(Name::new(root).is_ok());
+    format!("{root}.{session}.>")
+}
+
+/// `<root>.<sid>.<pattern>`: those topics of a session that match the pattern.
+#[must_use]
+pub fn session_topics(root: &str, session: &SessionId, pattern: &TopicPattern) -> String {
+    debug_assert!(Name::new(root).is_ok());
+    format!("{root}.{session}.{pattern}")
+}
+
+/// `<root>.>`: a whole root, as a stream captures it.
+#[must_use]
+pub fn root_all(root: &Name) -> String {
+    format!("{root}.>")
+}
+
+/// `arena.<sid>.input.fakenews`: news for the arena engine.
+#[must_use]
+pub fn arena_fakenews(session: &SessionId) -> String {
+    format!("{ARENA}.{session}.{FAKENEWS_TOPIC}")
+}
+
+/// `arena.<sid>.input.waiting`: the engine's word that it waits for news.
+#[must_use]
+pub fn arena_waiting(session: &SessionId) -> String {
+    format!("{ARENA}.{session}.input.waiting")
+}
+
+/// `http.<service>`: HTTP requests to a service.
+#[must_use]
+pub fn http_service(service: &Name) -> String {
+    format!("http.{service}")
+}
+
+/// `edge.watching.<sid>`: the question how many connections watch a session.
+#[must_use]
+pub fn watching(session: &SessionId) -> String {
+    format!("edge.watching.{session}")
+}
+
+/// What every edge subscribes to in order to answer [`watching`].
+pub const WATCHING_ALL: &str = "edge.watching.*";
+
+/// The session a [`watching`] subject asks about.
+#[must_use]
+pub fn parse_watching(subject: &str) -> Option<SessionId> {
+    subject.strip_prefix("edge.watching.").and_then(|id| SessionId::new(id).ok())
+}
+
+/// `epoch.<stream>`: the question to a stream's owner to look at its epoch now.
+#[must_use]
+pub fn epoch(stream: &str) -> String {
+    format!("epoch.{stream}")
+}
+
+/// The subject of an event, `<root>.<session>.<topic>`, borrowed from the message that carried it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventSubject<'a> {
+    /// Who speaks: the first token.
+    pub root: &'a str,
+    /// The session: the second token, a valid session id.
+    pub session: &'a str,
+    /// The rest, one token or more.
+    pub topic: &'a str,
+}
+
+impl<'a> EventSubject<'a> {
+    /// Takes a subject apart. `None` where it has fewer than three tokens or its session is no session id.
+    #[must_use]
+    pub fn parse(subject: &'a str) -> Option<Self> {
+        let (root, rest) = subject.split_once('.')?;
+        let (session, topic) = rest.split_once('.')?;
+        (!root.is_empty() && !topic.is_empty() && valid_session_id(session)).then_some(Self { root, session, topic })
+    }
+
+    /// Whether this is a control event: formed by Herald itself, never shown to clients.
+    #[must_use]
+    pub fn is_control(&self) -> bool {
+        is_control(self.topic)
+    }
+
+    /// Whether clients may see it: neither control nor news on its way to the engine.
+    #[must_use]
+    pub fn is_shown(&self) -> bool {
+        let for_the_engine = self.root == ARENA && self.topic == FAKENEWS_TOPIC;
+        !self.is_control() && !for_the_engine
+    }
+}
+
+/// Whether a topic is a control topic (its first character is `_`).
+#[must_use]
+pub fn is_control(topic: &str) -> bool {
+    topic.starts_with('_')
+}
+
+/// Topics of a session, as NATS matches them: `*` stands for one token, a last `>` for one or more.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TopicPattern(Box<str>);
+
+/// A pattern that NATS would not accept, or that could reach outside a session.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "invalid topic pattern: expected tokens of printable ASCII joined by '.', '*' for one token, '>' as the last one"
+)]
+pub struct InvalidPattern;
+
+impl TopicPattern {
+    /// Validates a pattern.
+    ///
+    /// # Errors
+    /// [`InvalidPattern`] for empty tokens, wildcards inside a token, a `>` that is not last, or odd characters.
+    pub fn parse(text: &str) -> Result<Self, InvalidPattern> {
+        let mut tokens = text.split('.').peekable();
+        while let Some(token) = tokens.next() {
+            let wildcard = token == "*" || (token == ">" && tokens.peek().is_none());
+            let plain = !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic() && b != b'*' && b != b'>');
+            if !wildcard && !plain {
+                return Err(InvalidPattern);
+            }
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// Whether `topic` is one of these.
+    #[must_use]
+    pub fn matches(&self, topic: &str) -> bool {
+        let mut tokens = topic.split('.');
+        for wanted in self.0.split('.') {
+            match tokens.next() {
+                None => return false,
+                Some(_) if wanted == ">" => return true,
+                Some(token) if wanted != "*" && wanted != token => return false,
+                Some(_) => {}
+            }
+        }
+        tokens.next().is_none()
+    }
+
+    /// The pattern as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TopicPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for TopicPattern {
+    type Err = InvalidPattern;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text)
+    }
+}
+
+impl TryFrom<String> for TopicPattern {
+    type Error = InvalidPattern;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text)
+    }
+}
+
+impl From<TopicPattern> for String {
+    fn from(pattern: TopicPattern) -> Self {
+        pattern.0.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn event_subjects_have_a_root_a_session_and_a_topic() {
+        let parsed = EventSubject::parse("arena.s-1.agent.7.status").unwrap();
+        assert_eq!((parsed.root, parsed.session, parsed.topic), ("arena", "s-1", "agent.7.status"));
+        for odd in ["arena.init", "arena", "", "arena..x", "arena._s.x", "arena.s.", ".s.x", "arena.s"] {
+            assert_eq!(EventSubject::parse(odd), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn control_events_and_news_for_the_engine_are_not_shown() {
+        let shown = |subject| EventSubject::parse(subject).unwrap().is_shown();
+        assert!(shown("gm.s.proposal") && shown("arena.s.input.waiting") && shown("arena.s.input.fakenewsXYZ"));
+        assert!(shown("gm.s.input.fakenews"), "only the arena's");
+        assert!(!shown("gm.s._action") && !shown("arena.s.input.fakenews") && !shown("arena.s._x.y"));
+    }
+
+    #[test]
+    fn patterns_match_as_nats_does() {
+        let table = [
+            ("agent.*.status", "agent.7.status", true),
+            ("agent.*.status", "agent.status", false),
+            ("agent.*.status", "agent.7.status.x", false),
+            ("agent.>", "agent.7.status", true),
+            ("agent.>", "agent", false),
+            (">", "x", true),
+            ("proposal", "proposal", true),
+            ("proposal", "proposals", false),
+        ];
+        for (pattern, topic, expected) in table {
+            assert_eq!(TopicPattern::parse(pattern).unwrap().matches(topic), expected, "{pattern} {topic}");
+        }
+        for bad in ["", ".", "a.", ">.a", "a>", "a*", "a b", "a.\n", "é"] {
+            assert!(TopicPattern::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn watching_names_its_session() {
+        let session = SessionId::new("s1").unwrap();
+        assert_eq!(parse_watching(&watching(&session)), Some(session));
+        assert_eq!(parse_watching("edge.watching.*"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_built_for_a_session_parses_back_into_that_session(
+            id in "[a-zA-Z0-9_.*>\\-]{0,70}", kind in "\\PC{0,70}|[a-z_.*>]{0,70}"
+        ) {
+            let event_type = EventType::from_wire(&kind);
+            if let Ok(session) = SessionId::new(&id) {
+                for subject in [gm_event(&session, &event_type), gm_action(&session), arena_fakenews(&session)] {
+                    let parsed = EventSubject::parse(&subject).unwrap();
+                    prop_assert_eq!(parsed.session, id.as_str());
+                    prop_assert!(!parsed.topic.contains(['*', '>', ' ', '\r', '\n']));
+                }
+                prop_assert!(EventSubject::parse(&gm_event(&session, &event_type)).unwrap().is_shown());
+            }
+        }
+
+        #[test]
+        fn a_pattern_never_leaves_its_session(id in "[a-z0-9]{1,8}", pattern in "[a-z*>.]{0,20}") {
+            let session = SessionId::new(&id).unwrap();
+            if let Ok(pattern) = TopicPattern::parse(&pattern) {
+                let subject = session_topics(GM, &session, &pattern);
+                prop_assert_eq!(subject.split('.').nth(1), Some(id.as_str()));
+                prop_assert!(subject.split('.').all(|token| !token.is_empty()));
+            }
+        }
+    }
+}
