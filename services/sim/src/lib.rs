@@ -1,1 +1,31 @@
-//! Under construction.
+//! Stand-ins for what Herald does not contain. Nothing here is an LLM, the original Game Master or the original arena
+//! engine: texts are invented and drawn by lot from a seed, rules are kept where Herald or a client can see them.
+//!
+//! | command | speaks | for |
+//! |---|---|---|
+//! | `sim gm` | the Game Master's HTTP and SSE | playing without the real one |
+//! | `sim arena` | the arena engine's NATS subjects | debates without the real one |
+//! | `sim replay FILE...` | recorded `.sse` bodies over HTTP, or a recorded `arena.ndjson` over NATS | tests on real traffic |
+//! | `sim players` | the public door: HTTP and WebSocket | playing, watching, proof, load |
+//!
+//! ```text
+//! sim gm      [--listen 127.0.0.1:8899] [--door http://127.0.0.1:8000/gm | --no-door] [--id G] [--seed N] [--speed F]
+//!             [--turns 10] [--tokens N] [--article-bytes N] [--stamp] [--arena-wait 120s] [--reopen] [--leak]
+//! sim arena   [--nats nats://127.0.0.1:4222] [--seed N] [--speed F] [--rounds 10] [--patience 5m] [--saves DIR]
+//! sim replay  FILE... [--speed F] [--listen 127.0.0.1:8899] [--chunk BYTES] [--cut OFFSET]       (.sse)
+//!                     [--nats URL] [--map OLD=NEW]... [--session S] [--with-init]                  (.ndjson)
+//! sim players [--url http://127.0.0.1:8000] [--sockets N] [--sessions M] [--turns T] [--lang fr|en] [--seed N]
+//!             [--pick real|fake|satirical|lot] [--debates] [--article-bytes N] [--timeout 180s]
+//!             [--check | --watch [--after CURSOR | --snapshot]] [--session S]
+//! ```
+//!
+//! `--speed F` divides every pause by F; `--speed max` leaves them out. Time limits (the 120 s and 5 minutes of the
+//! originals, a heartbeat each silent second) are not paces: they stay. `--listen` may name port 0; the address bound
+//! is printed, and written to the file named by `HERALD_PORTS_FILE` as `{"listeners":["127.0.0.1:1234"]}`. SIGTERM and
+//! Ctrl-C end every command with 0; `players` exits 1 where something was lost, doubled or out of order, or a turn
+//! did not come to its end.
+
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod pace;

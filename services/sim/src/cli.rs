@@ -1,0 +1,253 @@
+//! The commands and their flags.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use herald_protocol::{
+    Position, SessionId,
+    record::{Lang, NewsKind},
+};
+
+use crate::pace::{Span, Speed};
+
+/// Stand-ins for what Herald does not contain: a Game Master, an arena engine, recorded traffic, players.
+///
+/// Nothing in here is an LLM: texts are invented beforehand and drawn by lot from a seed.
+#[derive(Debug, Parser)]
+#[command(name = "sim", version)]
+pub struct Cli {
+    /// What to stand in for.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// A stand-in for the Game Master: one game, served over HTTP and SSE.
+    Gm(GmOptions),
+    /// A stand-in for the arena engine: four invented agents debate over NATS.
+    Arena(ArenaOptions),
+    /// Plays recorded traffic: `.sse` files as a Game Master, or an `arena.ndjson` to NATS.
+    Replay(ReplayOptions),
+    /// Players: open sockets, play turns, prove that nothing was lost, doubled or out of order.
+    Players(PlayersOptions),
+}
+
+/// Flags of `sim gm`.
+#[derive(Debug, Clone, Args)]
+pub struct GmOptions {
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:8899")]
+    pub listen: SocketAddr,
+    /// Herald's door for game masters: called at the start and with each chosen news.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8000/gm")]
+    pub door: String,
+    /// Call no door: the agents' reactions are missing, as in the original without its arena.
+    #[arg(long, conflicts_with = "door")]
+    pub no_door: bool,
+    /// The game master's own session id; a fresh UUID per process unless given, as in the original.
+    #[arg(long, value_name = "UUID")]
+    pub id: Option<SessionId>,
+    /// What is told, and what comes of it.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Divides every pause; `max` leaves them out.
+    #[arg(long, default_value = "1")]
+    pub speed: Speed,
+    /// Turns of a game.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub turns: u32,
+    /// Cut each proposal into about this many `llm_text` events instead of pieces of a natural length.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub tokens: Option<u32>,
+    /// About this many bytes of text per article.
+    #[arg(long, value_name = "BYTES", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=262_144))]
+    pub article_bytes: u32,
+    /// Add `sent_ns` (ns since 1970) to each `llm_text`, so that `sim players` can tell the latency.
+    #[arg(long)]
+    pub stamp: bool,
+    /// How long a choose waits for the arena.
+    #[arg(long, value_name = "DURATION", default_value = "120s")]
+    pub arena_wait: Span,
+    /// Reopen the socket when the door closes it. The original never does.
+    #[arg(long)]
+    pub reopen: bool,
+    /// Let the events of a cut action leak into the stream of the next one, as the original does.
+    #[arg(long)]
+    pub leak: bool,
+    /// A file that gets the address bound, as JSON.
+    #[arg(long, value_name = "FILE", env = "HERALD_PORTS_FILE")]
+    pub ports_file: Option<PathBuf>,
+}
+
+/// Flags of `sim arena`.
+#[derive(Debug, Clone, Args)]
+pub struct ArenaOptions {
+    /// The NATS server; credentials may stand in the URL.
+    #[arg(long, value_name = "URL", env = "NATS_URL", hide_env_values = true, default_value = "nats://127.0.0.1:4222")]
+    pub nats: String,
+    /// Who debates, and what comes of it.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Divides every pause; `max` leaves them out.
+    #[arg(long, default_value = "1")]
+    pub speed: Speed,
+    /// Rounds of a game.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// How long a round waits for its news before the game ends.
+    #[arg(long, value_name = "DURATION", default_value = "5m")]
+    pub patience: Span,
+    /// Keep games here, so that they are resumed after a restart; without it they are kept in memory.
+    #[arg(long, value_name = "DIR")]
+    pub saves: Option<PathBuf>,
+}
+
+/// Flags of `sim replay`.
+#[derive(Debug, Clone, Args)]
+pub struct ReplayOptions {
+    /// Recorded `.sse` bodies (a name with `choose` answers the chooses, the others the proposes, each in turn and the
+    /// last one again and again), or one `.ndjson` of NATS messages.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Divides the recorded pauses; `max` leaves them out.
+    #[arg(long, default_value = "1")]
+    pub speed: Speed,
+    /// `.sse`: where to listen; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:8899")]
+    pub listen: SocketAddr,
+    /// `.sse`: send the body in pieces of this many bytes instead of event by event.
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
+    pub chunk: Option<u32>,
+    /// `.sse`: send the body in exactly two pieces, cut at this offset, without its timing.
+    #[arg(long, value_name = "OFFSET", conflicts_with = "chunk")]
+    pub cut: Option<u64>,
+    /// A file that gets the address bound, as JSON.
+    #[arg(long, value_name = "FILE", env = "HERALD_PORTS_FILE")]
+    pub ports_file: Option<PathBuf>,
+    /// `.ndjson`: the NATS server.
+    #[arg(long, value_name = "URL", env = "NATS_URL", hide_env_values = true, default_value = "nats://127.0.0.1:4222")]
+    pub nats: String,
+    /// `.ndjson`: play what was recorded for session OLD into session NEW.
+    #[arg(long = "map", value_name = "OLD=NEW", value_parser = parse_map)]
+    pub maps: Vec<(SessionId, SessionId)>,
+    /// `.ndjson`: play the session with the most messages into this one, and leave out sessions without a `--map`.
+    #[arg(long, value_name = "S")]
+    pub session: Option<SessionId>,
+    /// `.ndjson`: publish `arena.init` too. A running engine would take it.
+    #[arg(long)]
+    pub with_init: bool,
+}
+
+/// Flags of `sim players`.
+#[derive(Debug, Clone, Args)]
+pub struct PlayersOptions {
+    /// The public door.
+    #[arg(long, default_value = "http://127.0.0.1:8000")]
+    pub url: String,
+    /// Sockets in all, spread over the sessions.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub sockets: u32,
+    /// Sessions; each needs a game master of its own unless `--debates` is given.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub sessions: u32,
+    /// Turns to play per session; a game that ends earlier is started again.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub turns: u32,
+    /// Language of the games: fr or en.
+    #[arg(long, default_value = "fr", value_parser = parse_lang)]
+    pub lang: Lang,
+    /// What to choose: real, fake, satirical, or `lot` to draw it from the seed.
+    #[arg(long, default_value = "lot")]
+    pub pick: Pick,
+    /// Seed of session ids and choices; a fresh one unless given.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Play without a game master: news go straight to the arena.
+    #[arg(long, conflicts_with = "check")]
+    pub debates: bool,
+    /// With `--debates`: about this many bytes per news.
+    #[arg(long, value_name = "BYTES", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=262_144))]
+    pub article_bytes: u32,
+    /// How long a turn may take.
+    #[arg(long, value_name = "DURATION", default_value = "180s")]
+    pub timeout: Span,
+    /// One turn on one session: say what was seen, ask for a complete debate and result.
+    #[arg(long, conflicts_with_all = ["watch", "sockets", "sessions", "turns"])]
+    pub check: bool,
+    /// Print the frames of one session, one line each, until Ctrl-C.
+    #[arg(long, requires = "session")]
+    pub watch: bool,
+    /// The session to watch, check or play (with one session); fresh ones unless given.
+    #[arg(long, value_name = "S")]
+    pub session: Option<SessionId>,
+    /// With `--watch`: start behind this cursor or sequence; 0 is the session's beginning.
+    #[arg(long, requires = "watch", value_name = "CURSOR")]
+    pub after: Option<Position>,
+    /// With `--watch`: start with a snapshot.
+    #[arg(long, requires = "watch", conflicts_with = "after")]
+    pub snapshot: bool,
+}
+
+/// Which news to choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pick {
+    /// Always this one.
+    Always(NewsKind),
+    /// Drawn from the seed.
+    Lot,
+}
+
+impl std::str::FromStr for Pick {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "lot" => Ok(Self::Lot),
+            kind => NewsKind::parse(kind).map(Self::Always).ok_or("expected real, fake, satirical or lot".into()),
+        }
+    }
+}
+
+fn parse_lang(text: &str) -> Result<Lang, String> {
+    Lang::parse(text).ok_or("expected fr or en".into())
+}
+
+fn parse_map(text: &str) -> Result<(SessionId, SessionId), String> {
+    let (old, new) = text.split_once('=').ok_or("expected OLD=NEW")?;
+    let id = |text: &str| SessionId::new(text).map_err(|error| error.to_string());
+    Ok((id(old)?, id(new)?))
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// Whatever kept it from starting or going on; printed by `main`.
+pub fn run(cli: Cli) -> Result<ExitCode> {
+    drop(cli);
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn maps_and_picks_are_checked() {
+        assert!(parse_map("a=b").is_ok());
+        for bad in ["a", "=b", "a=", "a.b=c", "a=b=c"] {
+            assert!(parse_map(bad).is_err(), "{bad}");
+        }
+        assert_eq!("fake".parse(), Ok(Pick::Always(NewsKind::Fake)));
+        assert_eq!("lot".parse(), Ok(Pick::Lot));
+        assert!("none".parse::<Pick>().is_err());
+    }
+}
