@@ -1,1 +1,7 @@
-//! Under construction.
+//! The only public door: sockets, and HTTP forwarded over NATS. Knows no game.
+
+#![forbid(unsafe_code)]
+
+pub mod event;
+pub mod history;
+pub mod intake;
