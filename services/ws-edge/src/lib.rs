@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod dialect;
 pub mod event;
 pub mod history;
 pub mod intake;
+pub mod websocket;
