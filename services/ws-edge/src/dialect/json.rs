@@ -147,7 +147,8 @@ impl Scan<'_> {
             Some(b'{' | b'[') => self.nested(),
             _ => {
                 let rest = self.text.get(start..).unwrap_or_default();
-                let len = rest.iter().position(|byte| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n'));
+                let len =
+                    rest.iter().position(|byte| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n'));
                 self.at = start + len.unwrap_or(rest.len()).max(usize::from(!rest.is_empty()));
             }
         }
