@@ -3,6 +3,8 @@
 use herald_runtime::config::{ByteSize, Fault, HumanDuration, ServiceConfig, comma_separated};
 use serde::{Deserialize, Serialize};
 
+use crate::redact::Redaction;
+
 /// All of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -89,6 +91,12 @@ pub struct ActionConfig {
     pub resend: HumanDuration,
     /// How long an event may wait for NATS before its action has failed. Default 10m.
     pub publish_wait: HumanDuration,
+    /// How long a command may wait until its action is claimed. Default 5s.
+    pub claim_wait: HumanDuration,
+    /// How long running actions may go on after the shutdown began; then they are ended. Default 12s.
+    pub drain: HumanDuration,
+    /// Actions running at once in one bridge; more are refused. Default 1000.
+    pub max_running: usize,
 }
 
 /// What a new action does to the running one.
@@ -194,6 +202,9 @@ impl Default for ActionConfig {
             lapse: HumanDuration::from_secs(5),
             resend: HumanDuration::from_secs(90),
             publish_wait: HumanDuration::from_secs(600),
+            claim_wait: HumanDuration::from_secs(5),
+            drain: HumanDuration::from_secs(12),
+            max_running: 1000,
         }
     }
 }
@@ -252,8 +263,8 @@ impl ServiceConfig for Config {
             }
         }
         for entry in &self.redact {
-            if !entry.split_once(':').is_some_and(|(kind, pointer)| !kind.is_empty() && pointer.starts_with('/')) {
-                faults.push(Fault::new("redact", format!("'{entry}': expected <type>:/<JSON pointer>")));
+            if let Err(error) = entry.parse::<Redaction>() {
+                faults.push(Fault::new("redact", format!("'{entry}': {error}")));
             }
         }
         if self.action.lapse.get() < self.action.renew.get() * 2 {
