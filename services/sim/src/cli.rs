@@ -1,6 +1,6 @@
 //! The commands and their flags.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
@@ -8,8 +8,14 @@ use herald_protocol::{
     Position, SessionId,
     record::{Lang, NewsKind},
 };
+use herald_runtime::{
+    Context,
+    config::{Common, HumanDuration},
+    telemetry,
+};
+use tokio::signal::unix::{SignalKind, signal};
 
-use crate::pace::{Span, Speed};
+use crate::{gm, pace::Speed};
 
 /// Stand-ins for what Herald does not contain: a Game Master, an arena engine, recorded traffic, players.
 ///
@@ -70,7 +76,7 @@ pub struct GmOptions {
     pub stamp: bool,
     /// How long a choose waits for the arena.
     #[arg(long, value_name = "DURATION", default_value = "120s")]
-    pub arena_wait: Span,
+    pub arena_wait: HumanDuration,
     /// Reopen the socket when the door closes it. The original never does.
     #[arg(long)]
     pub reopen: bool,
@@ -99,7 +105,7 @@ pub struct ArenaOptions {
     pub rounds: u32,
     /// How long a round waits for its news before the game ends.
     #[arg(long, value_name = "DURATION", default_value = "5m")]
-    pub patience: Span,
+    pub patience: HumanDuration,
     /// Keep games here, so that they are resumed after a restart; without it they are kept in memory.
     #[arg(long, value_name = "DIR")]
     pub saves: Option<PathBuf>,
@@ -173,7 +179,7 @@ pub struct PlayersOptions {
     pub article_bytes: u32,
     /// How long a turn may take.
     #[arg(long, value_name = "DURATION", default_value = "180s")]
-    pub timeout: Span,
+    pub timeout: HumanDuration,
     /// One turn on one session: say what was seen, ask for a complete debate and result.
     #[arg(long, conflicts_with_all = ["watch", "sockets", "sessions", "turns"])]
     pub check: bool,
@@ -220,13 +226,53 @@ fn parse_map(text: &str) -> Result<(SessionId, SessionId), String> {
     Ok((id(old)?, id(new)?))
 }
 
-/// Runs a command to its end.
+/// Runs a command to its end, or until SIGTERM or Ctrl-C.
 ///
 /// # Errors
 /// Whatever kept it from starting or going on; printed by `main`.
 pub fn run(cli: Cli) -> Result<ExitCode> {
-    drop(cli);
-    Ok(ExitCode::SUCCESS)
+    let mut common = Common::with_operations_port(0);
+    if let Command::Players(_) = cli.command {
+        // Its output is for people: what it has to say stands in its table.
+        common.log.filter = "warn".into();
+    }
+    telemetry::init(&common.log).map_err(|fault| anyhow::anyhow!("{fault}"))?;
+    let (nats, ports_file) = match &cli.command {
+        Command::Gm(options) => (None, options.ports_file.clone()),
+        Command::Arena(options) => (Some(options.nats.clone()), None),
+        Command::Replay(options) => (Some(options.nats.clone()), options.ports_file.clone()),
+        Command::Players(_) => (None, None),
+    };
+    common.nats.url = nats.unwrap_or(common.nats.url);
+    common.ports_file = ports_file;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let code = runtime.block_on(async {
+        let context = Context::new("sim", common);
+        let signals = tokio::spawn(watch_signals(context.clone()));
+        let code = match cli.command {
+            Command::Gm(options) => gm::run(options, context).await.map(|()| ExitCode::SUCCESS),
+            _ => Ok(ExitCode::SUCCESS),
+        };
+        signals.abort();
+        code
+    });
+    // Pauses that nobody waits for any more.
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    code
+}
+
+/// The first signal begins the shutdown, the second ends the process.
+async fn watch_signals(context: Context) -> std::io::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        if !context.shutdown.begin() {
+            std::process::exit(1);
+        }
+    }
 }
 
 #[cfg(test)]

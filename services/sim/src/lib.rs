@@ -28,4 +28,6 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
+pub mod dice;
+pub mod gm;
 pub mod pace;

@@ -1,4 +1,4 @@
-//! How fast a stand-in goes: pauses divided by a speed, and time limits as flags.
+//! How fast a stand-in goes: pauses divided by a speed.
 
 use std::{str::FromStr, time::Duration};
 
@@ -47,31 +47,6 @@ impl FromStr for Speed {
     }
 }
 
-/// A time limit on the command line: `250ms`, `15s`, `5m`, `2h`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span(pub Duration);
-
-impl FromStr for Span {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        let (number, unit) = text.split_at(at);
-        let millis = match unit {
-            "ms" => 1,
-            "s" => 1000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            _ => return Err("expected a number with its unit: 250ms, 15s, 5m, 2h".into()),
-        };
-        let number: u64 = number.parse().map_err(|_| "expected a number before the unit")?;
-        // A week is longer than any limit here makes sense.
-        match number.checked_mul(millis) {
-            Some(total) if total <= 604_800_000 => Ok(Self(Duration::from_millis(total))),
-            _ => Err("expected at most a week".into()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,15 +59,6 @@ mod tests {
         assert_eq!("max".parse::<Speed>().unwrap().scale(pause), Duration::ZERO);
         for bad in ["0", "-1", "NaN", "inf", "", "fast"] {
             assert!(bad.parse::<Speed>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn spans_have_a_unit_and_a_bound() {
-        assert_eq!("250ms".parse(), Ok(Span(Duration::from_millis(250))));
-        assert_eq!("5m".parse(), Ok(Span(Duration::from_secs(300))));
-        for bad in ["", "5", "s", "5 s", "-5s", "1.5s", "9999999999999999999s", "1000h"] {
-            assert!(bad.parse::<Span>().is_err(), "{bad}");
         }
     }
 }
