@@ -1,1 +1,328 @@
-//! The configuration of gm-bridge.
+//! The configuration of gm-bridge: section `[gm-bridge]` of `herald.toml`.
+
+use herald_runtime::config::{ByteSize, Fault, HumanDuration, ServiceConfig, comma_separated};
+use serde::{Deserialize, Serialize};
+
+use crate::redact::Redaction;
+
+/// All of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The Game Masters, and who gets one.
+    pub gm: GmConfig,
+    /// What a new action does to the running one. Default `cancel`, but `queue` on the door `app`.
+    pub action_policy: Option<ActionPolicy>,
+    /// Running actions.
+    pub action: ActionConfig,
+    /// The arena engine.
+    pub arena: ArenaConfig,
+    /// HTTP over NATS.
+    pub http: HttpConfig,
+    /// The streams and buckets this service creates.
+    pub stream: StreamConfig,
+    /// What is cut out of the Game Master's events before anybody sees them: `<type>:<JSON pointer>`. Default
+    /// `["proposal:/data/gm_secret"]`, the Game Master's secret plan.
+    #[serde(deserialize_with = "comma_separated")]
+    pub redact: Vec<String>,
+}
+
+/// The Game Masters, and who gets one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GmConfig {
+    /// Their base URLs, a list or separated by commas (`GM_BASE_URL`). Default `["http://127.0.0.1:8899"]`.
+    #[serde(deserialize_with = "comma_separated")]
+    pub base_urls: Vec<String>,
+    /// What a start gets when every Game Master is in use. Default `refuse`.
+    pub when_busy: WhenBusy,
+    /// A game without a start or action for so long may be taken by another session. Default 30m.
+    pub idle: HumanDuration,
+    /// A game that nobody watches may be taken so long after its last start or action. Default 15s.
+    pub unwatched: HumanDuration,
+    /// A Game Master whose choose was cut is kept from other sessions for so long: the choose runs on inside it.
+    /// Default 130s.
+    pub cut_choose: HumanDuration,
+    /// A second start of a session within that time gets the first one's answer. Default 2s.
+    pub repeated_start: HumanDuration,
+    /// How long edges may take to say whether somebody watches a session. Default 500ms.
+    pub watching_timeout: HumanDuration,
+    /// An edge that has not spoken for so long is forgotten. Default 30s.
+    pub edge_forgotten: HumanDuration,
+    /// How long connecting to a Game Master may take. Default 3s.
+    pub connect_timeout: HumanDuration,
+    /// How long the answer to a start, a state or a picture may take. Default 15s.
+    pub request_timeout: HumanDuration,
+    /// How long a health probe may take; it is made at most once a second. Default 2s.
+    pub probe_timeout: HumanDuration,
+    /// A stream without a complete event for so long has failed. Default 300s.
+    pub silence: HumanDuration,
+    /// The same, once a heartbeat was seen. Default 30s.
+    pub heartbeat_silence: HumanDuration,
+    /// Longest event taken from a stream; a longer one becomes a `gm.error`. Default 1MiB.
+    pub max_event: ByteSize,
+    /// Longest answer to a start or a state. Default 1MiB.
+    pub max_answer: ByteSize,
+    /// Largest picture. Default 16MiB.
+    pub max_image: ByteSize,
+}
+
+/// What a start gets when every Game Master is in use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WhenBusy {
+    /// 503: two visitors who press start do not wipe each other.
+    #[default]
+    Refuse,
+    /// The game that has been at rest longest ends with "Game taken over".
+    Takeover,
+}
+
+/// Running actions.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ActionConfig {
+    /// How often the record of a running action is rewritten. Default 2s.
+    pub renew: HumanDuration,
+    /// A record that was not rewritten for so long has lapsed. Default 5s.
+    pub lapse: HumanDuration,
+    /// An unacknowledged event is sent again under its id within this time; later the log is read first. It must stay
+    /// below the stream's `dedupe`. Default 90s.
+    pub resend: HumanDuration,
+    /// How long an event may wait for NATS before its action has failed. Default 10m.
+    pub publish_wait: HumanDuration,
+    /// How long a command may wait until its action is claimed. Default 5s.
+    pub claim_wait: HumanDuration,
+    /// How long running actions may go on after the shutdown began; then they are ended. Default 12s.
+    pub drain: HumanDuration,
+    /// Actions running at once in one bridge; more are refused. Default 1000.
+    pub max_running: usize,
+}
+
+/// What a new action does to the running one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ActionPolicy {
+    /// It ends it.
+    #[default]
+    Cancel,
+    /// It waits for it; one waits, a newer one takes its place.
+    Queue,
+}
+
+/// The arena engine.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ArenaConfig {
+    /// An engine that said nothing in a session for so long is told of it again before news. Default 5m.
+    pub silent: HumanDuration,
+    /// How long the engine may take to ask for news after that. Default 2s.
+    pub waiting_timeout: HumanDuration,
+    /// How long after the engine asked the news is answered: a Game Master empties its queue then, and must not find the
+    /// asking in it later. Default 200ms.
+    pub settle: HumanDuration,
+    /// News is answered within this time, whatever happens: a Game Master gives up after 10s. Default 8s.
+    pub news_timeout: HumanDuration,
+    /// `arena_seen` of `/health`: whether an engine spoke within this time. Default 10m.
+    pub seen: HumanDuration,
+}
+
+/// HTTP over NATS.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpConfig {
+    /// Longest request body. Default 1MiB.
+    pub max_body: ByteSize,
+    /// Requests in work at once; more are answered 503. Default 256.
+    pub max_requests: usize,
+}
+
+/// The streams and buckets this service creates.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StreamConfig {
+    /// How long events are kept. Default 7d.
+    pub max_age: HumanDuration,
+    /// How many bytes of events are kept (halved while the store is smaller). Default 2GiB.
+    pub max_bytes: ByteSize,
+    /// How long a session is known after its last action. Default 7d.
+    pub session_age: HumanDuration,
+}
+
+impl Config {
+    /// What a new action that came through `door` does to the running one.
+    #[must_use]
+    pub fn policy(&self, door: &str) -> ActionPolicy {
+        let default = if door == "app" { ActionPolicy::Queue } else { ActionPolicy::Cancel };
+        self.action_policy.unwrap_or(default)
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            gm: GmConfig::default(),
+            action_policy: None,
+            action: ActionConfig::default(),
+            arena: ArenaConfig::default(),
+            http: HttpConfig::default(),
+            stream: StreamConfig::default(),
+            redact: vec!["proposal:/data/gm_secret".to_owned()],
+        }
+    }
+}
+
+impl Default for GmConfig {
+    fn default() -> Self {
+        Self {
+            base_urls: vec!["http://127.0.0.1:8899".to_owned()],
+            when_busy: WhenBusy::Refuse,
+            idle: HumanDuration::from_secs(30 * 60),
+            unwatched: HumanDuration::from_secs(15),
+            cut_choose: HumanDuration::from_secs(130),
+            repeated_start: HumanDuration::from_secs(2),
+            watching_timeout: HumanDuration::from_millis(500),
+            edge_forgotten: HumanDuration::from_secs(30),
+            connect_timeout: HumanDuration::from_secs(3),
+            request_timeout: HumanDuration::from_secs(15),
+            probe_timeout: HumanDuration::from_secs(2),
+            silence: HumanDuration::from_secs(300),
+            heartbeat_silence: HumanDuration::from_secs(30),
+            max_event: ByteSize::from_mib(1),
+            max_answer: ByteSize::from_mib(1),
+            max_image: ByteSize::from_mib(16),
+        }
+    }
+}
+
+impl Default for ActionConfig {
+    fn default() -> Self {
+        Self {
+            renew: HumanDuration::from_secs(2),
+            lapse: HumanDuration::from_secs(5),
+            resend: HumanDuration::from_secs(90),
+            publish_wait: HumanDuration::from_secs(600),
+            claim_wait: HumanDuration::from_secs(5),
+            drain: HumanDuration::from_secs(12),
+            max_running: 1000,
+        }
+    }
+}
+
+impl Default for ArenaConfig {
+    fn default() -> Self {
+        Self {
+            silent: HumanDuration::from_secs(5 * 60),
+            waiting_timeout: HumanDuration::from_secs(2),
+            settle: HumanDuration::from_millis(200),
+            news_timeout: HumanDuration::from_secs(8),
+            seen: HumanDuration::from_secs(10 * 60),
+        }
+    }
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self { max_body: ByteSize::from_mib(1), max_requests: 256 }
+    }
+}
+
+impl Default for StreamConfig {
+    fn default() -> Self {
+        Self {
+            max_age: HumanDuration::from_secs(7 * 86_400),
+            max_bytes: ByteSize::from_gib(2),
+            session_age: HumanDuration::from_secs(7 * 86_400),
+        }
+    }
+}
+
+impl ServiceConfig for Config {
+    const SERVICE: &'static str = "gm-bridge";
+    const OPERATIONS_PORT: u16 = 9101;
+    const ALIASES: &'static [(&'static str, &'static str)] = &[("GM_BASE_URL", "gm.base_urls")];
+
+    fn validate(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        if self.gm.base_urls.is_empty() {
+            faults.push(Fault::new("gm.base_urls", "at least one Game Master is needed"));
+        }
+        for (index, url) in self.gm.base_urls.iter().enumerate() {
+            let usable = reqwest::Url::parse(url).is_ok_and(|url| {
+                matches!(url.scheme(), "http" | "https")
+                    && url.has_host()
+                    && url.query().is_none()
+                    && url.fragment().is_none()
+            });
+            if !usable {
+                let message = format!("number {}: expected http://HOST[:PORT] without query", index + 1);
+                faults.push(Fault::new("gm.base_urls", message));
+            }
+            if self.gm.base_urls[..index].contains(url) {
+                faults.push(Fault::new("gm.base_urls", format!("number {} stands there twice", index + 1)));
+            }
+        }
+        for entry in &self.redact {
+            if let Err(error) = entry.parse::<Redaction>() {
+                faults.push(Fault::new("redact", format!("'{entry}': {error}")));
+            }
+        }
+        if self.action.lapse.get() < self.action.renew.get() * 2 {
+            faults.push(Fault::new("action.lapse", "must be at least twice action.renew"));
+        }
+        if self.arena.waiting_timeout.get() + self.arena.settle.get() >= self.arena.news_timeout.get() {
+            faults.push(Fault::new("arena.news_timeout", "must be longer than arena.waiting_timeout and arena.settle"));
+        }
+        let positive = [
+            ("gm.request_timeout", self.gm.request_timeout),
+            ("gm.connect_timeout", self.gm.connect_timeout),
+            ("gm.probe_timeout", self.gm.probe_timeout),
+            ("gm.silence", self.gm.silence),
+            ("gm.heartbeat_silence", self.gm.heartbeat_silence),
+            ("gm.watching_timeout", self.gm.watching_timeout),
+            ("gm.edge_forgotten", self.gm.edge_forgotten),
+            ("action.renew", self.action.renew),
+            ("action.publish_wait", self.action.publish_wait),
+            ("stream.max_age", self.stream.max_age),
+            ("stream.session_age", self.stream.session_age),
+        ];
+        faults.extend(
+            positive
+                .iter()
+                .filter(|(_, value)| value.get().is_zero())
+                .map(|(key, _)| Fault::new(*key, "must not be zero")),
+        );
+        if self.http.max_requests == 0 {
+            faults.push(Fault::new("http.max_requests", "must not be zero"));
+        }
+        faults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_without_fault() {
+        assert_eq!(Config::default().validate(), []);
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let mut config = Config::default();
+        config.gm.base_urls = ["ftp://x", "http://a", "http://a", "nonsense"].map(str::to_owned).to_vec();
+        config.redact = vec!["proposal".to_owned()];
+        config.action.lapse = HumanDuration::from_secs(1);
+        let keys: Vec<String> = config.validate().into_iter().map(|fault| fault.key).collect();
+        assert_eq!(keys, ["gm.base_urls", "gm.base_urls", "gm.base_urls", "redact", "action.lapse"]);
+    }
+
+    #[test]
+    fn actions_queue_on_the_app_door_unless_told_otherwise() {
+        let mut config = Config::default();
+        assert_eq!((config.policy("event"), config.policy("app")), (ActionPolicy::Cancel, ActionPolicy::Queue));
+        config.action_policy = Some(ActionPolicy::Cancel);
+        assert_eq!(config.policy("app"), ActionPolicy::Cancel);
+    }
+}
