@@ -1,0 +1,159 @@
+//! The recent end of a session's log, in memory, as one view shows it.
+//!
+//! A ring knows everything its view shows behind its *floor*, and nothing of what is at or below it. So a cursor at or
+//! above the floor is served from here, and one below it is read back from history up to the floor first: that is the
+//! whole seam. What happens between the moment a ring is opened and the moment its `prev` is known is held back.
+
+mod ring;
+
+use std::{collections::VecDeque, sync::Arc};
+
+use herald_protocol::{Epoch, frame::Tail};
+use metrics::counter;
+
+pub use ring::{Budget, Frame, Mark, Read, Ring, RingLimits};
+
+use crate::{
+    dialect::Head,
+    event::Event,
+    view::{View, cursor},
+};
+
+/// A session's ring in one view.
+#[derive(Debug)]
+pub struct Log {
+    view: Arc<View>,
+    limits: RingLimits,
+    ring: Ring,
+    chain: Chain,
+    /// The last event that was looked at, shown or not.
+    seen: u64,
+}
+
+/// Whether it is known which shown event came before the next one.
+#[derive(Debug)]
+enum Chain {
+    /// Its sequence, 0 for none.
+    Known(u64),
+    /// Not yet: history is being asked. What comes meanwhile waits for its `prev`.
+    Unknown { held: VecDeque<Held>, bytes: usize },
+}
+
+#[derive(Debug)]
+struct Held {
+    head: Head,
+    seq: u64,
+    ts_ms: u64,
+}
+
+impl Chain {
+    fn fresh(view: &View) -> Self {
+        if view.is_chained() { Self::Unknown { held: VecDeque::new(), bytes: 0 } } else { Self::Known(0) }
+    }
+}
+
+impl Log {
+    /// A log that knows nothing up to and including `at`.
+    #[must_use]
+    pub fn new(view: Arc<View>, limits: RingLimits, budget: Arc<Budget>, at: u64) -> Self {
+        let chain = Chain::fresh(&view);
+        Self { view, limits, ring: Ring::new(limits, budget, at), chain, seen: at }
+    }
+
+    /// The view it is encoded for.
+    #[must_use]
+    pub const fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
+    /// The sequence behind which it is complete.
+    #[must_use]
+    pub const fn floor(&self) -> u64 {
+        self.ring.floor()
+    }
+
+    /// The last event it was offered.
+    #[must_use]
+    pub const fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// What it has ever taken.
+    #[must_use]
+    pub const fn mark(&self) -> Mark {
+        self.ring.mark()
+    }
+
+    /// Whether frames can be read: not before it is known which event came before the first.
+    #[must_use]
+    pub const fn is_chained(&self) -> bool {
+        matches!(self.chain, Chain::Known(_))
+    }
+
+    /// Takes up an event, if the view shows it and it is new. The frame, once encoded, is for those who are up to date.
+    pub fn append(&mut self, event: &Event, epoch: Epoch) -> Option<Frame> {
+        if event.seq <= self.seen {
+            return None;
+        }
+        self.seen = event.seq;
+        if !self.view.shows(event) {
+            return None;
+        }
+        let Some(head) = self.view.head(event) else {
+            counter!("herald_skipped_events_total", "reason" => "not_utf8").increment(1);
+            return None;
+        };
+        match &mut self.chain {
+            Chain::Known(prev) => {
+                let tail = Tail { prev: Some(*prev), ..Tail::plain(event.seq, event.ts_ms) };
+                *prev = event.seq;
+                self.ring.append(event.seq, self.view.encode(&head, tail, Some(cursor(epoch, event.seq))))
+            }
+            Chain::Unknown { held, bytes } => {
+                *bytes += event.payload.len();
+                held.push_back(Held { head, seq: event.seq, ts_ms: event.ts_ms });
+                if held.len() > self.limits.frames || *bytes > self.limits.bytes {
+                    // Too much to hold: what was held is history now, and its last event is the one before the next.
+                    self.ring.reset(event.seq);
+                    self.chain = Chain::Known(event.seq);
+                }
+                None
+            }
+        }
+    }
+
+    /// Says which shown event came before the first one behind `floor`. Ignored where that is known, or was asked for
+    /// another floor.
+    pub fn chain(&mut self, floor: u64, prev: u64, epoch: Epoch) {
+        if floor != self.ring.floor() {
+            return;
+        }
+        let Chain::Unknown { held, .. } = &mut self.chain else { return };
+        let mut last = prev;
+        for Held { head, seq, ts_ms } in std::mem::take(held) {
+            let tail = Tail { prev: Some(last), ..Tail::plain(seq, ts_ms) };
+            self.ring.append(seq, self.view.encode(&head, tail, Some(cursor(epoch, seq))));
+            last = seq;
+        }
+        self.chain = Chain::Known(last);
+    }
+
+    /// Forgets everything up to and including `at`.
+    pub fn reset(&mut self, at: u64) {
+        self.ring.reset(at);
+        self.chain = Chain::fresh(&self.view);
+        self.seen = at;
+    }
+
+    /// See [`Ring::read`].
+    #[must_use]
+    pub fn read(&self, after: u64, frames: usize, bytes: usize) -> Read {
+        self.ring.read(after, frames, bytes)
+    }
+
+    /// See [`Ring::mark_at`].
+    #[must_use]
+    pub fn mark_at(&self, after: u64) -> Option<Mark> {
+        self.ring.mark_at(after)
+    }
+}

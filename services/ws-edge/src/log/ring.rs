@@ -1,0 +1,368 @@
+//! The ring: a bounded number of frames, and where a cursor stands in it.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use bytes::Bytes;
+
+/// What a frame costs in memory beyond its bytes: its place in the ring and the allocation behind [`Bytes`].
+const FRAME_OVERHEAD: usize = size_of::<Frame>() + 48;
+
+/// How large one ring may grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RingLimits {
+    /// Frames of one session in one view.
+    pub frames: usize,
+    /// Their bytes, overhead included.
+    pub bytes: usize,
+}
+
+/// The memory all rings of a process share. A ring that gets none makes room by dropping its own oldest frames.
+#[derive(Debug)]
+pub struct Budget {
+    used: AtomicUsize,
+    limit: usize,
+}
+
+impl Budget {
+    /// A budget of `limit` bytes.
+    #[must_use]
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { used: AtomicUsize::new(0), limit })
+    }
+
+    /// Bytes in use.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Whether so little is left (an eighth) that rings nobody reads should go first.
+    #[must_use]
+    pub fn is_tight(&self) -> bool {
+        self.used() > self.limit - self.limit / 8
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let fits = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// How much a ring has ever taken up to some frame, that frame included. The difference of two marks is a lag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Mark {
+    /// Frames.
+    pub frames: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Mark {
+    /// The mark one frame of `bytes` further on.
+    #[must_use]
+    pub const fn plus(self, bytes: usize) -> Self {
+        Self { frames: self.frames + 1, bytes: self.bytes + bytes as u64 }
+    }
+
+    /// What lies between `earlier` and this.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Self {
+        Self { frames: self.frames.saturating_sub(earlier.frames), bytes: self.bytes.saturating_sub(earlier.bytes) }
+    }
+}
+
+/// One event, ready for a socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// Sequence of the event.
+    pub seq: u64,
+    /// What the ring had taken with it.
+    pub mark: Mark,
+    /// What goes on the wire.
+    pub bytes: Bytes,
+}
+
+/// What a ring has for a cursor.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Read {
+    /// The next frames, at least one.
+    Frames(Vec<Frame>),
+    /// Nothing new.
+    UpToDate,
+    /// The cursor lies below the floor: history first.
+    Behind,
+}
+
+/// The frames of one session in one view, as many of the latest as the limits allow.
+#[derive(Debug)]
+pub struct Ring {
+    limits: RingLimits,
+    budget: Arc<Budget>,
+    frames: VecDeque<Frame>,
+    /// Everything behind this sequence and up to `head` is in `frames`.
+    floor: u64,
+    /// Everything up to here was offered to the ring.
+    head: u64,
+    /// What was ever appended.
+    mark: Mark,
+    /// Bytes taken from the budget.
+    size: usize,
+}
+
+impl Ring {
+    /// An empty ring that knows nothing up to and including `at`.
+    #[must_use]
+    pub const fn new(limits: RingLimits, budget: Arc<Budget>, at: u64) -> Self {
+        Self {
+            limits,
+            budget,
+            frames: VecDeque::new(),
+            floor: at,
+            head: at,
+            mark: Mark { frames: 0, bytes: 0 },
+            size: 0,
+        }
+    }
+
+    /// The sequence behind which the ring is complete.
+    #[must_use]
+    pub const fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    /// The last sequence the ring has seen.
+    #[must_use]
+    pub const fn head(&self) -> u64 {
+        self.head
+    }
+
+    /// What the ring has ever taken.
+    #[must_use]
+    pub const fn mark(&self) -> Mark {
+        self.mark
+    }
+
+    /// Appends an event's frame, dropping the oldest while there is no room. The frame is returned for those who are up
+    /// to date, also when it is too large to be kept. `None`: the ring had it already.
+    pub fn append(&mut self, seq: u64, bytes: Bytes) -> Option<Frame> {
+        if seq <= self.head {
+            return None;
+        }
+        self.head = seq;
+        self.mark = self.mark.plus(bytes.len());
+        let frame = Frame { seq, mark: self.mark, bytes };
+        if self.make_room(cost(&frame)) {
+            self.size += cost(&frame);
+            self.frames.push_back(frame.clone());
+        } else {
+            self.floor = seq;
+        }
+        Some(frame)
+    }
+
+    fn make_room(&mut self, cost: usize) -> bool {
+        if cost > self.limits.bytes {
+            while self.drop_oldest() {}
+            return false;
+        }
+        while self.frames.len() >= self.limits.frames || self.size + cost > self.limits.bytes {
+            if !self.drop_oldest() {
+                return false;
+            }
+        }
+        while !self.budget.take(cost) {
+            if !self.drop_oldest() {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn drop_oldest(&mut self) -> bool {
+        let Some(oldest) = self.frames.pop_front() else { return false };
+        self.floor = oldest.seq;
+        self.size -= cost(&oldest);
+        self.budget.give_back(cost(&oldest));
+        true
+    }
+
+    /// Forgets everything up to and including `at`; what comes later is complete again.
+    pub fn reset(&mut self, at: u64) {
+        while self.drop_oldest() {}
+        self.frames = VecDeque::new();
+        self.floor = at;
+        self.head = at;
+    }
+
+    /// What comes behind `after`, at most `frames` frames and `bytes` bytes, but one frame at least.
+    #[must_use]
+    pub fn read(&self, after: u64, frames: usize, bytes: usize) -> Read {
+        if after < self.floor {
+            return Read::Behind;
+        }
+        let from = self.frames.partition_point(|frame| frame.seq <= after);
+        let mut left = bytes;
+        let batch: Vec<_> = self
+            .frames
+            .range(from..)
+            .take(frames)
+            .enumerate()
+            .take_while(|(index, frame)| {
+                let fits = *index == 0 || frame.bytes.len() <= left;
+                left = left.saturating_sub(frame.bytes.len());
+                fits
+            })
+            .map(|(_, frame)| frame.clone())
+            .collect();
+        if batch.is_empty() { Read::UpToDate } else { Read::Frames(batch) }
+    }
+
+    /// What the ring had taken when `after` was its last event, if that is still known.
+    #[must_use]
+    pub fn mark_at(&self, after: u64) -> Option<Mark> {
+        if after < self.floor {
+            return None;
+        }
+        let next = self.frames.partition_point(|frame| frame.seq <= after);
+        Some(self.frames.get(next).map_or(self.mark, |frame| Mark {
+            frames: frame.mark.frames - 1,
+            bytes: frame.mark.bytes - frame.bytes.len() as u64,
+        }))
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        self.budget.give_back(self.size);
+    }
+}
+
+fn cost(frame: &Frame) -> usize {
+    frame.bytes.len() + FRAME_OVERHEAD
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LARGE: RingLimits = RingLimits { frames: 1024, bytes: 1 << 20 };
+
+    fn ring(limits: RingLimits, at: u64) -> Ring {
+        Ring::new(limits, Budget::new(usize::MAX / 2), at)
+    }
+
+    fn seqs(read: Read) -> Vec<u64> {
+        match read {
+            Read::Frames(frames) => frames.iter().map(|frame| frame.seq).collect(),
+            Read::UpToDate => Vec::new(),
+            Read::Behind => panic!("behind"),
+        }
+    }
+
+    #[test]
+    fn what_a_ring_had_already_is_refused() {
+        let mut ring = ring(LARGE, 5);
+        assert!(ring.append(5, Bytes::new()).is_none(), "belongs to what was there before the ring");
+        assert!(ring.append(6, Bytes::new()).is_some());
+        assert!(ring.append(6, Bytes::new()).is_none());
+        assert_eq!(seqs(ring.read(5, 10, 10)), [6]);
+    }
+
+    #[test]
+    fn a_frame_larger_than_the_ring_is_passed_on_and_not_kept() {
+        let mut ring = ring(RingLimits { frames: 4, bytes: 1000 }, 0);
+        ring.append(1, Bytes::new());
+        assert_eq!(ring.append(2, vec![0; 2000].into()).unwrap().bytes.len(), 2000);
+        assert_eq!(ring.floor(), 2);
+        assert_eq!(ring.read(1, 10, 10), Read::Behind);
+        assert_eq!(ring.read(2, 10, 10), Read::UpToDate);
+    }
+
+    #[test]
+    fn a_batch_is_bounded_but_never_empty() {
+        let mut ring = ring(LARGE, 0);
+        for seq in 1..=5 {
+            ring.append(seq, vec![0; 100].into());
+        }
+        assert_eq!(seqs(ring.read(0, 3, 1000)), [1, 2, 3]);
+        assert_eq!(seqs(ring.read(0, 10, 250)), [1, 2]);
+        assert_eq!(seqs(ring.read(3, 10, 1)), [4]);
+    }
+
+    #[test]
+    fn the_budget_is_shared_and_given_back() {
+        let budget = Budget::new(2 * (FRAME_OVERHEAD + 10));
+        let mut first = Ring::new(LARGE, budget.clone(), 0);
+        let mut second = Ring::new(LARGE, budget.clone(), 0);
+        first.append(1, vec![0; 10].into());
+        first.append(2, vec![0; 10].into());
+        second.append(3, vec![0; 10].into());
+        assert_eq!(second.floor(), 3, "nothing left for it: history serves its readers");
+        first.append(4, vec![0; 10].into());
+        assert_eq!((first.floor(), first.size), (1, budget.used()), "pays with its own oldest frame");
+        assert!(budget.is_tight());
+        first.reset(9);
+        assert_eq!(budget.used(), 0);
+        second.append(5, vec![0; 10].into());
+        drop(second);
+        assert_eq!(budget.used(), 0);
+    }
+
+    proptest! {
+        /// Against a model that keeps everything: a cursor at or above the floor reads exactly what came behind it, one
+        /// below is told, and marks count what lies between.
+        #[test]
+        fn a_ring_reads_what_a_log_without_end_reads(
+            start in 0_u64..5,
+            events in prop::collection::vec((1_u64..4, 0_usize..200), 0..60),
+            frames in 1_usize..12,
+            bytes in 1_usize..3000,
+            budget in 0_usize..4000,
+            after in 0_u64..200,
+            batch in 1_usize..20,
+        ) {
+            let budget = Budget::new(budget);
+            let mut ring = Ring::new(RingLimits { frames, bytes }, budget.clone(), start);
+            let mut model: Vec<(u64, usize)> = Vec::new();
+            let mut seq = start;
+            for (step, len) in events {
+                seq += step;
+                let frame = ring.append(seq, vec![b'x'; len].into());
+                prop_assert_eq!(frame.map(|frame| frame.seq), Some(seq));
+                model.push((seq, len));
+                prop_assert!(ring.frames.len() <= frames && ring.size <= bytes);
+                prop_assert_eq!(ring.size, budget.used());
+            }
+            prop_assert_eq!(ring.head(), seq);
+            let behind: Vec<_> = model.iter().copied().filter(|(seq, _)| *seq > after).collect();
+            match ring.read(after, batch, usize::MAX) {
+                Read::Behind => prop_assert!(after < ring.floor()),
+                Read::UpToDate => prop_assert!(behind.is_empty()),
+                Read::Frames(read) => {
+                    prop_assert!(after >= ring.floor() && read.len() == behind.len().min(batch));
+                    let expected = behind.iter().take(batch).copied();
+                    prop_assert!(read.iter().map(|frame| (frame.seq, frame.bytes.len())).eq(expected));
+                }
+            }
+            if let Some(mark) = ring.mark_at(after) {
+                let lag = ring.mark().since(mark);
+                prop_assert_eq!(lag.frames, behind.len() as u64);
+                prop_assert_eq!(lag.bytes, behind.iter().map(|(_, len)| *len as u64).sum::<u64>());
+            } else {
+                prop_assert!(after < ring.floor());
+            }
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! Which sessions have connections here, and their rings.
+//!
+//! The intake appends events in stream order from one task. A session nobody watches costs it one hash lookup. For a
+//! watched one the event is encoded once per view, put into the view's ring, and offered at once to the connections
+//! that are up to date; whoever does not take it is left out until its own task has caught up from the ring.
+//!
+//! Locks are taken in the order registry, session, listener, held for moments, and never while frames are written to
+//! sockets, except the one socket's own.
+
+mod seat;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use herald_protocol::{Epoch, SessionId};
+use metrics::{Counter, Gauge, counter, gauge};
+
+pub use seat::{Opening, Seat, SeatRead};
+
+use crate::{
+    event::Event,
+    intake::{Life, Rings},
+    log::{Budget, Frame, Log, RingLimits},
+    view::View,
+};
+
+/// How much the rings of a stream may hold, and for how long.
+#[derive(Debug, Clone)]
+pub struct SessionLimits {
+    /// Of one ring.
+    pub ring: RingLimits,
+    /// Memory of all rings, shared with the other streams of the process.
+    pub budget: Arc<Budget>,
+    /// How long a ring is kept after its last connection has gone.
+    pub linger: Duration,
+}
+
+/// Somebody who gets frames the moment they are appended, as long as they are up to date.
+pub trait Listener: Send + Sync {
+    /// Takes the next frame. `false`: it did not (blocked, or `token` is not the one it listens by now); it is no
+    /// longer listening and comes back when it has caught up.
+    fn offer(&self, token: u64, frame: &Frame) -> bool;
+    /// Is no longer listening by `token`: something changed, look again.
+    fn dismiss(&self, token: u64);
+    /// Whether it still listens by `token`.
+    fn is_current(&self, token: u64) -> bool;
+}
+
+/// The watched sessions of one stream.
+pub struct Sessions {
+    limits: SessionLimits,
+    registry: Mutex<Registry>,
+    /// The event being appended: a ring opened now is complete behind it.
+    position: AtomicU64,
+    /// The event appended last: whoever listens has been offered everything up to it.
+    settled: AtomicU64,
+    meters: Meters,
+}
+
+struct Registry {
+    sessions: HashMap<SessionId, Arc<Session>>,
+    now: Now,
+    /// Sessions with a ring without connections, in the order they became so.
+    idle: VecDeque<(Instant, Arc<Session>)>,
+}
+
+struct Meters {
+    frames: Counter,
+    deliveries: Counter,
+    watched: Gauge,
+    ring_bytes: Gauge,
+}
+
+/// The life of the stream as it is served now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Now {
+    /// Counts the lives this process has seen; 0: none yet.
+    generation: u64,
+    epoch: Epoch,
+    /// Whether it is sure that the stream still lives this life.
+    serving: bool,
+}
+
+struct Session {
+    id: SessionId,
+    state: Mutex<State>,
+}
+
+struct State {
+    now: Now,
+    rooms: Vec<Room>,
+    /// Whether the session is in [`Registry::idle`].
+    queued: bool,
+}
+
+/// The connections of a session that share a view.
+struct Room {
+    log: Log,
+    listening: Vec<Entry>,
+    /// Entries of `listening` known to be left.
+    left: usize,
+    seats: usize,
+    /// Of them, those that count as somebody watching.
+    watchers: usize,
+    empty_since: Option<Instant>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    listener: Weak<dyn Listener>,
+    token: u64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing in here panics halfway through a change; and an edge that stopped serving would be worse.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Sessions {
+    /// No sessions, and no life of the stream known yet.
+    #[must_use]
+    pub fn new(limits: SessionLimits) -> Arc<Self> {
+        Arc::new(Self {
+            limits,
+            registry: Mutex::new(Registry {
+                sessions: HashMap::new(),
+                now: Now { generation: 0, epoch: Epoch::new(0), serving: false },
+                idle: VecDeque::new(),
+            }),
+            position: AtomicU64::new(0),
+            settled: AtomicU64::new(0),
+            meters: Meters {
+                frames: counter!("herald_frames_encoded_total"),
+                deliveries: counter!("herald_frames_delivered_total", "way" => "direct"),
+                watched: gauge!("herald_watched_sessions"),
+                ring_bytes: gauge!("herald_ring_bytes"),
+            },
+        })
+    }
+
+    /// How many connections watch a session here.
+    #[must_use]
+    pub fn count(&self, session: &str) -> usize {
+        let session = lock(&self.registry).sessions.get(session).cloned();
+        session.map_or(0, |session| lock(&session.state).rooms.iter().map(|room| room.watchers).sum())
+    }
+
+    /// How many sessions have a ring here.
+    #[must_use]
+    pub fn watched(&self) -> usize {
+        lock(&self.registry).sessions.len()
+    }
+
+    /// The epoch of the stream, if it is served now.
+    #[must_use]
+    pub fn epoch(&self) -> Option<Epoch> {
+        let now = lock(&self.registry).now;
+        now.serving.then_some(now.epoch)
+    }
+
+    /// The last sequence that is in the rings.
+    #[must_use]
+    pub fn head(&self) -> u64 {
+        self.settled.load(Ordering::Acquire)
+    }
+
+    /// Takes a place in a session's ring of that view, opening it if needed. From now on the ring misses nothing; where
+    /// to begin is the caller's: [`Seat::read`]. `watches`: whether the connection counts as somebody watching.
+    #[must_use]
+    pub fn attach(
+        self: &Arc<Self>,
+        session: &SessionId,
+        view: &Arc<View>,
+        listener: Weak<dyn Listener>,
+        watches: bool,
+    ) -> Seat {
+        let mut registry = lock(&self.registry);
+        let now = registry.now;
+        let new = || {
+            let state = State { now, rooms: Vec::new(), queued: false };
+            Arc::new(Session { id: session.clone(), state: Mutex::new(state) })
+        };
+        let session = registry.sessions.entry(session.clone()).or_insert_with(new).clone();
+        let mut state = lock(&session.state);
+        // Read after the session is to be found: an event whose lookup missed it is at or below this position.
+        let at = self.position.load(Ordering::Acquire);
+        let room = if let Some(room) = state.rooms.iter_mut().position(|room| Arc::ptr_eq(room.log.view(), view)) {
+            &mut state.rooms[room]
+        } else {
+            let log = Log::new(view.clone(), self.limits.ring, self.limits.budget.clone(), at);
+            state.rooms.push(Room { log, listening: Vec::new(), left: 0, seats: 0, watchers: 0, empty_since: None });
+            let last = state.rooms.len() - 1;
+            &mut state.rooms[last]
+        };
+        room.seats += 1;
+        room.watchers += usize::from(watches);
+        room.empty_since = None;
+        drop(state);
+        self.meters.watched.set(registry.sessions.len() as f64);
+        drop(registry);
+        Seat::new(self.clone(), session, view.clone(), listener, watches)
+    }
+
+    /// Drops rings that nobody has read for the linger time; all that nobody reads, where memory is tight. To be called
+    /// every now and then.
+    pub fn sweep(&self, now: Instant) {
+        let tight = self.limits.budget.is_tight();
+        let due = |since: Instant| tight || now.saturating_duration_since(since) >= self.limits.linger;
+        let mut registry = lock(&self.registry);
+        let mut again = Vec::new();
+        while registry.idle.front().is_some_and(|(since, _)| due(*since)) {
+            let Some((_, session)) = registry.idle.pop_front() else { break };
+            let mut state = lock(&session.state);
+            state.queued = false;
+            state.rooms.retain(|room| !room.empty_since.is_some_and(due));
+            if state.rooms.is_empty() {
+                registry.sessions.remove(&session.id);
+            } else if let Some(since) = state.rooms.iter().filter_map(|room| room.empty_since).min() {
+                // Left again while it was in the queue.
+                state.queued = true;
+                drop(state);
+                again.push((since, session));
+            }
+        }
+        registry.idle.extend(again);
+        self.meters.watched.set(registry.sessions.len() as f64);
+        self.meters.ring_bytes.set(self.limits.budget.used() as f64);
+    }
+
+    /// Keeps sweeping, for ever.
+    pub async fn tend(&self) {
+        // Often enough that a ring lives at most an eighth longer than it should.
+        let period = (self.limits.linger / 8).clamp(Duration::from_millis(50), Duration::from_secs(5));
+        let mut ticks = tokio::time::interval(period);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.sweep(Instant::now());
+        }
+    }
+
+    fn leave(&self, session: &Arc<Session>, view: &Arc<View>, watches: bool) {
+        let mut registry = lock(&self.registry);
+        let mut state = lock(&session.state);
+        let Some(index) = state.rooms.iter().position(|room| Arc::ptr_eq(room.log.view(), view)) else { return };
+        let room = &mut state.rooms[index];
+        room.seats -= 1;
+        room.watchers -= usize::from(watches);
+        if room.seats > 0 {
+            return;
+        }
+        if !room.log.is_chained() {
+            // Nobody is left to ask for its beginning: what it holds back would only grow.
+            state.rooms.swap_remove(index);
+            if state.rooms.is_empty() && !state.queued {
+                registry.sessions.remove(&session.id);
+            }
+            return;
+        }
+        let now = Instant::now();
+        room.empty_since = Some(now);
+        room.listening = Vec::new();
+        room.left = 0;
+        if !state.queued {
+            state.queued = true;
+            registry.idle.push_back((now, session.clone()));
+        }
+    }
+
+    /// Changes the life of the stream, the rings with it, and dismisses everybody who listens, in one step per session.
+    fn change(&self, next: impl FnOnce(Now) -> Now, mut rings: impl FnMut(&mut Log)) {
+        let mut registry = lock(&self.registry);
+        registry.now = next(registry.now);
+        let now = registry.now;
+        for session in registry.sessions.values() {
+            let mut state = lock(&session.state);
+            state.now = now;
+            for room in &mut state.rooms {
+                rings(&mut room.log);
+                room.dismiss_all();
+            }
+        }
+    }
+
+    fn move_to(&self, head: u64) {
+        self.position.store(head, Ordering::Release);
+        self.settled.store(head, Ordering::Release);
+    }
+}
+
+impl Rings for Sessions {
+    fn append(&self, event: &Event) {
+        self.position.store(event.seq, Ordering::Release);
+        let session = {
+            let registry = lock(&self.registry);
+            if registry.now.serving { registry.sessions.get(event.session()).cloned() } else { None }
+        };
+        if let Some(session) = session {
+            session.append(event, &self.meters);
+        }
+        self.settled.store(event.seq, Ordering::Release);
+    }
+
+    fn advance(&self, seq: u64) {
+        self.move_to(seq);
+    }
+
+    fn reset(&self, life: Life) {
+        self.move_to(life.head);
+        self.change(
+            |now| Now { generation: now.generation + 1, epoch: life.epoch, serving: true },
+            |log| log.reset(life.head),
+        );
+    }
+
+    fn mark_broken(&self, head: u64) {
+        self.move_to(head);
+        self.change(|now| now, |log| log.reset(head));
+    }
+
+    fn suspend(&self) {
+        self.change(|now| Now { serving: false, ..now }, |_| {});
+    }
+
+    fn resume(&self) {
+        // Before the first life there is nothing to go on with.
+        self.change(|now| Now { serving: now.generation > 0, ..now }, |_| {});
+    }
+}
+
+impl Session {
+    /// Encodes the event once per view and offers it to those who listen. They are taken out of the room meanwhile: the
+    /// session is not locked while frames are written, and those who come in then have read this frame from the ring.
+    fn append(&self, event: &Event, meters: &Meters) {
+        let mut rounds: Vec<(Arc<View>, Frame, Vec<Entry>)> = Vec::new();
+        {
+            let mut state = lock(&self.state);
+            let epoch = state.now.epoch;
+            for room in &mut state.rooms {
+                let Some(frame) = room.log.append(event, epoch) else { continue };
+                meters.frames.increment(1);
+                if !room.listening.is_empty() {
+                    rounds.push((room.log.view().clone(), frame, std::mem::take(&mut room.listening)));
+                }
+            }
+        }
+        for (view, frame, mut listening) in rounds {
+            listening
+                .retain(|entry| entry.listener.upgrade().is_some_and(|listener| listener.offer(entry.token, &frame)));
+            meters.deliveries.increment(listening.len() as u64);
+            let mut state = lock(&self.state);
+            match state.rooms.iter_mut().find(|room| Arc::ptr_eq(room.log.view(), &view)) {
+                // Mostly nobody came in meanwhile: the list goes back as it is.
+                Some(room) if room.listening.is_empty() => room.listening = listening,
+                Some(room) => room.listening.append(&mut listening),
+                None => listening.iter().for_each(Entry::dismiss),
+            }
+        }
+    }
+}
+
+impl Room {
+    fn dismiss_all(&mut self) {
+        std::mem::take(&mut self.listening).iter().for_each(Entry::dismiss);
+        self.left = 0;
+    }
+
+    /// One entry is known to be left: once half of them are, they are cleared away.
+    fn one_left(&mut self) {
+        self.left += 1;
+        if self.left > 8 && self.left * 2 > self.listening.len() {
+            self.listening.retain(Entry::is_current);
+            self.left = 0;
+        }
+    }
+}
+
+impl Entry {
+    fn dismiss(&self) {
+        if let Some(listener) = self.listener.upgrade() {
+            listener.dismiss(self.token);
+        }
+    }
+
+    fn is_current(&self) -> bool {
+        self.listener.upgrade().is_some_and(|listener| listener.is_current(self.token))
+    }
+}

@@ -1,0 +1,183 @@
+//! A place in a session's ring: what one connection reads from.
+
+use std::sync::{Arc, Weak, atomic::Ordering};
+
+use herald_protocol::{Epoch, SessionId};
+
+use super::{Entry, Listener, Room, Session, Sessions, State, lock};
+use crate::{
+    log::{Frame, Mark, Read},
+    view::View,
+};
+
+/// A place in a session's ring. The ring stays open as long as somebody has one.
+pub struct Seat {
+    sessions: Arc<Sessions>,
+    session: Arc<Session>,
+    view: Arc<View>,
+    listener: Weak<dyn Listener>,
+    watches: bool,
+}
+
+/// What a seat finds for its cursor.
+#[derive(Debug, PartialEq, Eq)]
+pub enum SeatRead {
+    /// The next frames.
+    Frames {
+        /// At least one.
+        frames: Vec<Frame>,
+        /// What is in the ring, with them.
+        mark: Mark,
+    },
+    /// Nothing new: from now on frames are offered to the listener.
+    UpToDate,
+    /// The ring begins behind `floor`: everything up to there is to be read from history.
+    Behind {
+        /// The sequence to read up to.
+        floor: u64,
+        /// What is in the ring.
+        mark: Mark,
+    },
+    /// The ring does not know yet which shown event came before the first one behind `floor`: [`Seat::chain`].
+    Unchained {
+        /// The sequence behind which that is.
+        floor: u64,
+    },
+    /// The stream's life is in doubt, or none is known yet. The listener is dismissed when that changes.
+    Suspended,
+    /// The stream lives another life than the one asked for.
+    OtherLife,
+}
+
+/// Where a connection that begins now finds the ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opening {
+    /// Which of the lives this process has seen.
+    pub generation: u64,
+    /// Its name.
+    pub epoch: Epoch,
+    /// Everything of the session up to here is in ring or history: the place to begin at for a live start.
+    pub head: u64,
+    /// What the ring has taken up to there.
+    pub mark: Mark,
+    /// The sequence behind which the ring is complete.
+    pub floor: u64,
+}
+
+impl Seat {
+    pub(super) fn new(
+        sessions: Arc<Sessions>,
+        session: Arc<Session>,
+        view: Arc<View>,
+        listener: Weak<dyn Listener>,
+        watches: bool,
+    ) -> Self {
+        Self { sessions, session, view, listener, watches }
+    }
+
+    /// The session.
+    #[must_use]
+    pub fn session(&self) -> &SessionId {
+        &self.session.id
+    }
+
+    /// Where the ring stands, or `None` (and the listener listens by `token`, to be dismissed when that changes) while
+    /// the stream is not served.
+    #[must_use]
+    pub fn open(&self, token: u64) -> Option<Opening> {
+        let settled = self.sessions.settled.load(Ordering::Acquire);
+        self.with_room(|state, room| {
+            if !state.serving {
+                room.listening.push(self.entry(token));
+                return None;
+            }
+            let log = &room.log;
+            let head = log.seen().max(settled);
+            Some(Opening {
+                generation: state.generation,
+                epoch: state.epoch,
+                head,
+                mark: log.mark(),
+                floor: log.floor(),
+            })
+        })
+    }
+
+    /// What comes behind `after`, in the life `generation`. Where that is nothing, the listener is from now on offered
+    /// frames by `token`: it must be ready for them before it asks.
+    #[must_use]
+    pub fn read(&self, generation: u64, after: u64, frames: usize, bytes: usize, token: u64) -> SeatRead {
+        self.with_room(|state, room| {
+            if !state.serving {
+                room.listening.push(self.entry(token));
+                return SeatRead::Suspended;
+            }
+            if state.generation != generation {
+                return SeatRead::OtherLife;
+            }
+            let mark = room.log.mark();
+            let floor = room.log.floor();
+            if after < floor {
+                return SeatRead::Behind { floor, mark };
+            }
+            if !room.log.is_chained() {
+                return SeatRead::Unchained { floor };
+            }
+            match room.log.read(after, frames, bytes) {
+                Read::Frames(frames) => SeatRead::Frames { frames, mark },
+                Read::Behind => SeatRead::Behind { floor, mark },
+                Read::UpToDate => {
+                    room.listening.push(self.entry(token));
+                    SeatRead::UpToDate
+                }
+            }
+        })
+    }
+
+    /// Says which shown event came before the first one behind `floor`, in the life `generation`.
+    pub fn chain(&self, generation: u64, floor: u64, prev: u64) {
+        self.with_room(|state, room| {
+            if state.generation == generation {
+                room.log.chain(floor, prev, state.epoch);
+            }
+        });
+    }
+
+    /// What the ring had taken when `after` was its last event, if that is still known.
+    #[must_use]
+    pub fn mark_at(&self, after: u64) -> Option<Mark> {
+        self.with_room(|_, room| room.log.mark_at(after))
+    }
+
+    /// Says that the listener has taken itself out before it was told to.
+    pub fn stopped_listening(&self) {
+        self.with_room(|_, room| room.one_left());
+    }
+
+    /// The last sequence that was offered to all who listen.
+    #[must_use]
+    pub fn settled(&self) -> u64 {
+        self.sessions.settled.load(Ordering::Acquire)
+    }
+
+    fn entry(&self, token: u64) -> Entry {
+        Entry { listener: self.listener.clone(), token }
+    }
+
+    fn with_room<T>(&self, run: impl FnOnce(super::Now, &mut Room) -> T) -> T {
+        let mut state = lock(&self.session.state);
+        let State { now, rooms, .. } = &mut *state;
+        let index = rooms.iter().position(|room| Arc::ptr_eq(room.log.view(), &self.view));
+        // A room is kept while it has seats, so it is there.
+        match index {
+            Some(index) => run(*now, &mut rooms[index]),
+            None => unreachable!("a room is kept while somebody has a seat in it"),
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.sessions.leave(&self.session, &self.view, self.watches);
+    }
+}
