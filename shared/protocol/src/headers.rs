@@ -12,10 +12,14 @@ pub const DEADLINE: &str = "Herald-Deadline";
 pub const DOOR: &str = "Herald-Door";
 /// Request and response: prefix of the HTTP headers that travel along (`Herald-H-content-type`).
 pub const HTTP_PREFIX: &str = "Herald-H-";
+/// Request: where the receiver fetches the body in parts, instead of a body in the message.
+pub const BODY: &str = "Herald-Body";
 /// Response, first message: the HTTP status.
 pub const STATUS: &str = "Herald-Status";
 /// Body part: its number, from 0.
 pub const PART: &str = "Herald-Part";
+/// From the receiver of a response in parts: the number up to which it has taken them.
+pub const ACK: &str = "Herald-Ack";
 /// Last message of a body: `1`.
 pub const END: &str = "Herald-End";
 /// Last message of a body that broke off: why.

@@ -15,6 +15,8 @@
 
 pub mod config;
 pub mod health;
+pub mod http_over_nats;
+pub mod jetstream;
 pub mod metrics;
 pub mod nats;
 pub mod operations;

@@ -1,0 +1,180 @@
+//! Sending a response, part by part, no faster than it is taken.
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use async_nats::{HeaderMap, Message, StatusCode as NatsStatus, Subject};
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::FutureExt;
+use herald_protocol::headers::{ABORT, ACK, END, PART};
+use http::{Response, StatusCode};
+use tokio::{sync::watch, time::timeout};
+
+use super::{
+    Limits, WINDOW,
+    inbox::{Inbox, Room},
+    parts::{Part, Parts},
+    server::error,
+    wire,
+};
+use crate::nats::Nats;
+
+/// Sends for a server, while its gate is open.
+pub(super) struct Responder {
+    pub(super) nats: Nats,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) limits: Limits,
+    /// Closed for the moment in which nothing may be sent.
+    pub(super) open: watch::Sender<bool>,
+}
+
+/// Why a response ended before its body did.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum Broken {
+    /// The receiver wants no more, or has gone: nobody is to be told.
+    #[error("its receiver has gone")]
+    Gone,
+    #[error("no acknowledgement, or no more of the body, in time")]
+    Idle,
+    #[error("its body broke off: {0}")]
+    Body(String),
+}
+
+impl Responder {
+    /// Sends the whole response. What goes wrong is logged and told to the receiver.
+    pub(super) async fn respond(&self, reply: Subject, response: Response<Body>, is_head: bool) {
+        if let Err(reason) = self.try_respond(&reply, response, is_head).await {
+            tracing::debug!(%reason, "a response broke off");
+            metrics::counter!("herald_http_served_aborts_total", "reason" => reason.label()).increment(1);
+            if reason != Broken::Gone {
+                let mut headers = HeaderMap::new();
+                // The receiver shows nobody the reason; ours is in the log.
+                headers.insert(ABORT, reason.label());
+                self.send(&reply, None, headers, Bytes::new()).await;
+            }
+        }
+    }
+
+    async fn try_respond(&self, reply: &Subject, response: Response<Body>, is_head: bool) -> Result<(), Broken> {
+        let (head, body) = response.into_parts();
+        let status = head.status;
+        let Ok(mut headers) = wire::write_response(status, &head.headers) else {
+            tracing::error!(%status, "the headers of a response are too large");
+            return Box::pin(self.try_respond(reply, internal("internal error"), is_head)).await;
+        };
+        let bodiless = is_head || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
+        let body = if bodiless { Body::empty() } else { body };
+        let too_large = Parts::declares_more_than(&body, self.limits.max_body);
+        let size = self.limits.part_on(self.nats.max_payload());
+        let mut parts = Parts::new(body, size, self.limits.max_body);
+        let first = if too_large { Err("larger than the limit".to_owned()) } else { caught(parts.first()).await };
+        let first = match first {
+            Ok(first) => first,
+            Err(reason) => {
+                tracing::error!(%status, reason, "the body of a response can't be sent");
+                return Box::pin(self.try_respond(reply, internal("internal error"), is_head)).await;
+            }
+        };
+        headers.insert(PART, "0");
+        if first.last {
+            headers.insert(END, "1");
+            self.send(reply, None, headers, first.bytes).await;
+            return Ok(());
+        }
+        let room = self.inbox.room();
+        self.send(reply, Some(&room.subject), headers, first.bytes).await;
+        self.go_on(reply, room, parts).await
+    }
+
+    /// Everything behind part 0.
+    async fn go_on(&self, reply: &Subject, mut room: Room, mut parts: Parts) -> Result<(), Broken> {
+        let mut number = 1;
+        let mut acknowledged = 0;
+        let mut next: Option<Part> = None;
+        loop {
+            if number < acknowledged + WINDOW
+                && let Some(part) = next.take()
+            {
+                let mut headers = HeaderMap::new();
+                headers.insert(PART, number.to_string());
+                if part.last {
+                    headers.insert(END, "1");
+                    self.send(reply, None, headers, part.bytes).await;
+                    return Ok(());
+                }
+                self.send(reply, Some(&room.subject), headers, part.bytes).await;
+                number += 1;
+            }
+            let step = async {
+                tokio::select! {
+                    // The receiver's word first: it may be that no more is wanted.
+                    biased;
+                    message = room.next() => Ok(Step::Heard(message)),
+                    part = caught(parts.next()), if next.is_none() => part.map(Step::Read).map_err(Broken::Body),
+                }
+            };
+            match timeout(self.limits.idle, step).await.map_err(|_| Broken::Idle)?? {
+                Step::Read(part) => next = Some(part),
+                Step::Heard(message) => acknowledged = acknowledged.max(heard(message)?),
+            }
+        }
+    }
+
+    /// Publishes, once the gate is open.
+    pub(super) async fn send(&self, subject: &Subject, reply: Option<&Subject>, headers: HeaderMap, payload: Bytes) {
+        // The gate lives as long as `self`.
+        let mut gate = self.open.subscribe();
+        let _open = gate.wait_for(|open| *open).await.is_ok();
+        let client = self.nats.client();
+        let sent = match reply {
+            Some(reply) => {
+                client.publish_with_reply_and_headers(subject.clone(), reply.clone(), headers, payload).await
+            }
+            None => client.publish_with_headers(subject.clone(), headers, payload).await,
+        };
+        if let Err(error) = sent {
+            tracing::warn!(%error, "a part of an exchange could not be sent");
+        }
+    }
+}
+
+enum Step {
+    Heard(Option<Message>),
+    Read(Part),
+}
+
+/// How many parts the receiver has taken, by its message.
+fn heard(message: Option<Message>) -> Result<u64, Broken> {
+    let message = message.ok_or(Broken::Gone)?;
+    if message.status == Some(NatsStatus::NO_RESPONDERS) {
+        return Err(Broken::Gone);
+    }
+    let headers = message.headers.unwrap_or_default();
+    match headers.get(ACK).map(|number| number.as_str().parse::<u64>()) {
+        Some(Ok(number)) => Ok(number.saturating_add(1)),
+        _ => Err(Broken::Gone),
+    }
+}
+
+/// A step of the body, which is a handler's code and may panic.
+async fn caught(step: impl Future<Output = Result<Part, super::parts::PartError>>) -> Result<Part, String> {
+    match AssertUnwindSafe(step).catch_unwind().await {
+        Ok(Ok(part)) => Ok(part),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_panic) => Err("a panic".to_owned()),
+    }
+}
+
+fn internal(text: &str) -> Response<Body> {
+    error(StatusCode::INTERNAL_SERVER_ERROR, text)
+}
+
+impl Broken {
+    const fn label(&self) -> &'static str {
+        match self {
+            Self::Gone => "receiver gone",
+            Self::Idle => "idle",
+            Self::Body(_) => "body broke off",
+        }
+    }
+}

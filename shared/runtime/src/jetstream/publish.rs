@@ -1,0 +1,147 @@
+//! One publish into a stream, acknowledged, with the server's own reason where it is refused.
+
+use async_nats::{HeaderMap, Request, RequestErrorKind, jetstream::ErrorCode};
+use bytes::Bytes;
+use herald_protocol::headers;
+use serde::Deserialize;
+
+use super::request::Refusal;
+use crate::nats::Nats;
+
+/// What must hold for a message to be stored.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Expect<'a> {
+    /// The sequence that must be the last one of [`Expect::subject`]; 0: there is none yet. `None`: not checked.
+    pub last_subject_sequence: Option<u64>,
+    /// The subject the sequence speaks of (no wildcards). `None`: the published subject itself.
+    pub subject: Option<&'a str>,
+    /// A message with the id of one stored within the dedupe window is not stored again, and acknowledged with the first
+    /// one's sequence ([`PubAck::duplicate`]). The server looks at it before it looks at the expected sequence.
+    pub message_id: Option<&'a str>,
+}
+
+/// The stream holds the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PubAck {
+    /// Its sequence.
+    pub seq: u64,
+    /// It was there already, under the same message id.
+    pub duplicate: bool,
+}
+
+/// Why a publish was not acknowledged.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The expected sequence is not the last one of its subject (10071): somebody else was here. Nothing was stored.
+    #[error("another message came first: the subject's last sequence is {}", Shown(*actual))]
+    WrongLast {
+        /// The last sequence of the subject, where the server says it.
+        actual: Option<u64>,
+    },
+    /// A write to the same subject was under way (10164). Nothing was stored; asking again decides.
+    #[error("a write to the subject was under way")]
+    Retry,
+    /// No stream captures the subject, or its cluster has no leader at the moment. Nothing was stored.
+    #[error("no stream takes the subject: no responders")]
+    NoResponders,
+    /// Neither stored nor refused in time, as far as we know: it may be stored all the same, even later.
+    #[error("no acknowledgement in time")]
+    Timeout,
+    /// Larger than the server takes. Nothing was stored.
+    #[error("the message is larger than the server takes")]
+    TooLarge,
+    /// The server refused for another reason. Nothing was stored.
+    #[error("the stream refused: {description} ({code})")]
+    Other {
+        /// The server's error code (10xxx).
+        code: u64,
+        /// The server's words.
+        description: String,
+    },
+    /// The message could not be sent, or the answer not be understood.
+    #[error("the message could not be published")]
+    Failed(#[source] async_nats::Error),
+}
+
+struct Shown(Option<u64>);
+
+impl std::fmt::Display for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(sequence) => sequence.fmt(f),
+            None => f.write_str("unknown"),
+        }
+    }
+}
+
+/// Publishes one message into whichever stream takes its subject and waits for the acknowledgement, for
+/// [`Nats::request_timeout`] at most. Cancelling it is safe in the sense of [`PublishError::Timeout`].
+///
+/// # Errors
+/// [`PublishError`]; all but `Timeout` and `Failed` say for sure that nothing was stored.
+pub async fn publish(
+    nats: &Nats,
+    subject: &str,
+    mut headers: HeaderMap,
+    payload: Bytes,
+    expect: Expect<'_>,
+) -> Result<PubAck, PublishError> {
+    if let Some(id) = expect.message_id {
+        headers.insert(headers::MESSAGE_ID, id);
+    }
+    if let Some(sequence) = expect.last_subject_sequence {
+        headers.insert(headers::EXPECTED_SUBJECT_SEQUENCE, sequence.to_string());
+        if let Some(subject) = expect.subject {
+            headers.insert(headers::EXPECTED_SUBJECT, subject);
+        }
+    }
+    let request = Request::new().headers(headers).payload(payload).timeout(Some(nats.request_timeout()));
+    let answer = nats.client().send_request(subject.to_owned(), request).await.map_err(|error| match error.kind() {
+        RequestErrorKind::TimedOut => PublishError::Timeout,
+        RequestErrorKind::NoResponders => PublishError::NoResponders,
+        RequestErrorKind::MaxPayloadExceeded => PublishError::TooLarge,
+        _ => PublishError::Failed(error.into()),
+    })?;
+    read_ack(&answer.payload)
+}
+
+fn read_ack(payload: &[u8]) -> Result<PubAck, PublishError> {
+    #[derive(Deserialize)]
+    struct Ack {
+        error: Option<Refusal>,
+        #[serde(default)]
+        seq: u64,
+        #[serde(default)]
+        duplicate: bool,
+    }
+    let ack: Ack = serde_json::from_slice(payload).map_err(|error| PublishError::Failed(error.into()))?;
+    let Some(refusal) = ack.error else { return Ok(PubAck { seq: ack.seq, duplicate: ack.duplicate }) };
+    Err(match ErrorCode(refusal.err_code) {
+        // "wrong last sequence: 7"
+        ErrorCode::STREAM_WRONG_LAST_SEQUENCE => PublishError::WrongLast {
+            actual: refusal.description.rsplit_once(": ").and_then(|(_, sequence)| sequence.trim().parse().ok()),
+        },
+        ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => PublishError::Retry,
+        ErrorCode(code) => PublishError::Other { code, description: refusal.description },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_keep_the_servers_reason() {
+        let ack = read_ack(br#"{"stream":"EVENTS","seq":7,"duplicate":true}"#).unwrap();
+        assert_eq!(ack, PubAck { seq: 7, duplicate: true });
+        let read = |code: u64, text: &str| {
+            let json = serde_json::json!({"error": {"code": 400, "err_code": code, "description": text}, "seq": 0});
+            read_ack(json.to_string().as_bytes()).unwrap_err()
+        };
+        assert!(matches!(read(10071, "wrong last sequence: 12"), PublishError::WrongLast { actual: Some(12) }));
+        assert!(matches!(read(10071, "wrong last sequence"), PublishError::WrongLast { actual: None }));
+        assert!(matches!(read(10164, "wrong last sequence"), PublishError::Retry));
+        assert!(matches!(read(10077, "store failed"), PublishError::Other { code: 10077, .. }));
+        assert!(matches!(read_ack(b"-NAK"), Err(PublishError::Failed(_))));
+    }
+}

@@ -1,0 +1,237 @@
+//! Reading a stream without a consumer.
+
+use std::time::Duration;
+
+use async_nats::{
+    HeaderMap, Message, Subject,
+    jetstream::{ErrorCode, message::StreamMessage, stream::RawMessage},
+};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use herald_protocol::headers;
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
+
+use super::request::{ApiError, api, encode};
+use crate::nats::Nats;
+
+/// A message as the stream holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its subject.
+    pub subject: Subject,
+    /// Its sequence in the stream.
+    pub sequence: u64,
+    /// When it was stored, in nanoseconds since 1970.
+    pub time_ns: u64,
+    /// Its headers; a direct get adds the server's own (`Nats-Sequence` ...).
+    pub headers: HeaderMap,
+    /// Its payload.
+    pub payload: Bytes,
+}
+
+impl Stored {
+    /// When it was stored, in milliseconds since 1970.
+    #[must_use]
+    pub const fn time_ms(&self) -> u64 {
+        self.time_ns / 1_000_000
+    }
+
+    /// The id it was published with.
+    #[must_use]
+    pub fn message_id(&self) -> Option<&str> {
+        self.headers.get(headers::MESSAGE_ID).map(async_nats::HeaderValue::as_str)
+    }
+}
+
+impl From<StreamMessage> for Stored {
+    fn from(message: StreamMessage) -> Self {
+        Self {
+            subject: message.subject,
+            sequence: message.sequence,
+            time_ns: u64::try_from(message.time.unix_timestamp_nanos()).unwrap_or(0),
+            headers: message.headers,
+            payload: message.payload,
+        }
+    }
+}
+
+#[derive(Serialize, Default)]
+struct GetOne<'a> {
+    #[serde(rename = "seq", skip_serializing_if = "Option::is_none")]
+    sequence: Option<u64>,
+    #[serde(rename = "last_by_subj", skip_serializing_if = "Option::is_none")]
+    last: Option<&'a str>,
+    #[serde(rename = "next_by_subj", skip_serializing_if = "Option::is_none")]
+    next: Option<&'a str>,
+}
+
+/// The last message that `filter` (a subject, wildcards allowed) matches, read through the leader.
+///
+/// # Errors
+/// [`ApiError`]; `Ok(None)` says that there is none.
+pub async fn last_by_subject_leader(nats: &Nats, stream: &str, filter: &str) -> Result<Option<Stored>, ApiError> {
+    get_one(nats, stream, &GetOne { last: Some(filter), ..GetOne::default() }).await
+}
+
+/// The message with that sequence, read through the leader.
+///
+/// # Errors
+/// [`ApiError`]; `Ok(None)` says that the stream does not hold it.
+pub async fn get_leader(nats: &Nats, stream: &str, sequence: u64) -> Result<Option<Stored>, ApiError> {
+    get_one(nats, stream, &GetOne { sequence: Some(sequence), ..GetOne::default() }).await
+}
+
+/// The first message at or behind `from` that `filter` matches, read through the leader.
+///
+/// # Errors
+/// [`ApiError`]; `Ok(None)` says that there is none.
+pub async fn next_by_subject_leader(
+    nats: &Nats,
+    stream: &str,
+    from: u64,
+    filter: &str,
+) -> Result<Option<Stored>, ApiError> {
+    // The server takes 0 for "no sequence" and then refuses.
+    get_one(nats, stream, &GetOne { sequence: Some(from.max(1)), next: Some(filter), ..GetOne::default() }).await
+}
+
+async fn get_one(nats: &Nats, stream: &str, request: &GetOne<'_>) -> Result<Option<Stored>, ApiError> {
+    #[derive(Deserialize)]
+    struct Found {
+        message: RawMessage,
+    }
+    match api::<Found>(nats, &format!("STREAM.MSG.GET.{stream}"), request).await {
+        Ok(found) => {
+            let message = StreamMessage::try_from(found.message);
+            message.map(|message| Some(message.into())).map_err(|error| ApiError::Malformed(error.to_string()))
+        }
+        Err(ApiError::Refused { code, .. }) if code == ErrorCode::NO_MESSAGE_FOUND.0 => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What a batched direct get asks for.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct BatchGet<'a> {
+    /// The subject, wildcards allowed.
+    #[serde(rename = "next_by_subj")]
+    pub filter: &'a str,
+    /// The first sequence of interest (at least 1).
+    #[serde(rename = "seq")]
+    pub from: u64,
+    /// At most so many messages (at least 1).
+    pub batch: u32,
+    /// The server stops behind the message that passes this many bytes.
+    pub max_bytes: u32,
+}
+
+/// A piece of a stream, in order.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// The messages; none was lost between the first and the last.
+    pub messages: Vec<Stored>,
+    /// How many more the answering replica holds behind them.
+    pub pending: u64,
+}
+
+/// Reads a piece of a stream by a batched direct get. On a cluster a lagging replica may answer: `pending == 0` does not
+/// prove that there is no more.
+///
+/// # Errors
+/// [`ApiError`]; [`ApiError::Incomplete`] where a message of the answer went missing. A stream that holds nothing of it
+/// is an empty batch.
+pub async fn batch_get(nats: &Nats, stream: &str, request: &BatchGet<'_>) -> Result<Batch, ApiError> {
+    let request = BatchGet { from: request.from.max(1), batch: request.batch.max(1), ..*request };
+    let answer = direct(nats, stream, encode(&request)?).await?;
+    Ok(Batch { messages: answer.messages, pending: answer.pending })
+}
+
+/// The last message of each subject, as one consistent cut.
+#[derive(Clone, Debug, Default)]
+pub struct MultiLast {
+    /// The last message of each subject at the cut, by sequence.
+    pub messages: Vec<Stored>,
+    /// The sequence up to which the answering replica had the stream. `None` where nothing was found: then nothing is
+    /// known about the cut either.
+    pub cut: Option<u64>,
+}
+
+/// Reads the last message of every subject that one of `filters` (wildcards allowed) matches, at `up_to` or, without it, at
+/// the replica's present.
+///
+/// # Errors
+/// [`ApiError`]; [`ApiError::TooManySubjects`] where more than 1,024 subjects match, [`ApiError::Incomplete`] where a
+/// message went missing.
+pub async fn multi_last(
+    nats: &Nats,
+    stream: &str,
+    filters: &[String],
+    up_to: Option<u64>,
+) -> Result<MultiLast, ApiError> {
+    #[derive(Serialize)]
+    struct Ask<'a> {
+        multi_last: &'a [String],
+        #[serde(rename = "up_to_seq", skip_serializing_if = "Option::is_none")]
+        up_to: Option<u64>,
+    }
+    let answer = direct(nats, stream, encode(&Ask { multi_last: filters, up_to })?).await?;
+    Ok(MultiLast { messages: answer.messages, cut: answer.cut })
+}
+
+#[derive(Default)]
+struct Answer {
+    messages: Vec<Stored>,
+    pending: u64,
+    cut: Option<u64>,
+}
+
+/// One direct get with many messages as its answer. They come without flow control and nothing repeats a lost one, but each
+/// names its predecessor, and the closing one names the last: a hole can't go unnoticed.
+async fn direct(nats: &Nats, stream: &str, payload: Bytes) -> Result<Answer, ApiError> {
+    let client = nats.client();
+    let send = |error: async_nats::Error| ApiError::Send(error);
+    let inbox = client.new_inbox();
+    let mut replies = client.subscribe(inbox.clone()).await.map_err(|error| send(error.into()))?;
+    let subject = format!("$JS.API.DIRECT.GET.{stream}");
+    client.publish_with_reply(subject, inbox, payload).await.map_err(|error| send(error.into()))?;
+
+    let patience: Duration = nats.request_timeout();
+    let mut answer = Answer::default();
+    let mut last = 0;
+    loop {
+        let Ok(reply) = timeout(patience, replies.next()).await else { return Err(ApiError::Timeout) };
+        let reply = reply.ok_or(ApiError::Timeout)?;
+        if let Some(status) = reply.status {
+            return match status.as_u16() {
+                204 if number(&reply, LAST_SEQUENCE).unwrap_or(last) != last => Err(ApiError::Incomplete),
+                204 => {
+                    answer.pending = number(&reply, headers::NUM_PENDING).unwrap_or(0);
+                    answer.cut = number(&reply, headers::UP_TO_SEQUENCE);
+                    Ok(answer)
+                }
+                404 => Ok(answer),
+                413 => Err(ApiError::TooManySubjects),
+                503 => Err(ApiError::NoResponders),
+                code => Err(ApiError::Refused {
+                    code: code.into(),
+                    description: reply.description.unwrap_or_else(|| "bad direct get".to_owned()),
+                }),
+            };
+        }
+        if number(&reply, LAST_SEQUENCE).unwrap_or(last) != last {
+            return Err(ApiError::Incomplete);
+        }
+        let message = StreamMessage::try_from(reply).map_err(|error| ApiError::Malformed(error.to_string()))?;
+        last = message.sequence;
+        answer.messages.push(message.into());
+    }
+}
+
+/// Each message of an answer names the one before it in the answer, 0 the first.
+const LAST_SEQUENCE: &str = "Nats-Last-Sequence";
+
+fn number(message: &Message, header: &str) -> Option<u64> {
+    // The last one is the server's: a publisher may have set the same name.
+    message.headers.as_ref()?.get_last(header)?.as_str().parse().ok()
+}
