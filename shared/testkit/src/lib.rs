@@ -1,1 +1,54 @@
-//! Under construction.
+//! Whole-system tests: a real nats-server, real processes, real clients.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use herald_testkit::{Bridge, Edge, Nats, SimGm, within, ws};
+//!
+//! #[tokio::test(flavor = "multi_thread")]
+//! async fn a_player_sees_the_game() {
+//!     within(Duration::from_secs(60), async {
+//!         let nats = Nats::start().await;
+//!         let gm = SimGm::new().start().await;
+//!         let _bridge = Bridge::new(&nats).gm(&gm.url()).start().await;
+//!         let edge = Edge::new(&nats).start().await;
+//!         let socket = ws::Client::connect(&edge.ws("/ws/s1?after=0"), ws::V1).await;
+//!         edge.get("/api/start?session_id=s1").await.expect_status(200);
+//!         edge.get("/api/propose?session_id=s1").await.expect_status(202);
+//!         socket.wait_for("the proposal", Duration::from_secs(30), |frame| frame.event() == "gm.proposal").await;
+//!         socket.check_order();
+//!     })
+//!     .await;
+//! }
+//! ```
+//!
+//! The rules of the house:
+//! * Every test stands in [`within`]: it has a time limit of its own, and everything it started is ended with it.
+//! * Every wait has a bound and, when it is over, panics with the last status. Nothing sleeps to wait for something.
+//! * A failed step panics, so that dropping what was started knows of it: processes then print the end of their logs. Use
+//!   `expect`, not `?`, in tests.
+//! * Ports: our services bind port 0 and write a ports file. A nats-server is stopped and started on the same port, so it
+//!   gets one outside of the range that the system hands out, locked against other tests ([`port::Reserved`]).
+//! * A process dies with the handle to it; a watchdog ends it, with its process group, if the test program is killed.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "in a test, a failed step is a failed test, and its output is for people"
+)]
+
+pub mod http;
+pub mod port;
+pub mod process;
+pub mod service;
+pub mod sse;
+pub mod ws;
+
+mod nats;
+mod services;
+mod wait;
+
+pub use nats::{Nats, NatsOptions};
+pub use service::{Launch, Service};
+pub use services::{Bridge, Edge, Sim, SimArena, SimGm};
+pub use wait::{eventually, within};

@@ -1,0 +1,252 @@
+//! A real nats-server of its own for each test.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitStatus,
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    net::TcpStream,
+};
+
+use crate::{eventually, port::Reserved, process::Process};
+
+/// How long a server may take to start: its JetStream may have to recover a store.
+const START: Duration = Duration::from_secs(20);
+
+/// What a test may want of its server.
+#[derive(Clone, Debug)]
+pub struct NatsOptions {
+    /// Whether it has JetStream. Default yes.
+    pub jetstream: bool,
+    /// Its `max_payload`. Default `8MB`, as in our configuration.
+    pub max_payload: String,
+    /// More lines for its configuration file.
+    pub more: String,
+}
+
+impl Default for NatsOptions {
+    fn default() -> Self {
+        Self { jetstream: true, max_payload: "8MB".to_owned(), more: String::new() }
+    }
+}
+
+/// A nats-server on loopback with a port and a store of its own, which it keeps when it is stopped and started again.
+#[derive(Debug)]
+pub struct Nats {
+    // The order is that of the drops: the process before its folder and its port.
+    process: Option<Process>,
+    options: NatsOptions,
+    folder: TempDir,
+    port: Reserved,
+}
+
+impl Nats {
+    /// A running server with JetStream.
+    pub async fn start() -> Self {
+        Self::start_with(NatsOptions::default()).await
+    }
+
+    /// A running server.
+    ///
+    /// # Panics
+    /// If it can't be started.
+    pub async fn start_with(options: NatsOptions) -> Self {
+        let mut nats = Self::reserve(options);
+        nats.resume().await;
+        nats
+    }
+
+    /// A server that is not started yet ([`Nats::resume`] does), with its address already known.
+    #[must_use]
+    pub fn reserve(options: NatsOptions) -> Self {
+        let folder = tempfile::Builder::new().prefix("herald-nats-").tempdir().expect("a folder");
+        Self { process: None, options, folder, port: Reserved::take() }
+    }
+
+    /// `nats://127.0.0.1:PORT`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("nats://{}", self.address())
+    }
+
+    /// Where it listens, or will.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+
+    /// Its options, for the next start.
+    pub fn options(&mut self) -> &mut NatsOptions {
+        &mut self.options
+    }
+
+    /// A plain client of its own.
+    ///
+    /// # Panics
+    /// If the server does not answer.
+    pub async fn client(&self) -> async_nats::Client {
+        async_nats::connect(self.url()).await.expect("the nats-server answers")
+    }
+
+    /// JetStream, over a client of its own.
+    pub async fn jetstream(&self) -> async_nats::jetstream::Context {
+        async_nats::jetstream::new(self.client().await)
+    }
+
+    /// Starts it (again), on the same port and store, and waits until it answers.
+    ///
+    /// # Panics
+    /// If it is running, or does not start.
+    pub async fn resume(&mut self) {
+        assert!(!self.running(), "the nats-server is already running");
+        let config = self.folder.path().join("nats.conf");
+        std::fs::write(&config, self.configuration()).expect("a configuration file");
+        let mut command = std::process::Command::new(binary());
+        command.arg("--config").arg(&config);
+        let mut process = Process::spawn("nats-server", command, &self.folder.path().join("log"));
+        let address = self.address();
+        eventually("nats-server answers", START, async || {
+            assert!(process.running(), "nats-server has ended:\n{}", process.log());
+            greeting(address).await
+        })
+        .await;
+        self.process = Some(process);
+    }
+
+    /// Asks it to end (SIGTERM) and waits until it has.
+    pub async fn stop(&mut self) -> ExitStatus {
+        self.take().terminate(Duration::from_secs(20)).await
+    }
+
+    /// Ends it at once (SIGKILL).
+    pub async fn kill(&mut self) {
+        self.take().kill().await;
+    }
+
+    /// Whether it is running.
+    pub fn running(&mut self) -> bool {
+        self.process.as_mut().is_some_and(Process::running)
+    }
+
+    /// Halts it (SIGSTOP): connections stay open and nothing answers.
+    pub async fn freeze(&mut self) {
+        self.process.as_mut().expect("a running server").freeze().await;
+    }
+
+    /// Lets it go on after [`Nats::freeze`].
+    pub fn thaw(&mut self) {
+        self.process.as_mut().expect("a running server").thaw();
+    }
+
+    /// Where its streams are kept. Remove or copy it while the server is stopped, to lose or roll back everything.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+
+    /// What it has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    fn take(&mut self) -> Process {
+        self.process.take().expect("a running server")
+    }
+
+    fn configuration(&self) -> String {
+        let NatsOptions { jetstream, max_payload, more } = &self.options;
+        let store = self.store();
+        let jetstream = if *jetstream { format!("jetstream {{ store_dir: {store:?} }}\n") } else { String::new() };
+        format!("listen: \"{}\"\nmax_payload: {max_payload}\n{jetstream}{more}\n", self.address())
+    }
+}
+
+/// The server's first line, once it takes connections.
+async fn greeting(address: SocketAddr) -> Result<String, String> {
+    let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).await.map_err(|error| error.to_string())?;
+    if line.starts_with("INFO ") { Ok(line) } else { Err(format!("greeted with {line:?}")) }
+}
+
+/// `HERALD_NATS_SERVER`, the one that the scripts brought, or that of the `PATH`.
+fn binary() -> PathBuf {
+    let variable = |name: &str| std::env::vars_os().find(|(variable, _)| variable == name).map(|(_, value)| value);
+    let told = variable("HERALD_NATS_SERVER").map(PathBuf::from);
+    let brought = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.herald/bin/nats-server");
+    let path = variable("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).map(|folder| folder.join("nats-server"));
+    let found = told.into_iter().chain([brought]).chain(on_path).find(|path| path.is_file());
+    found.expect("nats-server: set HERALD_NATS_SERVER, or put it on the PATH; ./scripts/test brings one")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::within;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn a_stopped_server_comes_back_with_its_port_and_streams() {
+        within(LIMIT, async {
+            let mut nats = Nats::start().await;
+            let url = nats.url();
+            let config = async_nats::jetstream::stream::Config { name: "KEPT".to_owned(), ..Default::default() };
+            nats.jetstream().await.create_stream(config).await.expect("created");
+
+            assert!(nats.stop().await.code().is_some(), "ended in order");
+            assert!(!nats.running());
+            assert!(TcpStream::connect(nats.address()).await.is_err(), "nobody listens");
+            nats.resume().await;
+            assert_eq!(nats.url(), url);
+            nats.jetstream().await.get_stream("KEPT").await.expect("kept");
+
+            nats.kill().await;
+            std::fs::remove_dir_all(nats.store()).expect("removed");
+            nats.resume().await;
+            nats.jetstream().await.get_stream("KEPT").await.expect_err("lost with the store");
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn servers_do_not_meet() {
+        within(LIMIT, async {
+            let (one, two) = tokio::join!(Nats::start(), Nats::start());
+            assert_ne!(one.url(), two.url());
+            assert_eq!(one.client().await.max_payload(), 8 * 1024 * 1024);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_frozen_server_answers_nothing_until_it_is_thawed() {
+        within(LIMIT, async {
+            let mut nats = Nats::start().await;
+            let client = nats.client().await;
+            nats.freeze().await;
+            let account = async_nats::jetstream::new(client.clone());
+            let asked = tokio::time::timeout(Duration::from_millis(200), account.query_account()).await;
+            assert!(asked.is_err(), "nothing answers");
+            nats.thaw();
+            account.query_account().await.expect("answers again");
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_server_without_jetstream_has_none() {
+        within(LIMIT, async {
+            let nats = Nats::start_with(NatsOptions { jetstream: false, ..NatsOptions::default() }).await;
+            nats.jetstream().await.query_account().await.expect_err("no JetStream");
+        })
+        .await;
+    }
+}
