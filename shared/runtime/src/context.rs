@@ -93,7 +93,7 @@ impl Context {
         let mut ports = self.shared.ports.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut ports);
         if let Some(path) = &self.common.ports_file
-            && let Err(error) = write_whole(path, &*ports)
+            && let Err(error) = write_whole(path, &ports)
         {
             tracing::error!(path = %path.display(), %error, "ports file not written");
         }

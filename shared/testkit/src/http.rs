@@ -34,7 +34,6 @@ impl Reply {
     /// # Panics
     /// If it has another.
     #[track_caller]
-    #[expect(clippy::must_use_candidate, reason = "a check may be all that is wanted")]
     pub fn expect_status(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{}: {}", self.request, self.text());
         self

@@ -205,7 +205,10 @@ impl Watchdog {
                 .stderr(Stdio::null())
                 .process_group(0);
             let mut child = command.spawn().expect("sh");
-            Mutex::new(Self(child.stdin.take().expect("piped")))
+            let pipe = child.stdin.take().expect("piped");
+            // It outlives this program.
+            drop(child);
+            Mutex::new(Self(pipe))
         });
         let mut pipe = watchdog.lock().unwrap_or_else(PoisonError::into_inner);
         writeln!(pipe.0, "{word} {}", pid.as_raw_nonzero()).expect("the watchdog reads");
