@@ -27,7 +27,6 @@
 
 #![forbid(unsafe_code)]
 
-pub mod arena;
 pub mod cli;
 pub mod dice;
 pub mod gm;

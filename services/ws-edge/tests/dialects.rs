@@ -1,5 +1,6 @@
 //! The three dialects on a recorded game, on odd payloads, and on whatever a property test thinks of.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 use std::sync::Arc;
 
 use herald_protocol::frame::Tail;

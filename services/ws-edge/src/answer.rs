@@ -1,0 +1,57 @@
+//! Responses the door gives itself: errors as the contract has them, `{"error":"<text>"}`.
+
+use axum::body::Body;
+use http::{
+    HeaderValue, Response, StatusCode,
+    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
+};
+
+/// What the door answers with.
+pub type Answer = Response<Body>;
+
+/// `no-store`: nothing between us and the player keeps an answer that may be another one the next time.
+pub const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// A JSON answer.
+#[must_use]
+pub fn json(status: StatusCode, value: &serde_json::Value) -> Answer {
+    let mut answer = Response::new(Body::from(value.to_string()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+    answer
+}
+
+/// An error, with a text for people.
+#[must_use]
+pub fn error(status: StatusCode, text: &str) -> Answer {
+    json(status, &serde_json::json!({ "error": text }))
+}
+
+/// 400, naming what is wrong.
+#[must_use]
+pub fn bad_request(text: &str) -> Answer {
+    error(StatusCode::BAD_REQUEST, text)
+}
+
+/// 404: there is nothing of that name.
+#[must_use]
+pub fn not_found() -> Answer {
+    error(StatusCode::NOT_FOUND, "Not found")
+}
+
+/// 405, with what is allowed.
+#[must_use]
+pub fn method_not_allowed(allow: &'static str) -> Answer {
+    let mut answer = error(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed");
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+    answer
+}
+
+/// 503, to be tried again in a second.
+#[must_use]
+pub fn unavailable(text: &str) -> Answer {
+    let mut answer = error(StatusCode::SERVICE_UNAVAILABLE, text);
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    answer
+}

@@ -1,0 +1,497 @@
+//! What an operator can say to ws-edge: its own section of `herald.toml`.
+
+mod builtin;
+mod check;
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use herald_protocol::Name;
+use herald_runtime::config::{ByteSize, Fault, HumanDuration, ServiceConfig, comma_separated};
+use serde::{Deserialize, Serialize};
+
+use crate::{dialect::DialectName, view::Topics};
+
+pub use builtin::Builtin;
+
+/// The section `[ws-edge]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Config {
+    /// IP address of the first listener, in place of the one in its `address`. Default: none.
+    pub host: Option<IpAddr>,
+    /// Port of the first listener, in place of the one in its `address`. Default: none.
+    pub port: Option<u16>,
+    /// The listeners. Default: one, the arena game on `127.0.0.1:8000`.
+    pub listeners: Vec<ListenerConfig>,
+    /// HTTP, and connections before they become sockets.
+    pub http: HttpConfig,
+    /// Connections that watch a session.
+    pub socket: SocketConfig,
+    /// Server-sent events.
+    pub sse: SseConfig,
+    /// The recent end of each watched session, in memory.
+    pub ring: RingConfig,
+    /// How the stream is taken in.
+    pub intake: IntakeConfig,
+    /// Reading back from the stream.
+    pub history: HistoryConfig,
+    /// The planned end of this process.
+    pub drain: DrainConfig,
+}
+
+/// One address this edge listens on, and what is to be had there.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ListenerConfig {
+    /// Its name in logs and metrics: lower-case letters, digits, `-`. Default `public`.
+    pub name: Name,
+    /// Where it listens, `IP:PORT`; port 0 takes a free one. Default `127.0.0.1:8000`.
+    pub address: SocketAddr,
+    /// Routes and forwards to begin with: `arena`, the arena game with its three doors, or `arena-gm`, the door of its
+    /// Game Master alone; nothing if left out. Default: none (the default listener: `arena`).
+    pub builtin: Option<Builtin>,
+    /// Dialect of the routes that name none. Default `event`.
+    pub dialect: DialectName,
+    /// Origins whose pages may use this listener, such as `https://play.example`; `*`: all. Default `*`.
+    #[serde(deserialize_with = "comma_separated")]
+    pub origins: Vec<String>,
+    /// Folder of pictures of the agents (`pavel.png` is Pavel's), served under `avatars_path`. Default: none.
+    pub avatars: Option<PathBuf>,
+    /// The path these pictures are served under. Default `/static/agent-skins`.
+    pub avatars_path: String,
+    /// Streams of events, besides the built-in ones. Default: none.
+    pub routes: Vec<RouteConfig>,
+    /// HTTP that goes on over NATS, besides the built-in one. Default: none.
+    pub forwards: Vec<ForwardConfig>,
+}
+
+/// A path under which a session can be watched.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RouteConfig {
+    /// The path, with `{sid}` for the session: `/ws/{sid}`. No default.
+    pub path: String,
+    /// `socket` (WebSocket) or `sse` (server-sent events). Default `socket`.
+    pub transport: Transport,
+    /// The stream it reads. Default `EVENTS`.
+    pub stream: String,
+    /// The roots it shows: first tokens of subjects, such as `gm`. No default.
+    #[serde(deserialize_with = "comma_separated")]
+    pub roots: Vec<Name>,
+    /// Topics it never shows, as `<root>.<topic pattern>`: `arena.input.fakenews`. Default: none.
+    #[serde(deserialize_with = "comma_separated")]
+    pub hidden: Vec<Topics>,
+    /// Topics whose last events are a snapshot, as `<root>.<topic pattern>`: `arena.agent.*.status`. Default: none, and
+    /// then no client can ask for one.
+    #[serde(deserialize_with = "comma_separated")]
+    pub snapshot: Vec<Topics>,
+    /// Its dialect, unless the client asks for another. Default: the listener's.
+    pub dialect: Option<DialectName>,
+    /// The bucket that says which session an id stands for, `ALIASES`; the id is then no session itself. Default: none.
+    pub alias: Option<String>,
+    /// Where a client starts that does not say it: `live`, `snapshot`, or `replay` from the first kept event. Default
+    /// `live`.
+    pub start: StartConfig,
+}
+
+/// How a route's events travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// WebSocket.
+    #[default]
+    Socket,
+    /// Server-sent events.
+    Sse,
+}
+
+/// Where a client starts that does not say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StartConfig {
+    /// With the next event.
+    #[default]
+    Live,
+    /// With the last event of each snapshot topic.
+    Snapshot,
+    /// With the session's first kept event.
+    Replay,
+}
+
+/// HTTP that is answered by a service over NATS.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ForwardConfig {
+    /// What answers calls it, when it is not there: `gm-bridge`. No default.
+    pub name: String,
+    /// The service: requests go to `http.<service>`. No default.
+    pub service: Option<Name>,
+    /// Paths: a whole path (`/submit_news`), or everything below one (`/api/*`). No default.
+    #[serde(deserialize_with = "comma_separated")]
+    pub paths: Vec<String>,
+    /// What is cut from the beginning of the path before it goes on: `/app`. Default: nothing.
+    pub strip: String,
+    /// The door's name, told to the service. Default `event`.
+    pub door: Name,
+    /// Whether its requests change something although they are GET: a browser's prefetch is then refused. Default false.
+    pub commands: bool,
+    /// How long the answer may take to begin. Default 30s.
+    pub timeout: HumanDuration,
+    /// Whether the edge answers itself, with `/health` as the contract has it, where no service does. Default false.
+    pub health: bool,
+}
+
+/// HTTP, and connections before they become sockets.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HttpConfig {
+    /// Connections at a time, those that watch included, on all listeners; further ones are closed at once. Default 25000.
+    pub max_connections: usize,
+    /// How long a connection may take to send the head of its next request. Default 30s.
+    pub header_timeout: HumanDuration,
+    /// Largest head of a request. Default 32KiB.
+    pub max_header: ByteSize,
+    /// Headers of a request. Default 100.
+    pub max_headers: usize,
+    /// Largest body of a request that is forwarded. Default 1MiB.
+    pub max_body: ByteSize,
+    /// How long the body of a request may take to arrive. Default 15s.
+    pub body_timeout: HumanDuration,
+    /// Forwarded requests at a time; further ones are answered 503. Default 256.
+    pub max_forwards: usize,
+}
+
+/// Connections that watch a session, WebSocket and SSE.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SocketConfig {
+    /// Such connections at a time; further ones are closed with 1013, or answered 503. Default 20000.
+    pub max_connections: usize,
+    /// How often a ping is sent. Default 25s.
+    pub heartbeat: HumanDuration,
+    /// How long after a ping nothing may be heard from the client before its connection counts as dead. Default 20s.
+    pub heartbeat_timeout: HumanDuration,
+    /// Largest message a client may send; all of them are ignored. Default 64KiB.
+    pub max_message: ByteSize,
+    /// How long a frame may wait to be written before the client counts as too slow. Default 30s.
+    pub write_timeout: HumanDuration,
+    /// How many frames a client may lag behind before it counts as too slow. Default 10000.
+    pub max_lag_frames: u64,
+    /// How many bytes of frames a client may lag behind before it counts as too slow. Default 16MiB.
+    pub max_lag: ByteSize,
+    /// The kernel's send buffer of a connection. Default 128KiB.
+    pub send_buffer: ByteSize,
+    /// How long a connection waits for history that can't be read before it is closed with 1013. Default 30s.
+    pub history_patience: HumanDuration,
+    /// How long the client may take to answer a close. Default 5s.
+    pub close_timeout: HumanDuration,
+}
+
+/// Server-sent events.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SseConfig {
+    /// How often a comment is sent where there is nothing else. Default 15s.
+    pub heartbeat: HumanDuration,
+}
+
+/// The recent end of each watched session, in memory.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RingConfig {
+    /// Frames kept of one session in one view. Default 1024.
+    pub frames: usize,
+    /// Bytes kept of one session in one view. Default 1MiB.
+    pub bytes: ByteSize,
+    /// Bytes kept of all sessions together. Default 256MiB.
+    pub total: ByteSize,
+    /// How long a session is kept after its last client has left. Default 60s.
+    pub linger: HumanDuration,
+}
+
+/// How the stream is taken in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct IntakeConfig {
+    /// Messages behind the head from which on the intake leaves them out and starts at the head; clients then read them
+    /// from history. Default 100000.
+    pub skip: u64,
+}
+
+/// Reading back from the stream.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HistoryConfig {
+    /// Reads at a time; further ones wait. Default 16.
+    pub max_reads: usize,
+    /// How long a read may take, its waiting included. Default 20s.
+    pub timeout: HumanDuration,
+    /// Bytes of one page of a session's past. Default 1MiB.
+    pub page: ByteSize,
+}
+
+/// The planned end of this process.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DrainConfig {
+    /// Over how long the clients are sent away, so that they don't all come back at once. Default 10s.
+    pub period: HumanDuration,
+    /// Over how long they are told to come back, each at another moment of it. Default 2s.
+    pub retry: HumanDuration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            host: None,
+            port: None,
+            listeners: vec![ListenerConfig { builtin: Some(Builtin::Arena), ..ListenerConfig::default() }],
+            http: HttpConfig {
+                max_connections: 25_000,
+                header_timeout: HumanDuration::from_secs(30),
+                max_header: ByteSize::from_kib(32),
+                max_headers: 100,
+                max_body: ByteSize::from_mib(1),
+                body_timeout: HumanDuration::from_secs(15),
+                max_forwards: 256,
+            },
+            socket: SocketConfig {
+                max_connections: 20_000,
+                heartbeat: HumanDuration::from_secs(25),
+                heartbeat_timeout: HumanDuration::from_secs(20),
+                max_message: ByteSize::from_kib(64),
+                write_timeout: HumanDuration::from_secs(30),
+                max_lag_frames: 10_000,
+                max_lag: ByteSize::from_mib(16),
+                send_buffer: ByteSize::from_kib(128),
+                history_patience: HumanDuration::from_secs(30),
+                close_timeout: HumanDuration::from_secs(5),
+            },
+            sse: SseConfig { heartbeat: HumanDuration::from_secs(15) },
+            ring: RingConfig {
+                frames: 1024,
+                bytes: ByteSize::from_mib(1),
+                total: ByteSize::from_mib(256),
+                linger: HumanDuration::from_secs(60),
+            },
+            intake: IntakeConfig { skip: 100_000 },
+            history: HistoryConfig {
+                max_reads: 16,
+                timeout: HumanDuration::from_secs(20),
+                page: ByteSize::from_mib(1),
+            },
+            drain: DrainConfig { period: HumanDuration::from_secs(10), retry: HumanDuration::from_secs(2) },
+        }
+    }
+}
+
+impl Default for ListenerConfig {
+    fn default() -> Self {
+        Self {
+            name: name("public"),
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)),
+            builtin: None,
+            dialect: DialectName::Event,
+            origins: vec!["*".to_owned()],
+            avatars: None,
+            avatars_path: "/static/agent-skins".to_owned(),
+            routes: Vec::new(),
+            forwards: Vec::new(),
+        }
+    }
+}
+
+impl Default for RouteConfig {
+    fn default() -> Self {
+        Self {
+            path: String::new(),
+            transport: Transport::Socket,
+            stream: "EVENTS".to_owned(),
+            roots: Vec::new(),
+            hidden: Vec::new(),
+            snapshot: Vec::new(),
+            dialect: None,
+            alias: None,
+            start: StartConfig::Live,
+        }
+    }
+}
+
+impl Default for ForwardConfig {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            service: None,
+            paths: Vec::new(),
+            strip: String::new(),
+            door: name(herald_protocol::headers::DEFAULT_DOOR),
+            commands: false,
+            timeout: HumanDuration::from_secs(30),
+            health: false,
+        }
+    }
+}
+
+impl Config {
+    /// The listeners, as they are to be: `host` and `port` applied, built-in routes and forwards in front of the own.
+    #[must_use]
+    pub fn listeners(&self) -> Vec<ListenerConfig> {
+        let mut listeners: Vec<_> = self.listeners.iter().map(ListenerConfig::expanded).collect();
+        if let Some(first) = listeners.first_mut() {
+            first.address.set_ip(self.host.unwrap_or(first.address.ip()));
+            first.address.set_port(self.port.unwrap_or(first.address.port()));
+        }
+        listeners
+    }
+}
+
+impl ListenerConfig {
+    fn expanded(&self) -> Self {
+        let mut expanded = self.clone();
+        if let Some(builtin) = expanded.builtin.take() {
+            expanded.routes = [builtin.routes(), expanded.routes].concat();
+            expanded.forwards = [builtin.forwards(), expanded.forwards].concat();
+        }
+        expanded
+    }
+}
+
+impl ServiceConfig for Config {
+    const SERVICE: &'static str = "ws-edge";
+    const OPERATIONS_PORT: u16 = 9100;
+    const ALIASES: &'static [(&'static str, &'static str)] = &[("PORT", "port")];
+
+    fn validate(&self) -> Vec<Fault> {
+        check::faults(self)
+    }
+}
+
+/// A name that is known to be valid.
+fn name(text: &'static str) -> Name {
+    Name::new(text).unwrap_or_else(|_| unreachable!("a name of ours is valid"))
+}
+
+#[cfg(test)]
+mod tests {
+    use herald_runtime::config::{Sources, load};
+
+    use super::*;
+
+    fn loaded(toml: &str, set: &[&str], environment: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("herald.toml");
+        std::fs::write(&file, toml).unwrap();
+        let sources = Sources {
+            file: Some(file),
+            environment: environment.iter().map(|(name, value)| (name.into(), value.into())).collect(),
+            set: set.iter().map(|text| (*text).to_owned()).collect(),
+        };
+        let loaded = load::<Config>(&sources);
+        loaded.map(|it| it.service).map_err(|faults| faults.0.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn the_default_is_the_arena_game_on_port_8000() {
+        let config = loaded("", &[], &[]).unwrap();
+        let listeners = config.listeners();
+        assert_eq!(listeners.len(), 1);
+        assert_eq!(listeners[0].address.to_string(), "127.0.0.1:8000");
+        let paths: Vec<_> = listeners[0].routes.iter().map(|route| route.path.as_str()).collect();
+        for path in ["/ws/{sid}", "/app/ws/{sid}", "/gm/ws/{sid}", "/sse/{sid}", "/app/sse/{sid}", "/gm/sse/{sid}"] {
+            assert!(paths.contains(&path), "{path}");
+        }
+        assert!(config.validate().is_empty());
+    }
+
+    #[test]
+    fn the_first_listener_moves_by_variables() {
+        let config = loaded("", &[], &[("PORT", "9999"), ("HERALD_HOST", "0.0.0.0")]).unwrap();
+        assert_eq!(config.listeners()[0].address.to_string(), "0.0.0.0:9999");
+    }
+
+    #[test]
+    fn a_file_adds_listeners_routes_and_limits() {
+        let toml = r#"
+            [ws-edge.socket]
+            heartbeat = "5s"
+            [[ws-edge.listeners]]
+            builtin = "arena"
+            origins = ["https://play.example"]
+            [[ws-edge.listeners.routes]]
+            path = "/lobby/{sid}"
+            stream = "LOBBY"
+            roots = ["lobby"]
+            snapshot = ["lobby.state"]
+            start = "snapshot"
+            [[ws-edge.listeners]]
+            name = "game-master"
+            address = "127.0.0.1:8001"
+            builtin = "arena-gm"
+            dialect = "gm"
+        "#;
+        let config = loaded(toml, &["http.max_connections=5"], &[]).unwrap();
+        assert_eq!((config.http.max_connections, config.socket.heartbeat), (5, HumanDuration::from_secs(5)));
+        let listeners = config.listeners();
+        let lobby = listeners[0].routes.last().unwrap();
+        assert_eq!((lobby.stream.as_str(), lobby.start), ("LOBBY", StartConfig::Snapshot));
+        let gm = &listeners[1].routes[0];
+        assert_eq!(
+            (gm.path.as_str(), gm.alias.as_deref(), gm.dialect),
+            ("/ws/{sid}", Some("ALIASES"), Some(DialectName::Gm))
+        );
+    }
+
+    #[test]
+    fn all_faults_are_reported_at_once() {
+        let toml = r#"
+            [ws-edge]
+            colour = "blue"
+            [ws-edge.http]
+            max_connections = 0
+            header_timeout = "0s"
+            max_header = "1KiB"
+            [ws-edge.socket]
+            heartbeat_timeout = "0s"
+            [[ws-edge.listeners]]
+            avatars = "/nowhere/at/all"
+            origins = ["play.example"]
+            [[ws-edge.listeners.routes]]
+            path = "/ws/{id}"
+            roots = ["gm"]
+            hidden = ["arena.x"]
+            [[ws-edge.listeners.routes]]
+            path = "/ws/{sid}"
+            stream = "a.b"
+            start = "snapshot"
+            [[ws-edge.listeners.forwards]]
+            name = ""
+            paths = ["/a/*/b", "no-slash"]
+            strip = "/app"
+            [[ws-edge.listeners]]
+            dialekt = "gm"
+        "#;
+        let faults = loaded(toml, &[], &[]).unwrap_err();
+        let all = faults.join("\n");
+        for part in ["colour", "dialekt"] {
+            assert!(all.contains(part), "{part} in {all}");
+        }
+        let known = toml.replace("colour = \"blue\"", "").replace("dialekt = \"gm\"", "");
+        let all = loaded(&known, &[], &[]).unwrap_err().join("\n");
+        for part in [
+            "http.max_connections",
+            "http.header_timeout",
+            "http.max_header",
+            "socket.heartbeat_timeout",
+            "listeners[0].avatars",
+            "listeners[0].origins",
+            "listeners[0].routes[0].path",
+            "listeners[0].routes[0].hidden",
+            "listeners[0].routes[1].stream",
+            "listeners[0].routes[1].roots",
+            "listeners[0].routes[1].start",
+            "listeners[0].forwards[0].name",
+            "listeners[0].forwards[0].service",
+            "listeners[0].forwards[0].paths",
+            "listeners[0].forwards[0].strip",
+            "listeners[1].name",
+            "listeners[1].address",
+        ] {
+            assert!(all.contains(part), "{part} in {all}");
+        }
+    }
+}

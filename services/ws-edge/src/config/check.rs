@@ -1,0 +1,222 @@
+//! What can be wrong with the values of the configuration, all of it.
+
+use std::{collections::HashSet, time::Duration};
+
+use herald_runtime::config::{ByteSize, Fault, HumanDuration};
+
+use super::{Config, ForwardConfig, ListenerConfig, RouteConfig, StartConfig};
+use crate::{path::Pattern, pictures};
+
+/// hyper's smallest buffer; a head must fit the buffer.
+const SMALLEST_HEADER: ByteSize = ByteSize::from_kib(8);
+/// More than any head or message needs; what is asked for is allocated.
+const LARGEST_HEADER: ByteSize = ByteSize::from_mib(1);
+
+/// Everything wrong with `config`.
+pub(super) fn faults(config: &Config) -> Vec<Fault> {
+    let mut check = Check::default();
+    check.limits(config);
+    if config.listeners.is_empty() {
+        check.fault("listeners", "there must be one at least");
+    }
+    let (mut names, mut addresses) = (HashSet::new(), HashSet::new());
+    for (at, listener) in config.listeners().iter().enumerate() {
+        let key = format!("listeners[{at}]");
+        if !names.insert(listener.name.clone()) {
+            check.fault(format!("{key}.name"), format!("`{}` is another listener's name too", listener.name));
+        }
+        if listener.address.port() != 0 && !addresses.insert(listener.address) {
+            check.fault(format!("{key}.address"), format!("{} is another listener's address too", listener.address));
+        }
+        // Indices in the file: the built-in ones stand in front.
+        let own = &config.listeners[at];
+        check.listener(
+            &key,
+            listener,
+            listener.routes.len() - own.routes.len(),
+            listener.forwards.len() - own.forwards.len(),
+        );
+    }
+    check.faults
+}
+
+#[derive(Default)]
+struct Check {
+    faults: Vec<Fault>,
+}
+
+impl Check {
+    fn fault(&mut self, key: impl Into<String>, message: impl Into<String>) {
+        self.faults.push(Fault::new(key, message));
+    }
+
+    fn limits(&mut self, config: &Config) {
+        let Config { http, socket, sse, ring, intake, history, drain, .. } = config;
+        for (key, value) in [
+            ("http.max_connections", http.max_connections),
+            ("http.max_headers", http.max_headers),
+            ("http.max_forwards", http.max_forwards),
+            ("socket.max_connections", socket.max_connections),
+            ("ring.frames", ring.frames),
+            ("history.max_reads", history.max_reads),
+        ] {
+            self.positive(key, value == 0);
+        }
+        self.positive("socket.max_lag_frames", socket.max_lag_frames == 0);
+        self.positive("intake.skip", intake.skip == 0);
+        for (key, size) in [
+            ("http.max_body", http.max_body),
+            ("socket.max_message", socket.max_message),
+            ("socket.max_lag", socket.max_lag),
+            ("socket.send_buffer", socket.send_buffer),
+            ("ring.bytes", ring.bytes),
+            ("ring.total", ring.total),
+            ("history.page", history.page),
+        ] {
+            self.positive(key, size.as_u64() == 0);
+        }
+        for (key, duration) in [
+            ("http.header_timeout", http.header_timeout),
+            ("http.body_timeout", http.body_timeout),
+            ("socket.heartbeat", socket.heartbeat),
+            ("socket.heartbeat_timeout", socket.heartbeat_timeout),
+            ("socket.history_patience", socket.history_patience),
+            ("socket.write_timeout", socket.write_timeout),
+            ("socket.close_timeout", socket.close_timeout),
+            ("sse.heartbeat", sse.heartbeat),
+            ("history.timeout", history.timeout),
+        ] {
+            self.positive(key, duration.get().is_zero());
+        }
+        if !(SMALLEST_HEADER..=LARGEST_HEADER).contains(&http.max_header) {
+            self.fault("http.max_header", format!("must be from {SMALLEST_HEADER} to {LARGEST_HEADER}"));
+        }
+        if ring.total < ring.bytes {
+            self.fault("ring.total", "must be at least ring.bytes");
+        }
+        if drain.period > LONGEST_DRAIN {
+            self.fault("drain.period", format!("must be at most {LONGEST_DRAIN}: the process is to end within 25 s"));
+        }
+    }
+
+    fn positive(&mut self, key: &str, zero: bool) {
+        if zero {
+            self.fault(key, "must be greater than zero");
+        }
+    }
+
+    fn listener(&mut self, key: &str, listener: &ListenerConfig, builtin_routes: usize, builtin_forwards: usize) {
+        for origin in &listener.origins {
+            if origin != "*" && !is_origin(origin) {
+                self.fault(format!("{key}.origins"), format!("`{origin}` is no origin such as https://play.example"));
+            }
+        }
+        if let Some(folder) = &listener.avatars
+            && let Err(error) = pictures::read(folder)
+        {
+            self.fault(format!("{key}.avatars"), error.to_string());
+        }
+        if !is_plain_path(&listener.avatars_path) || listener.avatars_path == "/" {
+            self.fault(format!("{key}.avatars_path"), "must be a path such as /static/agent-skins");
+        }
+        if listener.routes.is_empty() && listener.forwards.is_empty() {
+            self.fault(key, "has neither `builtin` nor routes nor forwards: there is nothing to be had there");
+        }
+        let mut patterns = HashSet::new();
+        let index =
+            |at: usize, builtin: usize| at.checked_sub(builtin).map_or("builtin".to_owned(), |at| at.to_string());
+        for (at, route) in listener.routes.iter().enumerate() {
+            let key = format!("{key}.routes[{}]", index(at, builtin_routes));
+            self.route(&key, route);
+            self.pattern(&format!("{key}.path"), &route.path, &mut patterns);
+        }
+        for (at, forward) in listener.forwards.iter().enumerate() {
+            let key = format!("{key}.forwards[{}]", index(at, builtin_forwards));
+            self.forward(&key, forward);
+            for path in &forward.paths {
+                self.pattern(&format!("{key}.paths"), path, &mut patterns);
+            }
+        }
+    }
+
+    fn pattern(&mut self, key: &str, path: &str, seen: &mut HashSet<Pattern>) {
+        match path.parse::<Pattern>() {
+            Err(error) => self.fault(key, format!("`{path}`: {error}")),
+            Ok(pattern) => {
+                if !seen.insert(pattern) {
+                    self.fault(key, format!("`{path}` is there twice on this listener"));
+                }
+            }
+        }
+    }
+
+    fn route(&mut self, key: &str, route: &RouteConfig) {
+        if route.path.parse::<Pattern>().is_ok_and(|pattern| !pattern.has_session()) {
+            self.fault(format!("{key}.path"), "must have {sid} as one of its segments");
+        }
+        if !is_stream(&route.stream) {
+            self.fault(format!("{key}.stream"), "must be a stream's name: letters, digits, '_' or '-', at most 64");
+        }
+        if route.alias.as_deref().is_some_and(|bucket| !is_stream(bucket)) {
+            self.fault(format!("{key}.alias"), "must be a bucket's name: letters, digits, '_' or '-', at most 64");
+        }
+        if route.roots.is_empty() {
+            self.fault(format!("{key}.roots"), "must name one root at least");
+        }
+        for (name, all) in [("hidden", &route.hidden), ("snapshot", &route.snapshot)] {
+            for topics in all.iter().filter(|topics| !route.roots.contains(&topics.root)) {
+                self.fault(format!("{key}.{name}"), format!("`{topics}`: `{}` is none of its roots", topics.root));
+            }
+        }
+        if route.start == StartConfig::Snapshot && route.snapshot.is_empty() {
+            self.fault(format!("{key}.start"), "needs snapshot topics");
+        }
+    }
+
+    fn forward(&mut self, key: &str, forward: &ForwardConfig) {
+        let named = !forward.name.is_empty() && forward.name.len() <= 64;
+        if !named || !forward.name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            self.fault(format!("{key}.name"), "must be 1 to 64 printable characters without blanks");
+        }
+        if forward.service.is_none() {
+            self.fault(format!("{key}.service"), "must name the service that answers");
+        }
+        if forward.paths.is_empty() {
+            self.fault(format!("{key}.paths"), "must name one path at least");
+        }
+        if forward.paths.iter().any(|path| path.contains("{sid}")) {
+            self.fault(format!("{key}.paths"), "can't have {sid}: use `*` for everything below a path");
+        }
+        let stripped = |path: &String| path.strip_prefix(&forward.strip).is_some_and(|rest| rest.starts_with('/'));
+        let plain = forward.strip.is_empty() || is_plain_path(&forward.strip);
+        if !plain || !forward.paths.iter().all(stripped) {
+            self.fault(format!("{key}.strip"), "must be a path that all of its paths begin with");
+        }
+        if forward.timeout.get().is_zero() || forward.timeout.get() > LONGEST_FORWARD {
+            self.fault(format!("{key}.timeout"), "must be longer than zero and at most 10m");
+        }
+    }
+}
+
+/// What remains of the 25 s a planned end may take is for closing handshakes and requests in flight.
+const LONGEST_DRAIN: HumanDuration = HumanDuration::from_secs(18);
+/// A request waits in memory, its client in front of a blank page: longer than this is a mistake.
+const LONGEST_FORWARD: Duration = Duration::from_secs(600);
+
+/// JetStream's rule for stream and bucket names, a little stricter: no odd characters.
+fn is_stream(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+}
+
+/// An absolute path without parameters, query or a slash at its end.
+fn is_plain_path(path: &str) -> bool {
+    path.starts_with('/') && !path.ends_with('/') && path.parse::<Pattern>().is_ok_and(|pattern| pattern.is_literal())
+}
+
+/// `scheme://host[:port]`, as browsers send it.
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, host)) = text.split_once("://") else { return false };
+    let plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    plain(scheme) && plain(host) && !host.contains(['/', '?', '#', '@', ',']) && *text == text.to_ascii_lowercase()
+}

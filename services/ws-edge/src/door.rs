@@ -1,0 +1,186 @@
+//! What is to be had at one listener: finding the place a request asks for.
+
+use std::{convert::Infallible, net::SocketAddr, path::PathBuf, sync::Arc};
+
+use axum::body::Body;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header::ORIGIN};
+use hyper::body::Incoming;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+use tower_http::{
+    cors::{AllowHeaders, AllowMethods, AllowOrigin, Any, CorsLayer, ExposeHeaders},
+    services::ServeDir,
+};
+
+use crate::{
+    answer::{self, Answer},
+    config::ListenerConfig,
+    dialect::Avatars,
+    edge::Edge,
+    forward::Forward,
+    path::Pattern,
+    pictures::{self, PicturesError},
+    route::Route,
+};
+
+/// How long a browser may keep the answer to a preflight, in seconds.
+const PREFLIGHT_AGE: u64 = 600;
+/// How long a browser may show a picture without asking again.
+const PICTURE_AGE: HeaderValue = HeaderValue::from_static("public, max-age=3600");
+
+/// The client at the other end of a connection.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Ends its connection at once.
+    pub abort: CancellationToken,
+    /// Its place among the connections of the process, kept for as long as the connection lives.
+    pub place: Arc<OwnedSemaphorePermit>,
+}
+
+/// One listener's routes, forwards and pictures.
+pub struct Door {
+    edge: Arc<Edge>,
+    /// The special before the general.
+    places: Vec<(Pattern, Place)>,
+    origins: Origins,
+}
+
+enum Place {
+    Route(Box<Route>),
+    Forward(Box<Forward>),
+    Pictures(Pictures),
+}
+
+struct Pictures {
+    base: String,
+    names: Vec<String>,
+    files: ServeDir,
+}
+
+/// Whose pages may talk to us.
+#[derive(Debug, Clone)]
+enum Origins {
+    All,
+    Some(Vec<HeaderValue>),
+}
+
+impl Door {
+    /// The door that `config` describes.
+    ///
+    /// # Errors
+    /// Where its folder of pictures can't be read.
+    pub fn new(config: &ListenerConfig, edge: &Arc<Edge>) -> Result<Self, PicturesError> {
+        let pictures =
+            config.avatars.as_ref().map(|folder| Pictures::read(folder, &config.avatars_path)).transpose()?;
+        let avatars = pictures
+            .as_ref()
+            .and_then(|pictures| Avatars::new(&pictures.base, pictures.names.iter().map(String::as_str)).map(Arc::new));
+        // Patterns that don't parse are refused by the configuration's check.
+        let mut places: Vec<(Pattern, Place)> = Vec::new();
+        for route in &config.routes {
+            let place = || Place::Route(Box::new(Route::new(route, config, avatars.as_ref())));
+            places.extend(route.path.parse().ok().map(|pattern| (pattern, place())));
+        }
+        for forward in &config.forwards {
+            for path in &forward.paths {
+                let place = Forward::new(forward, &edge.forwards).map(|forward| Place::Forward(Box::new(forward)));
+                places.extend(path.parse().ok().zip(place));
+            }
+        }
+        if let Some(pictures) = pictures {
+            places.extend(
+                format!("{}/*", pictures.base).parse().ok().map(|pattern| (pattern, Place::Pictures(pictures))),
+            );
+        }
+        places.sort_by(|(one, _), (other, _)| one.specificity(other));
+        Ok(Self { edge: edge.clone(), places, origins: Origins::new(&config.origins) })
+    }
+
+    /// Whom browsers may let talk to us, preflights (200 on any path) included.
+    pub fn cors(&self) -> CorsLayer {
+        let origins = match &self.origins {
+            Origins::All => AllowOrigin::from(Any),
+            Origins::Some(list) => AllowOrigin::list(list.clone()),
+        };
+        CorsLayer::new()
+            .allow_origin(origins)
+            .allow_methods(AllowMethods::mirror_request())
+            .allow_headers(AllowHeaders::mirror_request())
+            .expose_headers(ExposeHeaders::list([http::header::ETAG]))
+            .max_age(std::time::Duration::from_secs(PREFLIGHT_AGE))
+    }
+
+    /// Answers one request.
+    pub async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Answer {
+        let path = request.uri().path();
+        let found = self.places.iter().find_map(|(pattern, place)| Some((place, pattern.matches(path)?)));
+        match found {
+            None => answer::not_found(),
+            Some((Place::Forward(forward), _)) => {
+                let client = self.edge.upstream().map(|upstream| &upstream.client);
+                forward.answer(client, request, peer.address).await
+            }
+            Some((Place::Pictures(pictures), _)) => pictures.answer(&request).await,
+            Some((Place::Route(route), session)) => {
+                if request.method() != Method::GET {
+                    return answer::method_not_allowed("GET");
+                }
+                if route.is_socket() && !self.origins.allow(request.headers()) {
+                    return answer::error(StatusCode::FORBIDDEN, "Origin not allowed");
+                }
+                let session = session.to_owned();
+                route.answer(&self.edge, &session, request, peer)
+            }
+        }
+    }
+}
+
+impl Pictures {
+    fn read(folder: &PathBuf, base: &str) -> Result<Self, PicturesError> {
+        let files = ServeDir::new(folder).append_index_html_on_directories(false);
+        Ok(Self { base: base.to_owned(), names: pictures::read(folder)?, files })
+    }
+
+    async fn answer(&self, request: &Request<Incoming>) -> Answer {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return answer::method_not_allowed("GET, HEAD");
+        }
+        let name = request.uri().path().strip_prefix(self.base.as_str()).unwrap_or_default().trim_start_matches('/');
+        let Some(name) = self.names.iter().find(|known| *known == name) else { return answer::not_found() };
+        let mut file = Request::new(Body::empty());
+        file.method_mut().clone_from(request.method());
+        file.headers_mut().clone_from(request.headers());
+        // Names of pictures are made of characters that paths are made of.
+        *file.uri_mut() = Uri::try_from(format!("/{name}")).unwrap_or_default();
+        let Ok(response) = self.files.clone().try_call(file).await else { return answer::not_found() };
+        if response.status() == StatusCode::NOT_FOUND {
+            return answer::not_found();
+        }
+        let mut response: Answer = response.map(Body::new);
+        response.headers_mut().insert(http::header::CACHE_CONTROL, PICTURE_AGE);
+        response
+    }
+}
+
+impl Origins {
+    fn new(origins: &[String]) -> Self {
+        if origins.iter().any(|origin| origin == "*") {
+            return Self::All;
+        }
+        Self::Some(origins.iter().filter_map(|origin| origin.parse().ok()).collect())
+    }
+
+    /// Whether a page of the request's origin may open a socket, which browsers don't ask CORS about. Who sends no origin
+    /// is no page.
+    fn allow(&self, headers: &HeaderMap) -> bool {
+        match (self, headers.get(ORIGIN)) {
+            (Self::Some(list), Some(origin)) => list.contains(origin),
+            _ => true,
+        }
+    }
+}
+
+/// hyper's services can't fail; neither does the door.
+pub(crate) type Served = Result<Response<Body>, Infallible>;

@@ -1,0 +1,86 @@
+//! What all listeners of a process share.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use herald_runtime::http_over_nats::Client;
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    alias::Aliases, config::Config, connection::ConnectionLimits, drain::Drain, feed::StreamHub, forward::Forwards,
+    view::Views,
+};
+
+/// What all listeners of a process share.
+pub struct Edge {
+    upstream: OnceLock<Upstream>,
+    /// Limits of the connections that watch.
+    pub limits: Arc<ConnectionLimits>,
+    /// How often an event stream gets a comment.
+    pub comment: Duration,
+    /// Room for connections that watch.
+    pub places: Arc<Semaphore>,
+    /// The planned end.
+    pub drain: Drain,
+    /// All connections.
+    pub tasks: TaskTracker,
+    /// Every view anybody has asked for.
+    pub views: Views,
+    /// What all forwards share.
+    pub forwards: Arc<Forwards>,
+}
+
+/// What is behind the door, once NATS was reached for the first time.
+pub struct Upstream {
+    /// Sends requests to services, on a connection of its own.
+    pub client: Client,
+    /// The streams of the routes, by name.
+    pub hubs: HashMap<String, Arc<StreamHub>>,
+    /// The buckets of the routes' aliases, by name.
+    pub aliases: HashMap<String, Aliases>,
+}
+
+impl Edge {
+    /// An edge with nothing behind it yet. Its connections are sent away once `end` is cancelled.
+    #[must_use]
+    pub fn new(config: &Config, end: CancellationToken) -> Arc<Self> {
+        let socket = &config.socket;
+        Arc::new(Self {
+            upstream: OnceLock::new(),
+            limits: Arc::new(ConnectionLimits {
+                unwritable: socket.write_timeout.get(),
+                lag_frames: socket.max_lag_frames,
+                lag_bytes: socket.max_lag.as_u64(),
+                history_patience: socket.history_patience.get(),
+                heartbeat: socket.heartbeat.get(),
+                heartbeat_timeout: socket.heartbeat_timeout.get(),
+                close_timeout: socket.close_timeout.get(),
+                inbound_message: socket.max_message.as_u64(),
+                send_buffer: socket.send_buffer.as_usize(),
+            }),
+            comment: config.sse.heartbeat.get(),
+            places: Arc::new(Semaphore::new(socket.max_connections.min(Semaphore::MAX_PERMITS))),
+            drain: Drain::new(end, config.drain.period.get(), config.drain.retry.get()),
+            tasks: TaskTracker::new(),
+            views: Views::default(),
+            forwards: Forwards::new(&config.http),
+        })
+    }
+
+    /// What is behind the door; `None` as long as NATS was never reached.
+    #[must_use]
+    pub fn upstream(&self) -> Option<&Upstream> {
+        self.upstream.get()
+    }
+
+    /// Opens what is behind the door. Once.
+    pub fn open(&self, upstream: Upstream) {
+        if self.upstream.set(upstream).is_err() {
+            tracing::error!("the door was opened twice");
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! HTTP that a service answers over NATS.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use herald_protocol::Name;
+use herald_runtime::http_over_nats::{Client, ForwardError, RequestMeta};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri,
+    header::{CACHE_CONTROL, CONNECTION, EXPECT},
+    request::Parts,
+};
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Incoming};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
+
+use crate::{
+    answer::{self, Answer, NO_STORE},
+    config::{ForwardConfig, HttpConfig},
+};
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// How many times the limit of a body that is too large is read and thrown away before the answer: a client that is still
+/// sending when its connection is closed never sees why.
+const THROWN_AWAY: u64 = 8;
+
+/// What all forwards of a process share.
+pub struct Forwards {
+    slots: Semaphore,
+    max_body: u64,
+    body_timeout: Duration,
+}
+
+/// One forward: some paths, one service.
+pub struct Forward {
+    name: Arc<str>,
+    service: Name,
+    strip: String,
+    commands: bool,
+    health: bool,
+    meta: RequestMeta,
+    shared: Arc<Forwards>,
+}
+
+impl Forwards {
+    /// The limits of `http`.
+    #[must_use]
+    pub fn new(http: &HttpConfig) -> Arc<Self> {
+        Arc::new(Self {
+            slots: Semaphore::new(http.max_forwards),
+            max_body: http.max_body.as_u64(),
+            body_timeout: http.body_timeout.get(),
+        })
+    }
+}
+
+impl Forward {
+    /// The forward that `config` describes; `None` where it names no service, which the configuration's check refuses.
+    #[must_use]
+    pub fn new(config: &ForwardConfig, shared: &Arc<Forwards>) -> Option<Self> {
+        Some(Self {
+            name: config.name.as_str().into(),
+            service: config.service.clone()?,
+            strip: config.strip.clone(),
+            commands: config.commands,
+            health: config.health,
+            meta: RequestMeta {
+                door: config.door.clone(),
+                timeout: config.timeout.get(),
+                max_body: shared.max_body,
+                // A command that nobody waits for any more must not move a game.
+                confirm: config.commands,
+            },
+            shared: shared.clone(),
+        })
+    }
+
+    /// Sends the request on and answers with what comes back. `client`: none yet, where NATS was never reached.
+    pub async fn answer(&self, client: Option<&Client>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
+        if self.commands && is_prefetch(request.headers()) {
+            return answer::unavailable("Not for prefetching");
+        }
+        let Ok(_slot) = self.shared.slots.try_acquire() else {
+            metrics::counter!("herald_forward_failures_total", "forward" => self.label(), "reason" => "too_many")
+                .increment(1);
+            return answer::unavailable("Too many requests at a time");
+        };
+        let started = Instant::now();
+        let answer = match self.exchange(client, request, peer).await {
+            Ok(mut answer) => {
+                if self.commands {
+                    answer.headers_mut().entry(CACHE_CONTROL).or_insert(NO_STORE);
+                }
+                answer
+            }
+            Err(failure) => self.explain(&failure),
+        };
+        metrics::histogram!("herald_forward_seconds", "forward" => self.label())
+            .record(started.elapsed().as_secs_f64());
+        answer
+    }
+
+    async fn exchange(
+        &self,
+        client: Option<&Client>,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Result<Answer, Failure> {
+        let (mut head, body) = request.into_parts();
+        let expects = head.headers.contains_key(EXPECT);
+        let body = self.body(body, expects).await?;
+        let client = client.ok_or(Failure::Forward(ForwardError::NotConnected))?;
+        self.strip(&mut head);
+        add_peer(&mut head.headers, peer);
+        let request = Request::from_parts(head, Body::from(body));
+        Ok(client.request(&self.service, request, &self.meta).await?)
+    }
+
+    /// The whole body: what is sent on can then no longer be cut off by its client.
+    async fn body(&self, mut body: Incoming, expects: bool) -> Result<Bytes, Failure> {
+        let limit = self.shared.max_body;
+        let deadline = Instant::now() + self.shared.body_timeout;
+        let declared = body.size_hint().lower();
+        if declared > limit && (expects || declared > limit * THROWN_AWAY) {
+            return Err(Failure::BodyTooLarge);
+        }
+        let (mut whole, mut size) = (BytesMut::new(), 0);
+        loop {
+            let frame = match timeout_at(deadline, body.frame()).await {
+                Err(_) => return Err(Failure::BodySlow),
+                Ok(None) => break,
+                Ok(Some(Err(_))) => return Err(Failure::BodyBroken),
+                Ok(Some(Ok(frame))) => frame,
+            };
+            let Ok(data) = frame.into_data() else { continue };
+            size += data.len() as u64;
+            if size > limit * THROWN_AWAY {
+                return Err(Failure::BodyTooLarge);
+            }
+            if size > limit {
+                whole = BytesMut::new();
+            } else {
+                whole.extend_from_slice(&data);
+            }
+        }
+        if size > limit { Err(Failure::BodyTooLarge) } else { Ok(whole.freeze()) }
+    }
+
+    /// Cuts the door's prefix from the path.
+    fn strip(&self, head: &mut Parts) {
+        let rest = head.uri.path_and_query().and_then(|it| it.as_str().strip_prefix(self.strip.as_str()));
+        if let Some(uri) = rest.and_then(|rest| rest.parse::<Uri>().ok()) {
+            head.uri = uri;
+        }
+    }
+
+    fn explain(&self, failure: &Failure) -> Answer {
+        metrics::counter!("herald_forward_failures_total", "forward" => self.label(), "reason" => failure.reason())
+            .increment(1);
+        let name = &self.name;
+        let error = match failure {
+            Failure::BodyTooLarge => return closing(StatusCode::PAYLOAD_TOO_LARGE, "The request's body is too large"),
+            Failure::BodySlow => {
+                return closing(StatusCode::REQUEST_TIMEOUT, "The request's body did not arrive in time");
+            }
+            Failure::BodyBroken => return closing(StatusCode::BAD_REQUEST, "The request's body broke off"),
+            Failure::Forward(error) => error,
+        };
+        tracing::debug!(error = error as &dyn std::error::Error, forward = &**name, "request not answered");
+        if self.health && !matches!(error, ForwardError::HeadersTooLarge | ForwardError::BodyBroken(_)) {
+            return health(!matches!(error, ForwardError::NotConnected));
+        }
+        match error {
+            ForwardError::NotConnected => answer::unavailable("NATS is not connected"),
+            ForwardError::NoResponders => answer::unavailable(&format!("{name} is not available")),
+            ForwardError::Timeout => {
+                answer::error(StatusCode::GATEWAY_TIMEOUT, &format!("{name} did not answer in time"))
+            }
+            ForwardError::BodyTooLarge => {
+                answer::error(StatusCode::PAYLOAD_TOO_LARGE, "The request's body is too large")
+            }
+            ForwardError::HeadersTooLarge => {
+                answer::error(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "The request's headers are too large")
+            }
+            ForwardError::BodyBroken(_) => answer::bad_request("The request's body broke off"),
+            ForwardError::BadResponse(_) | ForwardError::Send(_) => {
+                answer::error(StatusCode::BAD_GATEWAY, &format!("{name} gave no valid answer"))
+            }
+        }
+    }
+
+    fn label(&self) -> String {
+        self.name.to_string()
+    }
+}
+
+/// What is true of the whole system where nobody else can be asked.
+fn health(nats_connected: bool) -> Answer {
+    answer::json(
+        StatusCode::OK,
+        &serde_json::json!({
+            "status": "degraded", "service": "herald", "nats_connected": nats_connected, "gm_client_ready": false,
+        }),
+    )
+}
+
+/// An error after which the connection is of no use: there may be more of the body on its way.
+fn closing(status: StatusCode, text: &str) -> Answer {
+    let mut answer = answer::error(status, text);
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    answer
+}
+
+/// Why there is no answer to pass on.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("the body is too large")]
+    BodyTooLarge,
+    #[error("the body did not arrive in time")]
+    BodySlow,
+    #[error("the body broke off")]
+    BodyBroken,
+    #[error(transparent)]
+    Forward(#[from] ForwardError),
+}
+
+impl Failure {
+    const fn reason(&self) -> &'static str {
+        match self {
+            Self::BodyTooLarge | Self::Forward(ForwardError::BodyTooLarge) => "body_too_large",
+            Self::BodySlow => "body_slow",
+            Self::BodyBroken | Self::Forward(ForwardError::BodyBroken(_)) => "body_broken",
+            Self::Forward(ForwardError::NotConnected) => "not_connected",
+            Self::Forward(ForwardError::NoResponders) => "no_responders",
+            Self::Forward(ForwardError::Timeout) => "timeout",
+            Self::Forward(ForwardError::HeadersTooLarge) => "headers_too_large",
+            Self::Forward(ForwardError::BadResponse(_)) => "bad_response",
+            Self::Forward(ForwardError::Send(_)) => "not_sent",
+        }
+    }
+}
+
+/// Whether a browser only fetches ahead what its user may never open.
+fn is_prefetch(headers: &HeaderMap) -> bool {
+    ["sec-purpose", "purpose", "x-purpose", "x-moz"].iter().any(|name| {
+        let values = headers.get_all(*name).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split([';', ','])).any(|purpose| {
+            let purpose = purpose.trim();
+            purpose.eq_ignore_ascii_case("prefetch") || purpose.eq_ignore_ascii_case("preview")
+        })
+    })
+}
+
+/// Adds who is at the other end, as proxies do.
+fn add_peer(headers: &mut HeaderMap, peer: SocketAddr) {
+    let ip = peer.ip().to_canonical().to_string();
+    let before: Vec<_> = headers.get_all(&FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
+    let all = before.into_iter().map(str::to_owned).chain([ip]).collect::<Vec<_>>().join(", ");
+    if let Ok(value) = HeaderValue::try_from(all) {
+        headers.insert(FORWARDED_FOR, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefetch_is_known_by_its_headers() {
+        let table = [
+            ("sec-purpose", "prefetch", true),
+            ("sec-purpose", "prefetch;prerender", true),
+            ("purpose", "Prefetch", true),
+            ("x-moz", "prefetch", true),
+            ("x-purpose", "preview", true),
+            ("sec-purpose", "navigate", false),
+            ("accept", "prefetch", false),
+        ];
+        for (name, value, expected) in table {
+            let mut headers = HeaderMap::new();
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+            assert_eq!(is_prefetch(&headers), expected, "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn the_client_is_added_behind_the_proxies_before_us() {
+        let mut headers = HeaderMap::new();
+        headers.append(FORWARDED_FOR, HeaderValue::from_static("203.0.113.7"));
+        headers.append(FORWARDED_FOR, HeaderValue::from_static("198.51.100.2"));
+        add_peer(&mut headers, "[::ffff:192.0.2.1]:5".parse().unwrap());
+        let all: Vec<_> = headers.get_all(&FORWARDED_FOR).iter().collect();
+        assert_eq!(all, ["203.0.113.7, 198.51.100.2, 192.0.2.1"]);
+    }
+
+    #[test]
+    fn the_doors_prefix_stays_at_the_door() {
+        let http = crate::config::Config::default().http;
+        let config = ForwardConfig {
+            name: "x".into(),
+            service: Name::new("gm").ok(),
+            strip: "/app".into(),
+            ..ForwardConfig::default()
+        };
+        let forward = Forward::new(&config, &Forwards::new(&http)).unwrap();
+        let (mut head, ()) = Request::get("/app/api/start?lang=fr&x=%2F").body(()).unwrap().into_parts();
+        forward.strip(&mut head);
+        assert_eq!(head.uri, "/api/start?lang=fr&x=%2F");
+    }
+}
