@@ -1,3 +1,7 @@
-//! Entry point.
+//! The gm-bridge process.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    herald_runtime::service::main(gm_bridge::start)
+}

@@ -1,1 +1,201 @@
-//! The HTTP interface, served over `http.gm`.
+//! The HTTP interface of the game, served over `http.gm`. Thin: reads a request, asks who can do it, answers.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, FromRequestParts, Path, State, rejection::BytesRejection},
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, get, post},
+};
+use herald_protocol::{Segment, SessionId, headers};
+use herald_runtime::http_over_nats::Door as DoorName;
+use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
+use serde_json::{Value, json};
+
+use crate::{
+    action::{Actions, Cancelled, Command},
+    arena::Arena,
+    config::{ActionPolicy, Config},
+    health::{Health, Prober},
+    images,
+    init::init,
+    news::News,
+    pool::Pool,
+    query::{Fields, Parameters, session_id},
+    refusal::Refusal,
+    sessions::Sessions,
+    splice::splice,
+    starts::{Answer, Starts, UNREACHABLE},
+};
+
+/// Everybody who can do something.
+pub(crate) struct Api {
+    pub(crate) config: Config,
+    pub(crate) sessions: Sessions,
+    pub(crate) pool: Pool,
+    pub(crate) arena: Arena,
+    pub(crate) actions: Actions,
+    pub(crate) starts: Starts,
+    pub(crate) news: News,
+    pub(crate) prober: Prober,
+}
+
+/// The Router of all of it.
+pub(crate) fn router(api: Arc<Api>) -> Router {
+    let largest = api.config.http.max_body.as_usize();
+    Router::new()
+        .route("/api/start", command(get(start)))
+        .route("/api/propose", command(get(propose)))
+        .route("/api/choose", command(get(choose)))
+        .route("/api/cancel", only("POST", post(cancel)))
+        .route("/api/state", only("GET, HEAD", get(state)))
+        .route("/api/images/{sid}/{file}", only("GET, HEAD", get(image)))
+        .route("/init_session", only("POST", post(init_session)))
+        .route("/submit_news", only("POST", post(submit_news)))
+        .route("/health", only("GET, HEAD", get(health)))
+        .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "Not found"))
+        .layer(DefaultBodyLimit::max(largest))
+        .layer(axum::middleware::map_response(never_stored))
+        .with_state(api)
+}
+
+/// A GET that changes something: a HEAD, which would run its handler, is refused.
+fn command<S: Clone + Send + Sync + 'static>(method: MethodRouter<S>) -> MethodRouter<S> {
+    only("GET", method.head(async || Refusal::wrong_method("GET")))
+}
+
+fn only<S: Clone + Send + Sync + 'static>(allow: &'static str, methods: MethodRouter<S>) -> MethodRouter<S> {
+    methods.fallback(async move || Refusal::wrong_method(allow))
+}
+
+/// Most answers are about a moment; those that may be kept say so themselves.
+async fn never_stored(mut response: Response) -> Response {
+    let never = HeaderValue::from_static("no-store");
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(never);
+    response
+}
+
+/// The name of the door a request came through.
+struct Door(Arc<str>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Door {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
+        let door = parts.extensions.get::<DoorName>();
+        Ok(Self(door.map_or_else(|| headers::DEFAULT_DOOR.into(), |door| Arc::clone(&door.0))))
+    }
+}
+
+impl Door {
+    /// Whether an init through this door tells the engine: the published frontend's start follows at once and knows the
+    /// language, and the Game Master's own id needs no arena.
+    fn tells_the_arena(&self) -> bool {
+        !matches!(&*self.0, "app" | "gm")
+    }
+}
+
+async fn start(State(api): State<Arc<Api>>, query: Parameters) -> Result<Answer, Refusal> {
+    let (session, lang) = (query.session()?, query.lang()?.unwrap_or_default());
+    let session = match session {
+        Some(session) => session,
+        None => SessionId::new(&uuid::Uuid::new_v4().to_string())?,
+    };
+    api.starts.start(session, lang).await
+}
+
+async fn propose(State(api): State<Arc<Api>>, door: Door, query: Parameters) -> Result<Response, Refusal> {
+    let (session, lang) = (query.required_session()?, query.lang()?.unwrap_or_default());
+    api.run(session, Command::Propose { lang }, &door).await
+}
+
+async fn choose(State(api): State<Arc<Api>>, door: Door, query: Parameters) -> Result<Response, Refusal> {
+    let (session, news, lang) = (query.required_session()?, query.kind()?, query.lang()?.unwrap_or_default());
+    api.run(session, Command::Choose { news, lang }, &door).await
+}
+
+async fn cancel(State(api): State<Arc<Api>>, query: Parameters) -> Result<Json<Value>, Refusal> {
+    let session = query.required_session()?;
+    api.sessions.get(&session).await?.ok_or_else(Refusal::session_not_found)?;
+    let status = match api.actions.cancel(&session).await? {
+        Cancelled::Cancelled => "cancelled",
+        Cancelled::Idle => "idle",
+    };
+    Ok(Json(json!({ "status": status })))
+}
+
+/// The state of the session's Game Master; without a session, of the first one.
+async fn state(State(api): State<Arc<Api>>, query: Parameters) -> Result<Response, Refusal> {
+    let (seat, session) = match query.session()? {
+        Some(session) => {
+            let known = api.sessions.get(&session).await?.ok_or_else(Refusal::session_not_found)?;
+            (api.pool.of(&session, &known).await?.ok_or_else(Refusal::no_game)?, Some(session))
+        }
+        None => {
+            let first = api.pool.seats().first().ok_or_else(Refusal::no_game)?;
+            (first, api.pool.player(first).await?)
+        }
+    };
+    let json = seat.gm.state().await.map_err(|error| Refusal::game_master(&error, UNREACHABLE))?;
+    let body = match session {
+        Some(session) => splice(&json, &session).map_err(|_| Refusal::new(StatusCode::BAD_GATEWAY, UNREACHABLE))?.body,
+        None => json,
+    };
+    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response())
+}
+
+async fn image(
+    State(api): State<Arc<Api>>,
+    path: Result<Path<(String, String)>, axum::extract::rejection::PathRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    // The segments come decoded: `..%2f..%2fstate` is one of them.
+    let segments = path.ok().and_then(|Path((id, file))| Some((Segment::new(&id).ok()?, Segment::new(&file).ok()?)));
+    let (id, file) = segments.ok_or_else(images::not_found)?;
+    Ok(images::fetch(&api.sessions, &api.pool, &id, &file).await?.answer(&headers))
+}
+
+async fn init_session(
+    State(api): State<Arc<Api>>,
+    door: Door,
+    query: Parameters,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, Refusal> {
+    let fields = Fields::read(body, "session_id")?;
+    let session = session_id(fields.text("session_id")?)?;
+    let lang = query.lang()?;
+    init(&api.sessions, &api.arena, &session, lang, &query.into_query_params(), door.tells_the_arena()).await?;
+    Ok(Json(json!({ "status": "ok", "session_id": session })))
+}
+
+async fn submit_news(
+    State(api): State<Arc<Api>>,
+    query: Parameters,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, Refusal> {
+    let fields = Fields::read(body, "session_id and content")?;
+    let (session, content) = (session_id(fields.text("session_id")?)?, fields.text("content")?);
+    if content.trim().is_empty() {
+        return Err(Refusal::bad("content is empty"));
+    }
+    api.news.submit(&session, content, &query.into_query_params()).await?;
+    Ok(Json(json!({ "status": "published", "session_id": session })))
+}
+
+async fn health(State(api): State<Arc<Api>>) -> Json<Health> {
+    Json(api.prober.health().await)
+}
+
+impl Api {
+    /// Runs a command in a session that plays somewhere.
+    async fn run(&self, session: SessionId, command: Command, door: &Door) -> Result<Response, Refusal> {
+        let known = self.sessions.touch(&session).await?.ok_or_else(Refusal::session_not_found)?;
+        self.pool.of(&session, &known).await?.ok_or_else(Refusal::no_game)?;
+        let policy: ActionPolicy = self.config.policy(&door.0);
+        self.actions.run(&session, command, policy).await?;
+        let accepted = Json(json!({ "status": "streaming", "session_id": session }));
+        Ok((StatusCode::ACCEPTED, accepted).into_response())
+    }
+}

@@ -41,6 +41,13 @@ pub fn session_topics(root: &str, session: &SessionId, pattern: &TopicPattern) -
     format!("{root}.{session}.{pattern}")
 }
 
+/// `<root>.*.<pattern>`: those topics of any session that match the pattern.
+#[must_use]
+pub fn any_session_topics(root: &str, pattern: &TopicPattern) -> String {
+    debug_assert!(Name::new(root).is_ok());
+    format!("{root}.*.{pattern}")
+}
+
 /// `<root>.>`: a whole root, as a stream captures it.
 #[must_use]
 pub fn root_all(root: &Name) -> String {

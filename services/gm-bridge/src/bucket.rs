@@ -1,0 +1,145 @@
+//! Records in a key-value bucket: read through the leader, written by compare-and-set.
+//!
+//! A key-value `get` may be answered by a replica that lags; what is read here decides who may do something, so it never is.
+
+use std::{marker::PhantomData, time::Duration};
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use herald_runtime::{
+    jetstream::{self, ApiError, Expect, PublishError, Stored},
+    nats::Nats,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// A write that meets another one to the same key under way is tried again so often.
+const RETRIES: u32 = 8;
+/// And after so long.
+const RETRY_AFTER: Duration = Duration::from_millis(15);
+/// The header that limits a message's life.
+const TIME_TO_LIVE: &str = "Nats-TTL";
+/// A bucket whose values are JSON records of one type.
+#[derive(Debug)]
+pub(crate) struct Bucket<T> {
+    nats: Nats,
+    name: &'static str,
+    record: PhantomData<fn() -> T>,
+}
+
+/// What a key holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Slot<T> {
+    /// The record; `None` where there is none, or where what is there can't be read (and may be overwritten).
+    pub(crate) record: Option<T>,
+    /// The revision that the next write must name; 0 for a key that never was.
+    pub(crate) revision: u64,
+    /// When it was written, in ms since 1970, by the server's clock.
+    pub(crate) written_ms: u64,
+}
+
+/// Why a record could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BucketError {
+    /// JetStream did not answer, or not in time. A write may have been stored all the same.
+    #[error("bucket {bucket} is unavailable")]
+    Unavailable {
+        bucket: &'static str,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Somebody else wrote first.
+    #[error("a record of bucket {bucket} was written by somebody else")]
+    Conflict { bucket: &'static str },
+}
+
+impl BucketError {
+    /// Whether somebody else wrote first: read again, decide again.
+    pub(crate) const fn is_conflict(&self) -> bool {
+        matches!(self, Self::Conflict { .. })
+    }
+}
+
+impl<T> Clone for Bucket<T> {
+    fn clone(&self) -> Self {
+        Self { nats: self.nats.clone(), name: self.name, record: PhantomData }
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> Bucket<T> {
+    /// The bucket of that name; its owner has created it.
+    pub(crate) fn new(nats: &Nats, name: &'static str) -> Self {
+        Self { nats: nats.clone(), name, record: PhantomData }
+    }
+
+    /// Reads a key through the leader.
+    pub(crate) async fn get(&self, key: &str) -> Result<Slot<T>, BucketError> {
+        let found =
+            jetstream::last_by_subject_leader(&self.nats, &format!("KV_{}", self.name), &self.subject(key)).await;
+        let stored = found.map_err(|error: ApiError| self.unavailable(error))?;
+        Ok(stored.map_or(Slot { record: None, revision: 0, written_ms: 0 }, |stored| self.slot(key, &stored)))
+    }
+
+    /// Writes a key whose revision is still `revision` (0: that never was). Returns the new revision.
+    pub(crate) async fn write(&self, key: &str, record: &T, revision: u64) -> Result<u64, BucketError> {
+        let payload = serde_json::to_vec(record).map_err(|error| self.unavailable(error))?;
+        self.publish(key, HeaderMap::new(), payload.into(), revision).await
+    }
+
+    /// As [`Bucket::write`], for a record that is of interest for so long.
+    pub(crate) async fn write_for(
+        &self,
+        time: Duration,
+        key: &str,
+        record: &T,
+        revision: u64,
+    ) -> Result<u64, BucketError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(TIME_TO_LIVE, format!("{}s", time.as_secs().max(1)));
+        let payload = serde_json::to_vec(record).map_err(|error| self.unavailable(error))?;
+        self.publish(key, headers, payload.into(), revision).await
+    }
+
+    async fn publish(&self, key: &str, headers: HeaderMap, payload: Bytes, revision: u64) -> Result<u64, BucketError> {
+        let subject = self.subject(key);
+        let expect = Expect { last_subject_sequence: Some(revision), ..Expect::default() };
+        let mut attempt = 0;
+        loop {
+            match jetstream::publish(&self.nats, &subject, headers.clone(), payload.clone(), expect).await {
+                Ok(acknowledged) => return Ok(acknowledged.seq),
+                Err(PublishError::WrongLast { .. }) => return Err(BucketError::Conflict { bucket: self.name }),
+                Err(PublishError::Retry) if attempt < RETRIES => {
+                    attempt += 1;
+                    tokio::time::sleep(RETRY_AFTER * attempt).await;
+                }
+                Err(error) => return Err(self.unavailable(error)),
+            }
+        }
+    }
+
+    fn slot(&self, key: &str, stored: &Stored) -> Slot<T> {
+        // Markers of a deletion, ours or the server's, have no payload; a record always has one.
+        let record = if stored.payload.is_empty() { None } else { self.read(key, &stored.payload) };
+        Slot { record, revision: stored.sequence, written_ms: stored.time_ms() }
+    }
+
+    fn read(&self, key: &str, payload: &[u8]) -> Option<T> {
+        serde_json::from_slice(payload)
+            .inspect_err(|error| tracing::error!(bucket = self.name, key, %error, "unreadable record taken for none"))
+            .ok()
+    }
+
+    fn subject(&self, key: &str) -> String {
+        format!("$KV.{}.{key}", self.name)
+    }
+
+    fn unavailable(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> BucketError {
+        BucketError::Unavailable { bucket: self.name, source: source.into() }
+    }
+}
+
+impl<T> Slot<T> {
+    /// The record, if it is there.
+    pub(crate) const fn record(&self) -> Option<&T> {
+        self.record.as_ref()
+    }
+}

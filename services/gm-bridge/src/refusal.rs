@@ -1,0 +1,126 @@
+//! What a request is answered when it can't be done: a status and one sentence, as `{"error":"<text>"}`.
+
+use std::{borrow::Cow, error::Error};
+
+use axum::{
+    Json,
+    response::{IntoResponse, Response},
+};
+use herald_protocol::id::InvalidToken;
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{json, value::RawValue};
+
+use crate::{
+    action::ActionError, arena::ArenaError, bucket::BucketError, game_master::RequestError, metrics, pool::PoolError,
+};
+
+/// The answer to a request that is not done. Its text is for the client: no address, subject or path of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    pub(crate) text: Cow<'static, str>,
+    /// For a wrong method: the right ones.
+    allow: Option<&'static str>,
+}
+
+impl Refusal {
+    pub(crate) fn new(status: StatusCode, text: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, text: text.into(), allow: None }
+    }
+
+    /// 400: something about the request is wrong; the text names what.
+    pub(crate) fn bad(text: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, text)
+    }
+
+    pub(crate) fn session_not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "Session not found")
+    }
+
+    pub(crate) fn no_game() -> Self {
+        Self::bad("No game started")
+    }
+
+    pub(crate) fn wrong_method(allow: &'static str) -> Self {
+        Self { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed") }
+    }
+
+    /// The body of the answer.
+    pub(crate) fn body(&self) -> Box<RawValue> {
+        serde_json::value::to_raw_value(&json!({ "error": self.text })).unwrap_or_else(|_| RawValue::NULL.to_owned())
+    }
+
+    /// 503: what it needs of NATS is not to be had. The cause is logged here, once.
+    pub(crate) fn nats(error: &(dyn Error + 'static)) -> Self {
+        tracing::warn!(error = chain(error), "a request failed for want of nats");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "NATS is not connected")
+    }
+
+    /// 502, or 400 where the Game Master refuses for a reason of its own.
+    pub(crate) fn game_master(error: &RequestError, text: &'static str) -> Self {
+        tracing::warn!(error = chain(error), "the game master failed a request");
+        match error {
+            RequestError::Refused { reason } => Self::bad(reason.clone()),
+            _ => Self::new(StatusCode::BAD_GATEWAY, text),
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        metrics::refused(self.status.as_u16());
+        let mut response = (self.status, Json(json!({ "error": self.text }))).into_response();
+        if let Some(allow) = self.allow {
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        response
+    }
+}
+
+impl From<InvalidToken> for Refusal {
+    fn from(error: InvalidToken) -> Self {
+        Self::bad(error.to_string())
+    }
+}
+
+impl From<BucketError> for Refusal {
+    fn from(error: BucketError) -> Self {
+        Self::nats(&error)
+    }
+}
+
+impl From<PoolError> for Refusal {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Busy => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+            PoolError::Bucket(_) | PoolError::Log(_) => Self::nats(&error),
+        }
+    }
+}
+
+impl From<ArenaError> for Refusal {
+    fn from(error: ArenaError) -> Self {
+        Self::nats(&error)
+    }
+}
+
+impl From<ActionError> for Refusal {
+    fn from(error: ActionError) -> Self {
+        match error {
+            ActionError::NotConnected => Self::nats(&error),
+            ActionError::Busy => Self::new(StatusCode::SERVICE_UNAVAILABLE, "gm-bridge is busy"),
+        }
+    }
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
