@@ -61,7 +61,8 @@ impl StreamSpec {
             "max_age": nanos(self.max_age),
             "max_bytes": self.max_bytes,
             "max_msgs_per_subject": -1,
-            "duplicate_window": nanos(self.duplicate_window),
+            // The server refuses a longer memory of ids than of messages.
+            "duplicate_window": nanos(self.duplicate_window.min(self.max_age)),
             "num_replicas": replicas(nats, self.replicas),
             "allow_direct": true,
             "allow_atomic": true,

@@ -16,7 +16,8 @@ pub struct Expect<'a> {
     /// The subject the sequence speaks of (no wildcards). `None`: the published subject itself.
     pub subject: Option<&'a str>,
     /// A message with the id of one stored within the dedupe window is not stored again, and acknowledged with the first
-    /// one's sequence ([`PubAck::duplicate`]). The server looks at it before it looks at the expected sequence.
+    /// one's sequence ([`PubAck::duplicate`]). The server looks at the expected sequence first: a repetition that is
+    /// refused for it says nothing about whether the first attempt was stored.
     pub message_id: Option<&'a str>,
 }
 
@@ -78,7 +79,7 @@ impl std::fmt::Display for Shown {
 /// [`Nats::request_timeout`] at most. Cancelling it is safe in the sense of [`PublishError::Timeout`].
 ///
 /// # Errors
-/// [`PublishError`]; all but `Timeout` and `Failed` say for sure that nothing was stored.
+/// [`PublishError`]; all but `Timeout` and `Failed` say for sure that this attempt stored nothing.
 pub async fn publish(
     nats: &Nats,
     subject: &str,

@@ -158,11 +158,11 @@ pub struct MultiLast {
 }
 
 /// Reads the last message of every subject that one of `filters` (wildcards allowed) matches, at `up_to` or, without it, at
-/// the replica's present.
+/// the replica's present. At most 1,024 messages.
 ///
 /// # Errors
 /// [`ApiError`]; [`ApiError::TooManySubjects`] where more than 1,024 subjects match, [`ApiError::Incomplete`] where a
-/// message went missing.
+/// message went missing, or the stream trimmed one meanwhile.
 pub async fn multi_last(
     nats: &Nats,
     stream: &str,
@@ -174,10 +174,29 @@ pub async fn multi_last(
         multi_last: &'a [String],
         #[serde(rename = "up_to_seq", skip_serializing_if = "Option::is_none")]
         up_to: Option<u64>,
+        #[serde(rename = "seq", skip_serializing_if = "Option::is_none")]
+        from: Option<u64>,
+        max_bytes: u32,
     }
-    let answer = direct(nats, stream, encode(&Ask { multi_last: filters, up_to })?).await?;
-    Ok(MultiLast { messages: answer.messages, cut: answer.cut })
+    let ask = |up_to, from| encode(&Ask { multi_last: filters, up_to, from, max_bytes: PAGE_BYTES });
+    let mut answer = direct(nats, stream, ask(up_to, None)?).await?;
+    let mut found = MultiLast { messages: answer.messages, cut: answer.cut };
+    // A large answer comes in pages, all at the first one's cut. Each page says how many messages are left behind it.
+    while answer.pending > 0 {
+        let from = found.messages.last().map(|message| message.sequence + 1);
+        let left = answer.pending;
+        answer = direct(nats, stream, ask(found.cut, from)?).await?;
+        let read = u64::try_from(answer.messages.len()).unwrap_or(u64::MAX);
+        if read == 0 || read + answer.pending != left {
+            return Err(ApiError::Incomplete);
+        }
+        found.messages.append(&mut answer.messages);
+    }
+    Ok(found)
 }
+
+/// What the server may send at once, without flow control.
+const PAGE_BYTES: u32 = 8 << 20;
 
 #[derive(Default)]
 struct Answer {
