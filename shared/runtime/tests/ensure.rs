@@ -1,5 +1,7 @@
 //! Streams and buckets: created once, migrated, left alone.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a failed step is a failed test")]
+
 use std::time::Duration;
 
 use async_nats::jetstream::{kv, stream::Config};
@@ -39,7 +41,8 @@ async fn a_stream_is_created_as_designed_and_once() {
         let server = Server::start().await;
         let (one, two) = (connect(&server).await, connect(&server).await);
         let spec = events();
-        let infos = join_all((0..6).map(|number| ensure_stream(if number % 2 == 0 { &one } else { &two }, &spec))).await;
+        let infos =
+            join_all((0..6).map(|number| ensure_stream(if number % 2 == 0 { &one } else { &two }, &spec))).await;
         let infos: Vec<_> = infos.into_iter().map(Result::unwrap).collect();
         assert!(infos.iter().all(|info| info.created == infos[0].created && info.epoch == infos[0].epoch));
         assert!(infos[0].epoch.is_some());
@@ -84,7 +87,10 @@ async fn a_small_store_gets_a_smaller_stream_until_it_has_room() {
         assert_eq!(info.config["max_bytes"], json!(512 << 20));
         // The next start finds no more room either, and lives with that.
         let again = ensure_stream(&nats, &StreamSpec { max_age: Duration::from_secs(60), ..events() }).await.unwrap();
-        assert_eq!((&again.config["max_bytes"], &again.config["max_age"]), (&json!(512 << 20), &json!(60_000_000_000_u64)));
+        assert_eq!(
+            (&again.config["max_bytes"], &again.config["max_age"]),
+            (&json!(512 << 20), &json!(60_000_000_000_u64))
+        );
 
         let full = StreamSpec::new("OTHER", ["other.>"]);
         let full = StreamSpec { max_bytes: 1 << 30, ..full };

@@ -1,5 +1,7 @@
 //! The JetStream requests, against a real server.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a failed step is a failed test")]
+
 use std::time::Duration;
 
 use async_nats::HeaderMap;
@@ -43,7 +45,8 @@ async fn put(nats: &Nats, subject: &str, payload: impl Into<bytes::Bytes>) -> u6
 
 /// As an engine does: no acknowledgement; waits until the stream has them.
 async fn put_many(nats: &Nats, subjects: impl Iterator<Item = String>, payload: &bytes::Bytes) {
-    let acks = subjects.map(|subject| publish(nats, leak(subject), HeaderMap::new(), payload.clone(), Expect::default()));
+    let acks =
+        subjects.map(|subject| publish(nats, leak(subject), HeaderMap::new(), payload.clone(), Expect::default()));
     for ack in join_all(acks).await {
         ack.unwrap();
     }
@@ -72,7 +75,10 @@ async fn reads_through_the_leader_see_what_was_just_acknowledged() {
             assert_eq!((last.sequence, &last.payload[..]), (seq, format!("{number}").as_bytes()));
         }
         let first = get_leader(&nats, "EVENTS", ack.seq).await.unwrap().unwrap();
-        assert_eq!((first.subject.as_str(), &first.payload[..], first.message_id()), ("gm.s.phase", &b"one"[..], Some("id-1")));
+        assert_eq!(
+            (first.subject.as_str(), &first.payload[..], first.message_id()),
+            ("gm.s.phase", &b"one"[..], Some("id-1"))
+        );
         assert_eq!(first.headers.get("X-Test").map(|value| value.as_str()), Some("yes"));
         let info = stream_info(&nats, "EVENTS").await.unwrap();
         let last = get_leader(&nats, "EVENTS", info.last_seq).await.unwrap().unwrap();
@@ -211,7 +217,8 @@ async fn a_superseded_publisher_is_refused() {
         };
         let first = claim(1, 0).await.unwrap();
         assert_eq!(first, PubAck { seq: 1, duplicate: false });
-        let event = |sequence| publish(&nats, "gm.s.phase", HeaderMap::new(), "{}".into(), fenced("gm.s._action", sequence));
+        let event =
+            |sequence| publish(&nats, "gm.s.phase", HeaderMap::new(), "{}".into(), fenced("gm.s._action", sequence));
         assert_eq!(event(first.seq).await.unwrap().seq, 2);
         let late = claim(2, 0).await;
         assert!(matches!(late, Err(PublishError::WrongLast { actual: Some(1) })), "{late:?}");
@@ -238,9 +245,11 @@ async fn of_many_claims_at_once_exactly_one_wins() {
             let results = join_all(claims).await;
             let won: Vec<u64> = results.iter().filter_map(|result| result.as_ref().ok()).map(|ack| ack.seq).collect();
             assert_eq!(won.len(), 1, "{results:?}");
-            assert!(results.iter().all(|result| {
-                matches!(result, Ok(_) | Err(PublishError::WrongLast { .. } | PublishError::Retry))
-            }));
+            assert!(
+                results.iter().all(|result| {
+                    matches!(result, Ok(_) | Err(PublishError::WrongLast { .. } | PublishError::Retry))
+                })
+            );
             last = won[0];
         }
     })

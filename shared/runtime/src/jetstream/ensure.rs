@@ -28,7 +28,7 @@ pub struct StreamSpec {
     pub name: String,
     /// What it captures (`gm.>`, `arena.>`).
     pub subjects: Vec<String>,
-    /// How long messages are kept.
+    /// How long messages are kept; zero: for ever.
     pub max_age: Duration,
     /// How many bytes are kept; halved, with a warning, while the server's store is smaller.
     pub max_bytes: u64,
@@ -53,6 +53,7 @@ impl StreamSpec {
     }
 
     fn wanted(&self, nats: &Nats) -> Wanted {
+        let window = self.duplicate_window;
         let fields = json!({
             "subjects": self.subjects,
             "retention": "limits",
@@ -62,7 +63,7 @@ impl StreamSpec {
             "max_bytes": self.max_bytes,
             "max_msgs_per_subject": -1,
             // The server refuses a longer memory of ids than of messages.
-            "duplicate_window": nanos(self.duplicate_window.min(self.max_age)),
+            "duplicate_window": nanos(if self.max_age.is_zero() { window } else { window.min(self.max_age) }),
             "num_replicas": replicas(nats, self.replicas),
             "allow_direct": true,
             "allow_atomic": true,

@@ -16,7 +16,7 @@
 //! - A watcher that finds an epoch it has never seen is in the new life: [`StreamLife::Alive`].
 //!
 //! The question on `epoch.<stream>`: `{"seen":["<epoch>"...],"created":"...","seq":N,"time_ns":N}`, `seen` with the latest
-//! last; the answer: `{"epoch":"<epoch>"}`. A question without `seq` only makes the owner look.
+//! last; the answer: `{"epoch":"<epoch>"}`, or `{"error":"<text>"}`. A question without `seq` only makes the owner look.
 
 mod life;
 mod owner;

@@ -211,15 +211,17 @@ impl Owner {
 
     async fn answer(&mut self, question: Message) {
         let Some(reply) = question.reply else { return };
-        let Ok(known) = serde_json::from_slice::<Known>(&question.payload) else {
-            tracing::warn!(stream = self.stream.name, "a question for the epoch can't be understood");
-            return;
-        };
-        let answer = match self.renew(&known).await {
-            Ok(epoch) => json!({"epoch": epoch}),
+        let answer = match serde_json::from_slice::<Known>(&question.payload) {
+            Ok(known) => match self.renew(&known).await {
+                Ok(epoch) => json!({"epoch": epoch}),
+                Err(error) => {
+                    tracing::warn!(stream = self.stream.name, %error, "a question for the epoch can't be answered yet");
+                    json!({"error": "the stream does not answer"})
+                }
+            },
             Err(error) => {
-                tracing::warn!(stream = self.stream.name, %error, "a question for the epoch can't be answered yet");
-                json!({"error": "the stream does not answer"})
+                tracing::warn!(stream = self.stream.name, %error, "a question for the epoch can't be understood");
+                json!({"error": "not understood"})
             }
         };
         if let Err(error) = self.nats.client().publish(reply, answer.to_string().into()).await {
