@@ -37,11 +37,13 @@
     reason = "in a test, a failed step is a failed test, and its output is for people"
 )]
 
+pub mod game_master;
 pub mod http;
 pub mod port;
 pub mod process;
 pub mod service;
 pub mod sse;
+pub mod traces;
 pub mod ws;
 
 mod nats;
