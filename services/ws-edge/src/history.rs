@@ -1,13 +1,40 @@
 //! Reading back from the stream what is no longer, or not yet, in a ring.
 //!
 //! Three questions: what happened between two positions ([`History::page`]), what is the state of things
-//! ([`History::snapshot`]), and which event came before this one ([`History::before`]). None of them needs a consumer.
+//! ([`History::snapshot`]), and which event came before this one ([`History::before`]). None of them needs a consumer, all
+//! of them are right whichever replica answers, and none can be asked without limits: so many reads at once, a page at a
+//! time, so long. Equal questions asked at the same time are one read.
+//!
+//! An answer belongs to the life of the stream it was read in: who sees the life change while waiting drops the answer.
 
-use std::sync::Arc;
+mod flight;
+mod range;
+mod reads;
+mod snapshot;
 
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::FutureExt;
 use herald_protocol::SessionId;
+use herald_runtime::{jetstream::ApiError, nats::Nats};
+use tokio::{sync::Semaphore, time::timeout};
 
-use crate::event::Event;
+use crate::{config::HistoryConfig, event::Event};
+use flight::Flights;
+use range::{Asked, PageSize};
+use reads::{JetStream, Reads};
+
+/// Events of one page at most: a page of tokens is no larger than one of articles.
+const PAGE_EVENTS: u32 = 512;
 
 /// A piece of a session's past.
 #[derive(Debug, Default)]
@@ -41,8 +68,8 @@ pub struct Extent {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum HistoryError {
     /// NATS or the stream does not answer.
-    #[error("history is not available: {0}")]
-    Unavailable(Arc<str>),
+    #[error("history is not available")]
+    Unavailable(#[source] Arc<ApiError>),
     /// Too many others are reading, or the read took too long.
     #[error("history read timed out")]
     Timeout,
@@ -50,9 +77,19 @@ pub enum HistoryError {
 
 /// Reads one stream's past. Clones share their limits and their reads.
 #[derive(Clone)]
-pub struct History {}
+pub struct History {
+    inner: Arc<Inner<JetStream>>,
+}
 
 impl History {
+    /// History of `stream`.
+    #[must_use]
+    pub fn new(nats: &Nats, stream: &str, config: &HistoryConfig) -> Self {
+        let reads = JetStream { nats: nats.clone(), stream: stream.to_owned() };
+        let bytes = u32::try_from(config.page.as_u64()).unwrap_or(u32::MAX);
+        Self { inner: Inner::new(reads, config, PageSize { events: PAGE_EVENTS, bytes }) }
+    }
+
     /// The session's events of `roots` behind `after` and up to `upto`, as many as fit one page.
     ///
     /// `upto` must be a sequence the stream has already reached (a ring's floor): the answer is complete up to
@@ -67,8 +104,7 @@ impl History {
         after: u64,
         upto: u64,
     ) -> Result<Arc<Page>, HistoryError> {
-        let _ = (session, roots, after, upto);
-        Err(HistoryError::Timeout)
+        self.inner.page(session, roots, after, upto).await
     }
 
     /// Sequence of the session's last event of `roots` below `seq` that `shows` accepts, 0 where none is kept. `seq`
@@ -83,18 +119,17 @@ impl History {
         seq: u64,
         shows: impl Fn(&Event) -> bool,
     ) -> Result<u64, HistoryError> {
-        let _ = (session, roots, seq, shows);
-        Err(HistoryError::Timeout)
+        let (inner, asked) = (&*self.inner, Asked::new(session, roots));
+        inner.gate.pass("before", range::before(&inner.reads, inner.page, &asked, seq, shows)).await
     }
 
     /// The last event of each of the session's subjects that match `filters` (whole subjects, wildcards allowed), as
-    /// one consistent cut.
+    /// one consistent cut. Equal questions asked at the same time share one read.
     ///
     /// # Errors
     /// [`HistoryError`]. Cancelling is safe.
-    pub async fn snapshot(&self, session: &SessionId, filters: &[String]) -> Result<Snapshot, HistoryError> {
-        let _ = (session, filters);
-        Err(HistoryError::Timeout)
+    pub async fn snapshot(&self, session: &SessionId, filters: &[String]) -> Result<Arc<Snapshot>, HistoryError> {
+        self.inner.snapshot(session, filters).await
     }
 
     /// Sequence of the session's first kept event of `roots`, as the stream's leader has it.
@@ -102,8 +137,7 @@ impl History {
     /// # Errors
     /// [`HistoryError`]. Cancelling is safe.
     pub async fn first(&self, session: &SessionId, roots: &[Arc<str>]) -> Result<Option<u64>, HistoryError> {
-        let _ = (session, roots);
-        Err(HistoryError::Timeout)
+        self.inner.gate.pass("first", range::first(&self.inner.reads, session, roots)).await
     }
 
     /// What the stream holds, as its leader has it.
@@ -111,6 +145,103 @@ impl History {
     /// # Errors
     /// [`HistoryError`]. Cancelling is safe.
     pub async fn extent(&self) -> Result<Extent, HistoryError> {
-        Err(HistoryError::Timeout)
+        self.inner.gate.pass("extent", self.inner.reads.extent()).await
+    }
+}
+
+/// A question for a page: session, roots, behind, up to.
+type PageKey = (SessionId, Box<[Arc<str>]>, u64, u64);
+/// A question for a snapshot: session, filters.
+type SnapshotKey = (SessionId, Box<[String]>);
+/// An answer that many may be waiting for.
+type Answer<T> = Result<Arc<T>, HistoryError>;
+
+struct Inner<R> {
+    reads: R,
+    page: PageSize,
+    gate: Gate,
+    pages: Flights<PageKey, Answer<Page>>,
+    snapshots: Flights<SnapshotKey, Answer<Snapshot>>,
+}
+
+impl<R: Reads> Inner<R> {
+    fn new(reads: R, config: &HistoryConfig, page: PageSize) -> Arc<Self> {
+        let permits = Semaphore::new(config.max_reads.min(Semaphore::MAX_PERMITS));
+        let gate = Gate { permits, timeout: config.timeout.get() };
+        Arc::new(Self { reads, page, gate, pages: Flights::new(), snapshots: Flights::new() })
+    }
+
+    async fn page(
+        self: &Arc<Self>,
+        session: &SessionId,
+        roots: &[Arc<str>],
+        after: u64,
+        upto: u64,
+    ) -> Result<Arc<Page>, HistoryError> {
+        if after >= upto {
+            return Ok(Arc::new(Page { events: vec![], through: upto }));
+        }
+        let question: PageKey = (session.clone(), roots.into(), after, upto);
+        let begin = || {
+            let (inner, (session, roots, ..)) = (Arc::clone(self), question.clone());
+            async move {
+                let asked = Asked::new(&session, &roots);
+                let read = range::page(&inner.reads, inner.page, &asked, after, upto);
+                inner.gate.pass("page", read).await.map(Arc::new)
+            }
+            .boxed()
+        };
+        self.pages.join(question.clone(), begin).await
+    }
+
+    async fn snapshot(
+        self: &Arc<Self>,
+        session: &SessionId,
+        filters: &[String],
+    ) -> Result<Arc<Snapshot>, HistoryError> {
+        let question = (session.clone(), Box::from(filters));
+        let begin = || {
+            let (inner, (session, filters)) = (Arc::clone(self), question.clone());
+            async move {
+                let read = snapshot::snapshot(&inner.reads, &session, &filters);
+                inner.gate.pass("snapshot", read).await.map(Arc::new)
+            }
+            .boxed()
+        };
+        self.snapshots.join(question.clone(), begin).await
+    }
+}
+
+/// What every read passes: so many at once, so long.
+struct Gate {
+    permits: Semaphore,
+    timeout: Duration,
+}
+
+impl Gate {
+    async fn pass<T>(
+        &self,
+        kind: &'static str,
+        read: impl Future<Output = Result<T, ApiError>>,
+    ) -> Result<T, HistoryError> {
+        let begun = Instant::now();
+        let permitted = async {
+            // Never closed, so always granted.
+            let _permit = self.permits.acquire().await;
+            read.await
+        };
+        let answer = match timeout(self.timeout, permitted).await {
+            Ok(answer) => answer.map_err(|error| HistoryError::Unavailable(Arc::new(error))),
+            Err(_) => Err(HistoryError::Timeout),
+        };
+        metrics::histogram!("herald_history_read_seconds", "kind" => kind).record(begun.elapsed());
+        if let Err(error) = &answer {
+            let reason = match error {
+                HistoryError::Unavailable(_) => "unavailable",
+                HistoryError::Timeout => "timeout",
+            };
+            metrics::counter!("herald_history_failures_total", "kind" => kind, "reason" => reason).increment(1);
+        }
+        answer
     }
 }

@@ -1,8 +1,31 @@
 //! NATS in: the one consumer of a process and stream, from which every ring is fed.
+//!
+//! The intake stands at a position, the last message it has seen, and goes on from there whatever happens to connection,
+//! server or consumer:
+//!
+//! 1. It waits for the connection, and lets the watcher of the stream's life look, position in hand: is this still the
+//!    stream we know? A doubt suspends the rings, another life resets them and moves the position to its head.
+//! 2. It creates a consumer that begins *at* the position. The first delivery is known already and is discarded, but the
+//!    time it was stored proves that the log is still the same. Too much behind it: it begins at the head, and the rings
+//!    learn that history has what they missed.
+//! 3. It takes deliveries as long as nothing is missing. A hole, silence, a new connection or a doubt about the stream's
+//!    life ends the consumer, and it begins again at 1.
+//!
+//! So a ring can't miss an event without being told: what is not above the position was seen, what is above it comes from
+//! a consumer without a hole.
+
+mod actor;
+mod consumer;
+mod position;
+
+use std::sync::Arc;
 
 use herald_protocol::Epoch;
+use herald_runtime::{Context, nats::Nats};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::event::Event;
+use crate::{config::IntakeConfig, event::Event};
+use actor::Actor;
 
 /// A life of a stream, as the intake takes it up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,4 +51,25 @@ pub trait Rings: Send + Sync + 'static {
     fn suspend(&self);
     /// The doubt is settled: it is the same stream, at the same place.
     fn resume(&self);
+}
+
+/// Takes in one stream until it is dropped.
+#[derive(Debug)]
+pub struct Intake {
+    _stop: DropGuard,
+}
+
+impl Intake {
+    /// Begins to feed `rings` with `stream`, in a task of its own. The condition `stream <name>` in `/readyz` holds while
+    /// the stream is there and being taken in.
+    #[must_use]
+    pub fn spawn<R: Rings>(nats: &Nats, stream: &str, config: &IntakeConfig, rings: Arc<R>, context: &Context) -> Self {
+        let stop = CancellationToken::new();
+        let actor = Actor::new(nats, stream, config, rings, context);
+        let stopped = stop.clone();
+        context.supervise("intake", async move {
+            stopped.run_until_cancelled_owned(actor.run()).await;
+        });
+        Self { _stop: stop.drop_guard() }
+    }
 }

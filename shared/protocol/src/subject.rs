@@ -34,6 +34,12 @@ pub fn session_all(root: &str, session: &SessionId) -> String {
     format!("{root}.{session}.>")
 }
 
+/// `*.<sid>.>`: everything any root says in one session.
+#[must_use]
+pub fn session_any_root(session: &SessionId) -> String {
+    format!("*.{session}.>")
+}
+
 /// `<root>.<sid>.<pattern>`: those topics of a session that match the pattern.
 #[must_use]
 pub fn session_topics(root: &str, session: &SessionId, pattern: &TopicPattern) -> String {

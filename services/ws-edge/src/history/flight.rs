@@ -1,0 +1,144 @@
+//! One read for everybody who asks the same at the same time.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Shared, WeakShared},
+};
+
+type Reading<V> = BoxFuture<'static, V>;
+
+/// The reads under way, by question. A read lives as long as somebody waits for it: it goes on when the one who began it
+/// leaves, and ends with the last.
+#[derive(Debug)]
+pub(super) struct Flights<K, V: Clone> {
+    under_way: Mutex<HashMap<K, WeakShared<Reading<V>>>>,
+}
+
+impl<K: Clone + Eq + Hash, V: Clone> Flights<K, V> {
+    pub(super) fn new() -> Self {
+        Self { under_way: Mutex::new(HashMap::new()) }
+    }
+
+    /// Waits for the answer to `question`: of the read under way, or of the one `begin` makes. Safe to cancel.
+    pub(super) async fn join(&self, question: K, begin: impl FnOnce() -> Reading<V>) -> V {
+        // Declared before the read, dropped behind it: then it sees whether anybody is left.
+        let _landing = Landing { flights: self, question: question.clone() };
+        let reading = self.board(question, begin);
+        reading.await
+    }
+
+    fn board(&self, question: K, begin: impl FnOnce() -> Reading<V>) -> Shared<Reading<V>> {
+        let mut under_way = self.lock();
+        if let Some(reading) = under_way.get(&question).and_then(WeakShared::upgrade) {
+            metrics::counter!("herald_history_shared_reads_total").increment(1);
+            return reading;
+        }
+        let reading = begin().shared();
+        if let Some(weak) = reading.downgrade() {
+            under_way.insert(question, weak);
+        }
+        reading
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, WeakShared<Reading<V>>>> {
+        // Nothing that can panic runs under the lock.
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Forgets the read when it is over or nobody waits for it any more.
+struct Landing<'a, K: Clone + Eq + Hash, V: Clone> {
+    flights: &'a Flights<K, V>,
+    question: K,
+}
+
+impl<K: Clone + Eq + Hash, V: Clone> Drop for Landing<'_, K, V> {
+    fn drop(&mut self) {
+        let mut under_way = self.flights.lock();
+        let reading = under_way.get(&self.question).map(WeakShared::upgrade);
+        if let Some(reading) = reading
+            && reading.as_ref().is_none_or(|reading| reading.peek().is_some())
+        {
+            under_way.remove(&self.question);
+        }
+        // Outside the lock: what this drops may be the read itself.
+        drop(under_way);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    };
+
+    use tokio::sync::watch;
+
+    use super::*;
+
+    /// Begins reads that end when told to, and counts them.
+    #[derive(Clone)]
+    struct Reads {
+        begun: Arc<AtomicU32>,
+        end: watch::Sender<bool>,
+    }
+
+    impl Reads {
+        fn new() -> Self {
+            Self { begun: Arc::default(), end: watch::Sender::new(false) }
+        }
+
+        fn begin(&self) -> Reading<u32> {
+            let number = self.begun.fetch_add(1, Ordering::Relaxed) + 1;
+            let mut end = self.end.subscribe();
+            async move {
+                end.wait_for(|end| *end).await.unwrap();
+                number
+            }
+            .boxed()
+        }
+    }
+
+    #[tokio::test]
+    async fn equal_questions_share_one_read() {
+        let (flights, reads) = (Flights::new(), Reads::new());
+        let ask = |question| flights.join(question, || reads.begin());
+        let end = async {
+            reads.end.send_replace(true);
+        };
+        let (a, b, other, ()) = tokio::join!(ask(1), ask(1), ask(2), end);
+        assert_eq!((a, b, other), (1, 1, 2));
+        assert!(flights.lock().is_empty(), "nothing is kept");
+        assert_eq!(ask(1).await, 3, "an answer is not kept for later questions");
+    }
+
+    #[tokio::test]
+    async fn a_read_outlives_the_one_who_began_it() {
+        let (flights, reads) = (Flights::new(), Reads::new());
+        let mut first = Box::pin(flights.join(1, || reads.begin()));
+        let mut second = Box::pin(flights.join(1, || reads.begin()));
+        assert!(futures_util::poll!(&mut first).is_pending() && futures_util::poll!(&mut second).is_pending());
+        drop(first);
+        reads.end.send_replace(true);
+        assert_eq!(second.await, 1);
+        assert!(flights.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_read_nobody_waits_for_is_dropped_and_forgotten() {
+        let (flights, reads) = (Flights::new(), Reads::new());
+        let mut only = Box::pin(flights.join(1, || reads.begin()));
+        assert!(futures_util::poll!(&mut only).is_pending());
+        assert_eq!(reads.end.receiver_count(), 1);
+        drop(only);
+        assert_eq!(reads.end.receiver_count(), 0, "the read is gone");
+        assert!(flights.lock().is_empty());
+    }
+}

@@ -1,0 +1,75 @@
+//! The state of things: the last event of each subject, as of one moment.
+
+use herald_protocol::{SessionId, subject};
+use herald_runtime::jetstream::{ApiError, Stored};
+
+use super::{Snapshot, reads::Reads};
+use crate::event::Event;
+
+/// The last event of each of the session's subjects that match `filters`, with the cut they belong to.
+pub(super) async fn snapshot(
+    reads: &impl Reads,
+    session: &SessionId,
+    filters: &[String],
+) -> Result<Snapshot, ApiError> {
+    if let Some(snapshot) = cut(reads, session, filters).await? {
+        return Ok(snapshot);
+    }
+    // Too much for one answer: topic by topic, each with a cut of its own. A topic that is too much alone counts as cut at
+    // 0: then all of it is read as history, which is long, but right.
+    let mut parts = Vec::with_capacity(filters.len());
+    for filter in filters {
+        parts.push(cut(reads, session, std::slice::from_ref(filter)).await?.unwrap_or_default());
+    }
+    Ok(merge(parts))
+}
+
+/// One cut through all of `filters`; `None` where that is too much for one answer.
+async fn cut(reads: &impl Reads, session: &SessionId, filters: &[String]) -> Result<Option<Snapshot>, ApiError> {
+    for attempt in 0.. {
+        let answer = match reads.multi_last(filters).await {
+            Err(ApiError::TooManySubjects) => return Ok(None),
+            answer => answer?,
+        };
+        if let Some(cut) = answer.cut {
+            let event = |message: Stored| {
+                let ts_ms = message.time_ms();
+                Event::parse(message.subject, message.sequence, ts_ms, message.payload)
+            };
+            return Ok(Some(Snapshot { events: answer.messages.into_iter().filter_map(event).collect(), cut }));
+        }
+        // Nothing found gives no cut. The head is one, if the leader holds nothing of it either once the head is known.
+        let head = reads.extent().await?.last;
+        if !exists(reads, session, filters).await? {
+            return Ok(Some(Snapshot { events: vec![], cut: head }));
+        }
+        reads.pause(attempt).await;
+    }
+    unreachable!("attempts are not counted to the end of u32")
+}
+
+/// Whether the leader holds anything of `filters`.
+async fn exists(reads: &impl Reads, session: &SessionId, filters: &[String]) -> Result<bool, ApiError> {
+    // Mostly the session has nothing at all yet: one question in place of many.
+    if filters.len() > 1 && reads.last(&subject::session_any_root(session)).await?.is_none() {
+        return Ok(false);
+    }
+    for filter in filters {
+        if reads.last(filter).await?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Snapshots of several topics as one, at the earliest of their cuts. What lies behind it comes again with the events that
+/// follow the cut; so a subject that moved between the cuts is absent here and arrives there.
+fn merge(parts: Vec<Snapshot>) -> Snapshot {
+    let cut = parts.iter().map(|part| part.cut).min().unwrap_or(0);
+    let mut events: Vec<Event> =
+        parts.into_iter().flat_map(|part| part.events).filter(|event| event.seq <= cut).collect();
+    events.sort_unstable_by_key(|event| event.seq);
+    // Two patterns may match the same subject.
+    events.dedup_by_key(|event| event.seq);
+    Snapshot { events, cut }
+}

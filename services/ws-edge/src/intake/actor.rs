@@ -1,0 +1,360 @@
+//! What the intake does, round by round.
+
+use std::{convert::Infallible, error::Error, pin::pin, sync::Arc, time::Duration};
+
+use async_nats::Message;
+use herald_protocol::Epoch;
+use herald_runtime::{
+    Context,
+    health::Condition,
+    jetstream::{
+        ApiError,
+        epoch::{EpochWatcher, StreamLife},
+        stream_info,
+    },
+    nats::{Nats, NatsState},
+};
+use metrics::{Counter, Gauge, counter, gauge};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until},
+};
+
+use super::{
+    Life, Rings,
+    consumer::{Consumer, CreateError, Fault},
+    position::{Delivery, Position, Verdict},
+};
+use crate::{config::IntakeConfig, event::Event};
+
+/// How often the server says that there is nothing to say.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// So many heartbeats may be missing before the consumer is taken for dead: one may be late on a loaded machine.
+const MISSED_HEARTBEATS: u32 = 3;
+/// So many messages are taken in one go before anything else is looked at.
+const BURST: usize = 256;
+/// The first pause before a consumer that failed is created again; doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// The longest one.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// At most one log line about broken events in this time; all of them are counted.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// The task behind an [`super::Intake`].
+pub(super) struct Actor<R> {
+    nats: Nats,
+    stream: String,
+    description: String,
+    skip: u64,
+    rings: Arc<R>,
+    watcher: EpochWatcher,
+    life: watch::Receiver<StreamLife>,
+    state: watch::Receiver<NatsState>,
+    condition: Condition,
+    meters: Meters,
+    /// The life the position belongs to.
+    epoch: Option<Epoch>,
+    suspended: bool,
+    position: Position,
+    broken_logged: Option<Instant>,
+}
+
+struct Meters {
+    stream: String,
+    taken: Counter,
+    no_event: Counter,
+    broken: Counter,
+    skipped: Counter,
+    pending: Gauge,
+}
+
+/// Why a consumer's time was over.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("no consumer")]
+    NotCreated(#[from] CreateError),
+    #[error("the consumer failed")]
+    Failed(#[from] Fault),
+    #[error("nothing was heard of the consumer")]
+    Silent,
+    #[error("too much waits to be taken in")]
+    Backlog,
+    #[error("the stream's head is not known")]
+    NoHead(#[source] ApiError),
+    #[error("the message at the own position is another one")]
+    Rewritten,
+    #[error("the stream's life is in doubt")]
+    InDoubt,
+    #[error("the connection is another one")]
+    Reconnected,
+}
+
+impl<R: Rings> Actor<R> {
+    pub(super) fn new(nats: &Nats, stream: &str, config: &IntakeConfig, rings: Arc<R>, context: &Context) -> Self {
+        let watcher = EpochWatcher::spawn(nats, stream);
+        let condition = context.health.condition(&format!("stream {stream}"));
+        condition.fail("waiting for the stream");
+        Self {
+            nats: nats.clone(),
+            stream: stream.to_owned(),
+            description: format!("intake of {} {}", context.service, context.instance),
+            skip: config.skip,
+            rings,
+            life: watcher.life(),
+            state: nats.state(),
+            watcher,
+            condition,
+            meters: Meters::new(stream),
+            epoch: None,
+            suspended: true,
+            position: Position::behind(0),
+            broken_logged: None,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let mut failures = 0;
+        loop {
+            let connection = self.connected().await;
+            self.settle().await;
+            self.alive().await;
+            let begun = self.position;
+            let end = self.consume(connection).await;
+            self.report_position();
+            self.meters.ended(&end);
+            failures = if self.position == begun { failures + 1 } else { 0 };
+            match &end {
+                // Nothing failed; the next round looks at what changed.
+                End::InDoubt | End::Reconnected => {
+                    tracing::info!(stream = self.stream, reason = %end, at = self.position.seq, "intake begins again");
+                }
+                End::Backlog if self.position != begun => {}
+                end => {
+                    let at = self.position.seq;
+                    tracing::warn!(stream = self.stream, error = end as &dyn Error, at, "intake begins again");
+                    self.pause(failures).await;
+                }
+            }
+        }
+    }
+
+    /// Waits for the connection; returns which one it is.
+    async fn connected(&mut self) -> NatsState {
+        if !self.nats.connected() {
+            self.condition.fail("not connected to NATS");
+        }
+        // The sender lives as long as `nats`.
+        let connected = self.state.wait_for(|state| matches!(state, NatsState::Connected { .. })).await;
+        connected.map_or(NatsState::Disconnected, |state| *state)
+    }
+
+    /// Has the stream looked at, with the own position, until it is beyond doubt whether it is still the same.
+    async fn settle(&mut self) {
+        self.report_position();
+        let mut looked = pin!(self.watcher.check());
+        loop {
+            // The doubt counts from the moment it is there, not from when it is settled.
+            if self.life.borrow_and_update().epoch().is_none() {
+                hold(&*self.rings, &mut self.suspended);
+            }
+            tokio::select! {
+                _ = &mut looked => return,
+                Ok(()) = self.life.changed() => {}
+            }
+        }
+    }
+
+    /// Waits until the stream is alive, and moves into its life.
+    async fn alive(&mut self) {
+        loop {
+            let life = *self.life.borrow_and_update();
+            if let StreamLife::Alive { epoch, last, .. } = life {
+                return self.enter(epoch, last);
+            }
+            hold(&*self.rings, &mut self.suspended);
+            self.condition.fail(match life {
+                StreamLife::Rewritten => "stream is gone or another one, waiting for its owner",
+                _ => "waiting for the stream",
+            });
+            // The sender lives as long as `watcher`.
+            let _changed = self.life.changed().await;
+        }
+    }
+
+    fn enter(&mut self, epoch: Epoch, head: u64) {
+        if self.epoch != Some(epoch) {
+            tracing::info!(stream = self.stream, %epoch, head, "intake takes up the stream");
+            self.epoch = Some(epoch);
+            self.position = Position::behind(head);
+            self.rings.reset(Life { epoch, head });
+        } else if self.suspended {
+            self.rings.resume();
+        }
+        self.suspended = false;
+    }
+
+    fn report_position(&self) {
+        if let (Some(epoch), Some(time_ns)) = (self.epoch, self.position.time_ns) {
+            self.watcher.position(epoch, self.position.seq, time_ns);
+        }
+    }
+
+    /// Takes what one consumer delivers, until its end.
+    async fn consume(&mut self, connection: NatsState) -> End {
+        match self.consume_from_here(connection).await {
+            Ok(never) => match never {},
+            Err(End::Backlog) => self.skip().await,
+            Err(End::NotCreated(error)) => {
+                self.condition.fail("no consumer can be created");
+                End::NotCreated(error)
+            }
+            Err(end) => end,
+        }
+    }
+
+    async fn consume_from_here(&mut self, connection: NatsState) -> Result<Infallible, End> {
+        let (mut consumer, pending) =
+            Consumer::create(&self.nats, &self.stream, self.position.start(), HEARTBEAT, &self.description).await?;
+        if pending > self.skip {
+            return Err(End::Backlog);
+        }
+        self.condition.ok();
+        let patience = HEARTBEAT * MISSED_HEARTBEATS;
+        let mut silence = pin!(sleep_until(Instant::now() + patience));
+        loop {
+            tokio::select! {
+                // What may make the deliveries worthless is looked at before them; they come before the silence, as one
+                // that waits proves the opposite.
+                biased;
+                Ok(()) = self.life.changed() => {
+                    if self.life.borrow_and_update().epoch() != self.epoch {
+                        return Err(End::InDoubt);
+                    }
+                }
+                Ok(()) = self.state.changed() => {
+                    if *self.state.borrow_and_update() != connection {
+                        return Err(End::Reconnected);
+                    }
+                }
+                message = consumer.receive() => {
+                    self.burst(&mut consumer, message?).await?;
+                    self.report_position();
+                    silence.as_mut().reset(Instant::now() + patience);
+                }
+                () = &mut silence => return Err(End::Silent),
+            }
+        }
+    }
+
+    /// Takes a message and those that have arrived behind it.
+    async fn burst(&mut self, consumer: &mut Consumer, message: Message) -> Result<(), End> {
+        let mut next = Some(Ok(message));
+        let mut pending = None;
+        for _ in 0..BURST {
+            let Some(message) = next.take().or_else(|| consumer.received()) else { break };
+            let message = message?;
+            if let Some(delivery) = consumer.accept(&message).await? {
+                self.take(&delivery, message)?;
+                pending = Some(delivery.pending);
+            }
+        }
+        if let Some(pending) = pending {
+            self.meters.pending.set(pending as f64);
+            if pending > self.skip {
+                return Err(End::Backlog);
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, delivery: &Delivery, message: Message) -> Result<(), End> {
+        match self.position.judge(delivery) {
+            Verdict::New => {}
+            Verdict::Known => return Ok(()),
+            Verdict::Rewritten => return Err(End::Rewritten),
+        }
+        let subject = message.subject.clone();
+        match Event::parse(message.subject, delivery.seq, delivery.time_ns / 1_000_000, message.payload) {
+            Some(event) => {
+                self.rings.append(&event);
+                self.meters.taken.increment(1);
+            }
+            None => {
+                self.rings.advance(delivery.seq);
+                self.no_event(&subject, delivery.seq);
+            }
+        }
+        Ok(())
+    }
+
+    /// A message of the stream that is no event: a command (fewer than three tokens), or something broken.
+    fn no_event(&mut self, subject: &str, seq: u64) {
+        if subject.split('.').count() < 3 {
+            self.meters.no_event.increment(1);
+            return;
+        }
+        self.meters.broken.increment(1);
+        if self.broken_logged.is_none_or(|logged| logged.elapsed() >= QUIET) {
+            self.broken_logged = Some(Instant::now());
+            tracing::warn!(stream = self.stream, subject, seq, "an event without a valid session id was skipped");
+        }
+    }
+
+    /// Leaves out everything up to the head.
+    async fn skip(&mut self) -> End {
+        let info = match stream_info(&self.nats, &self.stream).await {
+            Ok(info) => info,
+            Err(error) => return End::NoHead(error),
+        };
+        let left_out = info.last_seq.saturating_sub(self.position.seq);
+        if left_out > 0 {
+            tracing::warn!(stream = self.stream, left_out, head = info.last_seq, "intake was too far behind");
+            self.meters.skipped.increment(left_out);
+            self.position = Position::behind(info.last_seq);
+            self.rings.mark_broken(info.last_seq);
+        }
+        End::Backlog
+    }
+
+    async fn pause(&self, failures: u32) {
+        let longest = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(failures)).min(LONGEST_PAUSE);
+        // Jitter: edges that lost the same server don't come back in step.
+        sleep(longest.mul_f64(rand::random_range(0.5..=1.0))).await;
+    }
+}
+
+/// Suspends the rings, once.
+fn hold(rings: &impl Rings, suspended: &mut bool) {
+    if !std::mem::replace(suspended, true) {
+        rings.suspend();
+    }
+}
+
+impl Meters {
+    fn new(stream: &str) -> Self {
+        let left_out = |reason: &'static str| counter!("herald_intake_skipped_messages_total", "stream" => stream.to_owned(), "reason" => reason);
+        Self {
+            stream: stream.to_owned(),
+            taken: counter!("herald_intake_events_total", "stream" => stream.to_owned()),
+            no_event: left_out("command"),
+            broken: left_out("broken"),
+            skipped: left_out("backlog"),
+            pending: gauge!("herald_intake_pending_count", "stream" => stream.to_owned()),
+        }
+    }
+
+    fn ended(&self, end: &End) {
+        let reason = match end {
+            End::NotCreated(_) => "not_created",
+            End::Failed(Fault::Hole) => "hole",
+            End::Failed(_) => "failed",
+            End::Silent => "silent",
+            End::Backlog => "backlog",
+            End::NoHead(_) => "no_head",
+            End::Rewritten => "rewritten",
+            End::InDoubt => "in_doubt",
+            End::Reconnected => "reconnected",
+        };
+        counter!("herald_intake_restarts_total", "stream" => self.stream.clone(), "reason" => reason).increment(1);
+    }
+}
