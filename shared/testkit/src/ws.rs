@@ -6,8 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
-use serde_json::Value;
 use tokio::{
     net::TcpStream,
     sync::{mpsc, watch},
@@ -22,6 +22,10 @@ use tokio_tungstenite::{
     },
 };
 
+mod frames;
+
+pub use frames::{End, Frame, order};
+
 /// The sub-protocol with control frames and `prev`.
 pub const V1: &[&str] = &["herald.v1"];
 /// No sub-protocol: the contract of the originals.
@@ -29,89 +33,6 @@ pub const PLAIN: &[&str] = &[];
 
 /// How long the opening may take.
 const OPENING: Duration = Duration::from_secs(10);
-
-/// One text frame.
-#[derive(Clone, Debug)]
-pub struct Frame {
-    /// When it arrived.
-    pub at: Instant,
-    /// Its bytes.
-    pub text: String,
-    /// The same, read; `null` if it is no JSON.
-    pub json: Value,
-}
-
-impl Frame {
-    /// Its `event`, empty if it has none.
-    #[must_use]
-    pub fn event(&self) -> &str {
-        self.json["event"].as_str().unwrap_or_default()
-    }
-
-    /// Its `data`.
-    #[must_use]
-    pub fn data(&self) -> &Value {
-        &self.json["data"]
-    }
-
-    /// Its stream sequence; control frames have none.
-    #[must_use]
-    pub fn seq(&self) -> Option<u64> {
-        self.json["seq"].as_u64()
-    }
-
-    /// The sequence of the event shown before it, under `herald.v1`.
-    #[must_use]
-    pub fn prev(&self) -> Option<u64> {
-        self.json["prev"].as_u64()
-    }
-
-    /// Whether it belongs to a snapshot, under `herald.v1`.
-    #[must_use]
-    pub fn snapshot(&self) -> bool {
-        self.json["snapshot"] == Value::Bool(true)
-    }
-
-    /// Whether it is `herald.*`.
-    #[must_use]
-    pub fn is_control(&self) -> bool {
-        self.event().starts_with("herald.")
-    }
-}
-
-/// How a connection ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
-    /// With a close frame.
-    Closed {
-        /// Its code; 1005 if it had none.
-        code: u16,
-        /// Its reason.
-        reason: String,
-    },
-    /// Without one: what a browser reports as 1006.
-    Lost(String),
-}
-
-impl End {
-    /// The code a browser would report.
-    #[must_use]
-    pub fn code(&self) -> u16 {
-        match self {
-            Self::Closed { code, .. } => *code,
-            Self::Lost(_) => 1006,
-        }
-    }
-
-    /// The reason, empty if there was none.
-    #[must_use]
-    pub fn reason(&self) -> &str {
-        match self {
-            Self::Closed { reason, .. } => reason,
-            Self::Lost(_) => "",
-        }
-    }
-}
 
 /// A socket that could not be opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,6 +77,7 @@ struct Shared {
 struct Record {
     frames: Vec<Frame>,
     pings: Vec<Instant>,
+    pongs: Vec<Bytes>,
     end: Option<End>,
 }
 
@@ -250,6 +172,12 @@ impl Client {
     #[must_use]
     pub fn pings(&self) -> Vec<Instant> {
         self.shared.lock().pings.clone()
+    }
+
+    /// What the door has answered to our pings.
+    #[must_use]
+    pub fn pongs(&self) -> Vec<Bytes> {
+        self.shared.lock().pongs.clone()
     }
 
     /// How it ended, if it has.
@@ -393,49 +321,6 @@ impl fmt::Debug for Client {
     }
 }
 
-/// Whether the frames are in order and, with `prev`, without a hole that was not announced.
-///
-/// # Errors
-/// With the first fault found.
-pub fn order(frames: &[Frame], v1: bool) -> Result<(), String> {
-    // What we have seen everything up to: known after the first event, a live frame, or a gap.
-    let mut seen: Option<u64> = None;
-    let mut last = 0;
-    for frame in frames {
-        let text = &frame.text;
-        match (frame.event(), frame.seq()) {
-            ("herald.live", _) => seen = frame.data()["after"].as_u64().or(seen),
-            // What lies in a gap is announced as missing: any `prev` is right up to its end.
-            ("herald.gap", _) => seen = None,
-            (event, None) if event.starts_with("herald.") => {}
-            (_, None) => return Err(format!("an event without a sequence: {text}")),
-            // A snapshot shows the last event of each topic, in order but with holes between.
-            (_, Some(seq)) if frame.snapshot() => {
-                if seq <= last {
-                    return Err(format!("a snapshot frame out of order, after {last}: {text}"));
-                }
-                last = seq;
-            }
-            (_, Some(seq)) => {
-                if seq <= last {
-                    return Err(format!("not after {last}: {text}"));
-                }
-                match (v1, frame.prev(), seen) {
-                    (true, None, _) => return Err(format!("no prev under herald.v1: {text}")),
-                    (true, Some(prev), Some(seen)) if prev > seen => {
-                        return Err(format!("a hole: seen up to {seen}, but before this frame comes {prev}: {text}"));
-                    }
-                    (true, Some(prev), _) if prev >= seq => return Err(format!("prev is not before: {text}")),
-                    (false, Some(_), _) => return Err(format!("prev without herald.v1: {text}")),
-                    _ => {}
-                }
-                (seen, last) = (Some(seq), seq);
-            }
-        }
-    }
-    Ok(())
-}
-
 impl Shared {
     async fn read(self: Arc<Self>, mut socket: WebSocketStream<TcpStream>, mut inbox: mpsc::Receiver<Command>) {
         let mut stalled = false;
@@ -455,16 +340,17 @@ impl Shared {
                         let json = serde_json::from_str(&text).unwrap_or_default();
                         self.note(|record| record.frames.push(Frame { at: Instant::now(), text, json }));
                     }
+                    Some(Ok(Message::Pong(payload))) => self.note(|record| record.pongs.push(payload)),
                     Some(Ok(Message::Ping(_))) => self.note(|record| record.pings.push(Instant::now())),
                     Some(Ok(Message::Close(frame))) => {
                         let (code, reason) = match frame {
                             Some(frame) => (frame.code.into(), frame.reason.as_str().to_owned()),
                             None => (1005, String::new()),
                         };
+                        self.note(|record| record.end = Some(End::Closed { code, reason }));
                         // The answer is written by reading on, until the door has ended the connection.
-                        let rest = async { while let Some(Ok(_)) = socket.next().await {} };
-                        let _bounded = tokio::time::timeout(Duration::from_secs(5), rest).await;
-                        break End::Closed { code, reason };
+                        while let Some(Ok(_)) = socket.next().await {}
+                        return;
                     }
                     Some(Ok(message)) => break End::Lost(format!("unexpected message: {message:?}")),
                     Some(Err(error)) => break End::Lost(error.to_string()),
@@ -482,5 +368,106 @@ impl Shared {
 
     fn lock(&self) -> MutexGuard<'_, Record> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::within;
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    /// A door that accepts one socket.
+    async fn door() -> (String, JoinHandle<WebSocketStream<TcpStream>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}/ws/s?after=0", listener.local_addr().unwrap());
+        let accepted = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio_tungstenite::accept_async(stream).await.unwrap()
+        });
+        (url, accepted)
+    }
+
+    #[tokio::test]
+    async fn frames_are_kept_with_their_times_and_the_end() {
+        within(LIMIT, async {
+            let (url, door) = door().await;
+            let client = Client::connect(&url, PLAIN).await;
+            let mut door = door.await.unwrap();
+            for seq in 1..=3 {
+                let text = json!({"event": "gm.phase", "data": {"n": seq}, "seq": seq}).to_string();
+                door.send(Message::text(text)).await.unwrap();
+            }
+            let found = client.wait_for("the second", LIMIT, |frame| frame.data()["n"] == 2).await;
+            assert_eq!((found.seq(), found.event()), (Some(2), "gm.phase"));
+            assert_eq!(client.wait_events(3, LIMIT).await.len(), 3);
+            assert_eq!(client.last_seq(), 3);
+            client.check_order();
+
+            client.send_text("hello").await;
+            assert_eq!(door.next().await.unwrap().unwrap().into_text().unwrap().as_str(), "hello");
+            door.send(Message::Ping("x".into())).await.unwrap();
+            assert_eq!(door.next().await.unwrap().unwrap(), Message::Pong("x".into()), "pings are answered");
+            assert_eq!(client.pings().len(), 1);
+
+            let frame = tungstenite::protocol::CloseFrame { code: 4408.into(), reason: "resume after=0a-3".into() };
+            door.close(Some(frame)).await.unwrap();
+            let end = tokio::join!(client.wait_end(LIMIT), async { while door.next().await.is_some() {} }).0;
+            assert_eq!((end.code(), end.reason()), (4408, "resume after=0a-3"));
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_stalled_client_answers_nothing_until_it_goes_on() {
+        within(LIMIT, async {
+            let (url, door) = door().await;
+            let client = Client::connect(&url, PLAIN).await;
+            let mut door = door.await.unwrap();
+            client.stall(true).await;
+            // Commands are taken in their order: this one is sent after the stall began.
+            client.send_text("stalled").await;
+            door.next().await.unwrap().unwrap();
+            door.send(Message::Ping("x".into())).await.unwrap();
+            tokio::time::timeout(Duration::from_millis(100), door.next()).await.expect_err("no pong");
+            client.stall(false).await;
+            assert_eq!(door.next().await.unwrap().unwrap(), Message::Pong("x".into()));
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_cut_connection_is_no_close() {
+        within(LIMIT, async {
+            let (url, door) = door().await;
+            let client = Client::connect(&url, PLAIN).await;
+            drop(door.await.unwrap());
+            assert_eq!(client.wait_end(LIMIT).await.code(), 1006);
+
+            let (url, door) = self::door().await;
+            Client::connect(&url, PLAIN).await.cut().await;
+            assert!(!matches!(door.await.unwrap().next().await, Some(Ok(Message::Close(_)))));
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_seen_with_status_and_body() {
+        use crate::game_master::{Answer, Scripted};
+
+        within(LIMIT, async {
+            let server = Scripted::start().await;
+            server.on("/ws/a", [Answer::status(404).send("{\"error\":\"x\"}")]);
+            let url = format!("ws://{}/ws/a", server.address());
+            let refused = Client::open(&url, Options { protocols: V1, ..Options::default() }).await.expect_err("404");
+            assert_eq!(refused, Refused::Status { status: 404, body: "{\"error\":\"x\"}".to_owned() });
+            let asked = server.asked("/ws/a");
+            assert!(asked[0].headers.contains(&("sec-websocket-protocol".to_owned(), "herald.v1".to_owned())));
+        })
+        .await;
     }
 }
