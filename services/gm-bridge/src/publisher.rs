@@ -112,7 +112,11 @@ impl Publisher {
                         unknown_since.get_or_insert(sent);
                     }
                     counter!("herald_publish_retries_total", "reason" => reason(&error)).increment(1);
-                    tracing::debug!(subject = message.subject, error = &error as &dyn std::error::Error, "not stored yet");
+                    tracing::debug!(
+                        subject = message.subject,
+                        error = &error as &dyn std::error::Error,
+                        "not stored yet"
+                    );
                 }
             }
             pause_after(&mut pause).await;
@@ -140,7 +144,7 @@ impl Publisher {
     }
 
     /// The sequence of the stored message, if it is stored: one at a time is under way, so it would be the last one.
-    async fn stored(&self, message: &Message<'_>) -> Result<Option<u64>, jetstream::ApiError> {
+    pub(crate) async fn stored(&self, message: &Message<'_>) -> Result<Option<u64>, jetstream::ApiError> {
         let last = self.last(message.among).await?;
         Ok(last.filter(|last| last.message_id() == Some(message.id)).map(|last| last.sequence))
     }
