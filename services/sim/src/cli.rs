@@ -15,7 +15,7 @@ use herald_runtime::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{gm, pace::Speed};
+use crate::{arena, gm, pace::Speed};
 
 /// Stand-ins for what Herald does not contain: a Game Master, an arena engine, recorded traffic, players.
 ///
@@ -251,6 +251,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         let signals = tokio::spawn(watch_signals(context.clone()));
         let code = match cli.command {
             Command::Gm(options) => gm::run(options, context).await.map(|()| ExitCode::SUCCESS),
+            Command::Arena(options) => arena::run(options, context).await.map(|()| ExitCode::SUCCESS),
             _ => Ok(ExitCode::SUCCESS),
         };
         signals.abort();

@@ -27,6 +27,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod arena;
 pub mod cli;
 pub mod dice;
 pub mod gm;

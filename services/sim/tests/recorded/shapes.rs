@@ -38,7 +38,9 @@ impl Shape {
             Value::String(_) => Self::Text,
             Value::Array(items) => Self::List(items.iter().map(Self::of).collect()),
             Value::Object(fields) => {
-                Self::Object(fields.iter().map(|(key, value)| (key.clone(), Self::of(value))).collect())
+                // Scores are keyed by id.
+                let key = |key: &str| if uuid::Uuid::parse_str(key).is_ok() { "<id>".into() } else { key.to_owned() };
+                Self::Object(fields.iter().map(|(name, value)| (key(name), Self::of(value))).collect())
             }
         }
     }
