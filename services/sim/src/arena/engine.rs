@@ -46,7 +46,12 @@ pub async fn run(options: ArenaOptions, context: Context) -> Result<()> {
     let mut news = nats.client().subscribe(ARENA_FAKENEWS_ALL).await?;
     nats.client().flush().await?;
     let (seed, speed) = (options.seed, options.speed);
-    tracing::info!(seed, ?speed, rounds = options.rounds, "stand-in for the arena engine: invented debaters, no model");
+    tracing::info!(
+        seed,
+        ?speed,
+        rounds = options.rounds,
+        "subscribed: stand-in for the arena engine, invented debaters, no model"
+    );
     let engine = Arc::new(Engine {
         options,
         client: nats.client().clone(),
