@@ -1,6 +1,39 @@
-//! The only public door: sockets, and HTTP forwarded over NATS. Knows no game.
+//! The only public door: sockets, and HTTP forwarded over NATS. Knows no game; what one needs is configuration.
+//!
+//! The way of an event, in order:
+//!
+//! 1. [`intake`] takes in a stream, one ordered consumer per process, and parses each message into an [`event`].
+//! 2. [`sessions`] finds who watches the event's session here, one hash lookup where nobody does.
+//! 3. A [`view`] makes the frame, by its [`dialect`], once for all connections that share it; the [`log`] keeps it.
+//! 4. A [`connection`] (or an event stream, [`sse`]) that is up to date gets it at once, from the same loop; one that is
+//!    behind is fed from its cursor on by its own [`feed`], out of the log or out of [`history`].
+//!
+//! The way of a request, in order:
+//!
+//! 1. A [`listener`] takes the connection, hyper reads the request, a [`door`] finds its place by its [`path`].
+//! 2. A [`forward`] sends it on over NATS and its answer back; `/health` is answered here where nobody else can.
+//! 3. A [`route`] checks what is asked for ([`handshake`]), takes the socket from hyper and hands it to a connection. An
+//!    [`alias`] moves a connection from session to session.
+//!
+//! Invariants: all limits of [`config`] hold whatever clients do; nothing but the streams is remembered, so that any
+//! edge can take over any client; whoever is told to go is told where to come back ([`drain`]).
 
 #![forbid(unsafe_code)]
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use anyhow::Context as _;
+use herald_protocol::SessionId;
+use herald_runtime::{
+    Context,
+    http_over_nats::{Client, Limits},
+    nats::{self, Nats},
+};
+use tokio::{sync::Semaphore, time::Instant};
+use tokio_util::sync::CancellationToken;
 
 pub mod alias;
 pub mod answer;
@@ -26,3 +59,117 @@ pub mod sse;
 pub mod view;
 pub mod watching;
 pub mod websocket;
+
+mod descriptors;
+
+pub use config::Config;
+
+use alias::Aliases;
+use door::Door;
+use edge::{Edge, Upstream};
+use feed::StreamHub;
+use history::History;
+use intake::Intake;
+use listener::Listener;
+use log::{Budget, RingLimits};
+use sessions::{SessionLimits, Sessions};
+
+/// What is kept back of the shutdown's time for closing the connections to NATS.
+const LAST_SECONDS: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// The whole life of an edge: opens the listeners, reaches NATS, serves until the shutdown begins, drains.
+///
+/// # Errors
+/// Where a listener can't be opened, or the NATS server can't be used.
+pub async fn start(config: Config, context: Context) -> anyhow::Result<()> {
+    descriptors::raise(config.http.max_connections);
+    let edge = Edge::new(&config, context.shutdown.token());
+    listen(&config, &edge, &context).await?;
+    // What serves connections lives until the last of them is gone, however this function is left.
+    let end = CancellationToken::new();
+    let _last = end.clone().drop_guard();
+    let upstream = async {
+        let nats = nats::connect(&context.common.nats, "nats", &context).await?;
+        nats.require_jetstream(&context).await?;
+        let forwards = nats::connect(&context.common.nats, "forwards", &context).await?;
+        let (upstream, intakes) = open(&config, &nats, &forwards, &context, &end).await?;
+        edge.open(upstream);
+        anyhow::Ok((nats, forwards, intakes))
+    };
+    let connections = match upstream.await {
+        Ok(connections) => connections,
+        // Told to end before there was anything to end.
+        Err(_) if context.shutdown.has_begun() && context.failure().is_none() => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    context.health.started();
+    context.shutdown.begun().await;
+
+    // Listeners stop, clients are sent away and answers finished, all by the same word. What is left is to wait.
+    let until = Instant::now() + context.shutdown.remaining().saturating_sub(LAST_SECONDS);
+    if !listener::finish(&edge, until).await {
+        tracing::warn!(left = edge.tasks.len(), "connections left that did not end in time");
+    }
+    let (nats, forwards, intakes) = connections;
+    drop(intakes);
+    end.cancel();
+    tokio::join!(nats.close(LAST_SECONDS / 2), forwards.close(LAST_SECONDS / 2));
+    Ok(())
+}
+
+/// Binds all listeners, then lets the connections in: a port in use is found before anybody is served.
+async fn listen(config: &Config, edge: &Arc<Edge>, context: &Context) -> anyhow::Result<()> {
+    let places = Arc::new(Semaphore::new(config.http.max_connections.min(Semaphore::MAX_PERMITS)));
+    let mut listeners = Vec::new();
+    for listener in config.listeners() {
+        let name = listener.name.to_string();
+        let tcp = context.listen(&name, listener.address).await.with_context(|| format!("listener {name}"))?;
+        let door = Arc::new(Door::new(&listener, edge)?);
+        listeners.push(Listener { name, tcp, door, places: places.clone(), http: config.http.clone() });
+    }
+    for listener in listeners {
+        context.supervise("listener", listener.run(edge.clone(), context.shutdown.token()));
+    }
+    Ok(())
+}
+
+/// Opens what is behind the door: streams, aliases, forwards.
+async fn open(
+    config: &Config,
+    nats: &Nats,
+    forwards: &Nats,
+    context: &Context,
+    end: &CancellationToken,
+) -> anyhow::Result<(Upstream, Vec<Intake>)> {
+    let client = Client::new(forwards, Limits::default()).await.context("forwards")?;
+    let listeners = config.listeners();
+    let routes = || listeners.iter().flat_map(|listener| &listener.routes);
+    let streams: BTreeSet<_> = routes().map(|route| route.stream.clone()).collect();
+    let buckets: BTreeSet<_> = routes().filter_map(|route| route.alias.clone()).collect();
+
+    let budget = Budget::new(config.ring.total.as_usize());
+    let (mut hubs, mut intakes) = (HashMap::new(), Vec::new());
+    for stream in streams {
+        let ring = RingLimits { frames: config.ring.frames, bytes: config.ring.bytes.as_usize() };
+        let limits = SessionLimits { ring, budget: budget.clone(), linger: config.ring.linger.get() };
+        let sessions = Sessions::new(limits);
+        intakes.push(Intake::spawn(nats, &stream, &config.intake, sessions.clone(), context));
+        let (tended, until) = (sessions.clone(), end.clone());
+        context.supervise("rings", async move {
+            until.run_until_cancelled(tended.tend()).await;
+        });
+        let history = History::new(nats, &stream, &config.history);
+        hubs.insert(stream, Arc::new(StreamHub { sessions, history }));
+    }
+    let mut aliases = HashMap::new();
+    for bucket in buckets {
+        let copy = Aliases::default();
+        let condition = context.health.condition(&format!("bucket {bucket}"));
+        context.supervise("aliases", copy.clone().follow(nats.clone(), bucket.clone(), condition, end.clone()));
+        aliases.insert(bucket, copy);
+    }
+    let watched: Vec<_> = hubs.values().map(|hub| hub.sessions.clone()).collect();
+    let count = move |session: &SessionId| watched.iter().map(|sessions| sessions.count(session.as_str())).sum();
+    context.supervise("watching", watching::answer(nats.clone(), context.instance.clone(), count, end.clone()));
+    Ok((Upstream { client, hubs, aliases }, intakes))
+}

@@ -1,3 +1,7 @@
-//! Entry point.
+//! `ws-edge`: the public door of Herald.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    herald_runtime::service::main(ws_edge::start)
+}

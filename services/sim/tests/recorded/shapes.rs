@@ -38,9 +38,7 @@ impl Shape {
             Value::String(_) => Self::Text,
             Value::Array(items) => Self::List(items.iter().map(Self::of).collect()),
             Value::Object(fields) => {
-                // Scores are keyed by id.
-                let key = |key: &str| if uuid::Uuid::parse_str(key).is_ok() { "<id>".into() } else { key.to_owned() };
-                Self::Object(fields.iter().map(|(name, value)| (key(name), Self::of(value))).collect())
+                Self::Object(fields.iter().map(|(key, value)| (key.clone(), Self::of(value))).collect())
             }
         }
     }

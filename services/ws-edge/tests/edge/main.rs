@@ -1,0 +1,7 @@
+//! A whole edge: the real binary, a real nats-server, real clients, and an engine of our own behind it.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod door;
+mod sockets;
+mod support;
