@@ -140,6 +140,17 @@ impl Common {
         }
     }
 
+    /// Where the operations listener of a running process is found: with port 0, its ports file knows.
+    pub(crate) fn operations_address(&self) -> std::net::SocketAddr {
+        let configured = self.operations.address;
+        let bound = || {
+            let ports: serde_json::Value =
+                serde_json::from_slice(&std::fs::read(self.ports_file.as_ref()?).ok()?).ok()?;
+            ports["operations"].as_str()?.parse().ok()
+        };
+        if configured.port() == 0 { bound().unwrap_or(configured) } else { configured }
+    }
+
     /// What is wrong with the values.
     fn validate(&self) -> Vec<Fault> {
         let mut faults = crate::nats::faults(&self.nats);

@@ -74,6 +74,11 @@ impl Health {
         self.set(STARTED, Ok(()));
     }
 
+    /// Whether [`Health::started`] was called.
+    pub(crate) fn has_started(&self) -> bool {
+        self.lock().get(STARTED).is_some_and(Result::is_ok)
+    }
+
     /// Says that the shutdown has begun: not ready from now on.
     pub(crate) fn stopping(&self) {
         self.set(RUNNING, Err("shutting down".to_owned()));

@@ -17,7 +17,7 @@ use crate::{
 /// How often the state is read beside the library's events, which it drops when 128 wait.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// How long a server may refuse JetStream requests before it counts as having none: a starting one does for a moment.
-const JETSTREAM_PATIENCE: Duration = Duration::from_secs(5);
+const JETSTREAM_PATIENCE: Duration = Duration::from_secs(3);
 /// The oldest nats-server whose JetStream has what Herald needs (atomic batches, per-message TTL, multi-last gets).
 const OLDEST_SERVER: (i64, i64, i64) = (2, 12, 0);
 

@@ -20,10 +20,10 @@ const RUNTIME_END: Duration = Duration::from_millis(500);
 #[derive(Debug, Parser)]
 struct Arguments {
     /// The configuration file [default: herald.toml, if there is one]
-    #[arg(long, value_name = "FILE", env = "HERALD_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "HERALD_CONFIG", global = true)]
     config: Option<std::path::PathBuf>,
     /// Set one value, over file and environment: nats.url=nats://host:4222
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(long, value_name = "KEY=VALUE", global = true)]
     set: Vec<String>,
     /// Print the configuration, with where each value comes from, and exit
     #[arg(long)]
@@ -66,7 +66,7 @@ pub fn main<C: ServiceConfig>(start: impl AsyncFnOnce(C, Context) -> anyhow::Res
     };
     let result = match arguments.command {
         Some(Command::Healthcheck) => {
-            let address = loaded.common.operations.address;
+            let address = loaded.common.operations_address();
             runtime.block_on(operations::check(address)).map_err(anyhow::Error::new)
         }
         None => runtime.block_on(run(loaded, start)),
@@ -95,14 +95,24 @@ async fn run<C: ServiceConfig>(
     let operations = operations::serve(context.listen_operations().await?, context.health.clone(), metrics.clone());
     let upkeep = upkeep(metrics);
     let life = async {
-        let result = start(service, context.clone()).await;
+        let mut result = start(service, context.clone()).await;
+        if let Err(error) = &result
+            && context.shutdown.has_begun()
+            && context.failure().is_none()
+            && !context.health.has_started()
+        {
+            // Told to end while it was starting: what it was waiting for broke off, and nothing is lost.
+            tracing::info!(error = format!("{error:#}"), "start broken off by the shutdown");
+            result = Ok(());
+        }
         // Whatever made it return, its tasks are told to end, and waited for.
         context.health.stopping();
         context.shutdown.begin();
         let in_time = tokio::time::timeout(context.shutdown.remaining(), context.finish()).await;
         match (result, context.failure()) {
-            (Err(error), _) => Err(error),
-            (Ok(()), Some(reason)) => Err(anyhow::anyhow!("{reason}")),
+            // The first failure is the cause of what `start` said then.
+            (_, Some(reason)) => Err(anyhow::anyhow!("{reason}")),
+            (Err(error), None) => Err(error),
             (Ok(()), None) if in_time.is_err() => Err(anyhow::anyhow!("tasks did not end in time")),
             (Ok(()), None) => Ok(()),
         }

@@ -318,9 +318,10 @@ fn program(name: &str) -> PathBuf {
     let places =
         me.ancestors().skip(1).take(2).flat_map(|folder| [folder.join(name), folder.join("examples").join(name)]);
     let found = places.into_iter().find(|path| path.is_file());
-    let path = found.unwrap_or_else(|| panic!("{name} is not built: run `cargo build --workspace --bins` first"));
+    let path =
+        found.unwrap_or_else(|| panic!("{name} is not built: run `cargo build --workspace --bins --examples` first"));
     if let Some(source) = newer_source(&path) {
-        panic!("{name} is older than {}: run `cargo build --workspace --bins` first", source.display());
+        panic!("{name} is older than {}: run `cargo build --workspace --bins --examples` first", source.display());
     }
     path
 }
