@@ -1,5 +1,7 @@
 //! The NATS connection against real servers that come, go, freeze and refuse.
 
+#![allow(clippy::expect_used, reason = "in a test, a failed step is a failed test")]
+
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
