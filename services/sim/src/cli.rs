@@ -15,13 +15,13 @@ use herald_runtime::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{gm, pace::Speed};
+use crate::{arena, gm, pace::Speed, players, replay};
 
 /// Stand-ins for what Herald does not contain: a Game Master, an arena engine, recorded traffic, players.
 ///
 /// Nothing in here is an LLM: texts are invented beforehand and drawn by lot from a seed.
 #[derive(Debug, Parser)]
-#[command(name = "sim", version)]
+#[command(name = "sim", version, args_override_self = true)]
 pub struct Cli {
     /// What to stand in for.
     #[command(subcommand)]
@@ -192,6 +192,9 @@ pub struct PlayersOptions {
     /// With `--watch`: start behind this cursor or sequence; 0 is the session's beginning.
     #[arg(long, requires = "watch", value_name = "CURSOR")]
     pub after: Option<Position>,
+    /// With `--watch`: whole frames, as they come.
+    #[arg(long, requires = "watch")]
+    pub raw: bool,
     /// With `--watch`: start with a snapshot.
     #[arg(long, requires = "watch", conflicts_with = "after")]
     pub snapshot: bool,
@@ -251,7 +254,9 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         let signals = tokio::spawn(watch_signals(context.clone()));
         let code = match cli.command {
             Command::Gm(options) => gm::run(options, context).await.map(|()| ExitCode::SUCCESS),
-            _ => Ok(ExitCode::SUCCESS),
+            Command::Arena(options) => arena::run(options, context).await.map(|()| ExitCode::SUCCESS),
+            Command::Players(options) => players::run(options, context).await,
+            Command::Replay(options) => replay::run(options, context).await.map(|()| ExitCode::SUCCESS),
         };
         signals.abort();
         code

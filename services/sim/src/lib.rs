@@ -16,7 +16,7 @@
 //!                     [--nats URL] [--map OLD=NEW]... [--session S] [--with-init]                  (.ndjson)
 //! sim players [--url http://127.0.0.1:8000] [--sockets N] [--sessions M] [--turns T] [--lang fr|en] [--seed N]
 //!             [--pick real|fake|satirical|lot] [--debates] [--article-bytes N] [--timeout 180s]
-//!             [--check | --watch [--after CURSOR | --snapshot]] [--session S]
+//!             [--check | --watch [--raw] [--after CURSOR | --snapshot]] [--session S]
 //! ```
 //!
 //! `--speed F` divides every pause by F; `--speed max` leaves them out. Time limits (the 120 s and 5 minutes of the
@@ -27,7 +27,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod arena;
 pub mod cli;
 pub mod dice;
 pub mod gm;
 pub mod pace;
+pub mod players;
+pub mod replay;

@@ -12,6 +12,8 @@ pub const GM: &str = "gm";
 pub const ARENA: &str = "arena";
 /// The topic that carries news to the arena engine. It lies among the session's events and is never shown.
 pub const FAKENEWS_TOPIC: &str = "input.fakenews";
+/// What an arena engine subscribes to in order to hear the news of every session.
+pub const ARENA_FAKENEWS_ALL: &str = "arena.*.input.fakenews";
 /// The topic of the control event that claims a session's running action.
 pub const ACTION_TOPIC: &str = "_action";
 

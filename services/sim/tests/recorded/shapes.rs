@@ -5,9 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+/// Where a recorded file lies.
+pub(crate) fn path(name: &str) -> String {
+    format!("{}/../../shared/testkit/fixtures/traces/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
 /// A recorded file.
 pub(crate) fn fixture(name: &str) -> String {
-    let path = format!("{}/../../shared/testkit/fixtures/traces/{name}", env!("CARGO_MANIFEST_DIR"));
+    let path = path(name);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
@@ -38,7 +43,9 @@ impl Shape {
             Value::String(_) => Self::Text,
             Value::Array(items) => Self::List(items.iter().map(Self::of).collect()),
             Value::Object(fields) => {
-                Self::Object(fields.iter().map(|(key, value)| (key.clone(), Self::of(value))).collect())
+                // Scores are keyed by id.
+                let key = |key: &str| if uuid::Uuid::parse_str(key).is_ok() { "<id>".into() } else { key.to_owned() };
+                Self::Object(fields.iter().map(|(name, value)| (key(name), Self::of(value))).collect())
             }
         }
     }

@@ -1,0 +1,213 @@
+//! One session and its sockets: opens them, plays turns by HTTP, waits for what must come.
+
+use std::{sync::Arc, time::Duration};
+
+use herald_protocol::{
+    SessionId,
+    record::{Lang, NewsKind},
+};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+
+use super::{
+    http::ApiError,
+    progress::Progress,
+    socket::{Shared, Socket},
+};
+use crate::{
+    cli::{Pick, PlayersOptions},
+    dice::Dice,
+    gm::words::{Words, article},
+};
+
+/// All sockets of a session have the same last event within this time, or one of them is behind for good.
+const SETTLE: Duration = Duration::from_secs(10);
+/// Between two looks at whether they have.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Why a session's play ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum PlayError {
+    /// The door said no.
+    #[error(transparent)]
+    Door(#[from] ApiError),
+    /// Something did not come.
+    #[error("{0} did not come within {1:?}")]
+    Missing(&'static str, Duration),
+    /// An action failed.
+    #[error("gm.error: {0}")]
+    Action(String),
+    /// A socket could not be opened or was refused.
+    #[error("socket: {0}")]
+    Socket(String),
+}
+
+/// A session that is played.
+#[derive(Debug)]
+pub struct Session {
+    /// Its id.
+    pub id: SessionId,
+    /// Its sockets; the first one is what the player sees.
+    pub sockets: Vec<Arc<Socket>>,
+    /// What that one has shown.
+    pub progress: watch::Receiver<Progress>,
+    eyes: watch::Sender<Progress>,
+    shared: Arc<Shared>,
+    tasks: JoinSet<()>,
+    dice: Dice,
+    timeout: Duration,
+}
+
+impl Session {
+    /// Opens the sockets of a session.
+    #[must_use]
+    pub fn open(id: SessionId, sockets: usize, shared: Arc<Shared>, dice: Dice, timeout: Duration) -> Self {
+        let (eyes, progress) = watch::channel(Progress::default());
+        let sockets: Vec<Arc<Socket>> = (0..sockets).map(|_| Arc::default()).collect();
+        let mut tasks = JoinSet::new();
+        for (at, socket) in sockets.iter().enumerate() {
+            let eyes = (at == 0).then(|| eyes.clone());
+            tasks.spawn(socket.clone().run(shared.clone(), id.clone(), eyes));
+        }
+        Self { id, sockets, progress, eyes, shared, tasks, dice, timeout }
+    }
+
+    /// Waits until each socket has its first frame.
+    ///
+    /// # Errors
+    /// If one is refused or does not open.
+    pub async fn opened(&self) -> Result<(), PlayError> {
+        let deadline = Instant::now() + self.timeout;
+        for socket in &self.sockets {
+            while socket.proof().cursor().is_none() {
+                if let Some(why) = socket.failure() {
+                    return Err(PlayError::Socket(why));
+                }
+                if Instant::now() > deadline {
+                    return Err(PlayError::Missing("herald.hello", self.timeout));
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Plays turns on a game master; `played` counts those that are complete.
+    ///
+    /// # Errors
+    /// [`PlayError`], at the first thing that fails or does not come.
+    pub async fn play(&mut self, options: &PlayersOptions, played: &mut u32) -> Result<(), PlayError> {
+        let (api, lang) = (self.shared.api.clone(), options.lang);
+        api.start(&self.id, lang).await?;
+        while *played < options.turns {
+            if self.progress.borrow().ended {
+                self.eyes.send_modify(Progress::restarted);
+                api.start(&self.id, lang).await?;
+            }
+            self.turn(options.pick, lang).await?;
+            *played += 1;
+        }
+        Ok(())
+    }
+
+    /// One turn: a proposal, a choice, and the debate if there is one.
+    ///
+    /// # Errors
+    /// As [`Session::play`].
+    pub async fn turn(&mut self, pick: Pick, lang: Lang) -> Result<(), PlayError> {
+        let api = self.shared.api.clone();
+        let before = self.progress.borrow().clone();
+        api.propose(&self.id, lang).await?;
+        self.action_after(&before, "gm.result of the proposal", "gm.proposal").await?;
+        let kind = match pick {
+            Pick::Always(kind) => kind,
+            Pick::Lot => [NewsKind::Real, NewsKind::Fake, NewsKind::Satirical][self.dice.index(3)],
+        };
+        let before = self.progress.borrow().clone();
+        api.choose(&self.id, kind, lang).await?;
+        self.action_after(&before, "gm.result of the choice", "gm.turn_update").await?;
+        // A game master without an arena goes on without a debate; one that was begun must end.
+        self.wait("the end of the debate", |progress| !progress.debating()).await
+    }
+
+    /// Plays rounds without a game master: news go straight to the arena.
+    ///
+    /// # Errors
+    /// As [`Session::play`].
+    pub async fn debate(&mut self, options: &PlayersOptions, played: &mut u32) -> Result<(), PlayError> {
+        let (api, words) = (self.shared.api.clone(), Words::of(options.lang));
+        match api.init_session(&self.id).await {
+            // It is known already, and its arena waits or is woken by the news.
+            Err(ApiError::Refused { status: 400, .. }) => {}
+            other => {
+                other?;
+                self.wait("arena.input.waiting", |progress| progress.waiting).await?;
+            }
+        }
+        while *played < options.turns {
+            let theme = words.themes[self.dice.index(words.themes.len())];
+            let title = theme.titles[self.dice.index(theme.titles.len())];
+            let news = article(words, &mut self.dice, title, theme.topic, options.article_bytes as usize);
+            let before = self.progress.borrow().complete_debates;
+            api.submit_news(&self.id, &news).await?;
+            self.wait("a complete debate", move |progress| progress.complete_debates > before).await?;
+            *played += 1;
+        }
+        Ok(())
+    }
+
+    /// Waits until the sockets have the same last event; says how many are behind where they don't.
+    pub async fn settle(&self) -> usize {
+        let deadline = Instant::now() + SETTLE;
+        loop {
+            let places: Vec<_> = self.sockets.iter().map(|socket| socket.proof().digest().0).collect();
+            let head = places.iter().max().copied().unwrap_or_default();
+            let behind = places.iter().filter(|place| **place < head).count();
+            if behind == 0 || Instant::now() > deadline {
+                return behind;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Waits for the sockets' tasks, which end with the token.
+    pub async fn close(&mut self) {
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// Waits until a mark is there.
+    ///
+    /// # Errors
+    /// [`PlayError::Missing`] with its name.
+    pub async fn wait(&mut self, what: &'static str, is: impl FnMut(&Progress) -> bool) -> Result<(), PlayError> {
+        match timeout(self.timeout, self.progress.wait_for(is)).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => match self.sockets[0].failure() {
+                Some(why) => Err(PlayError::Socket(why)),
+                None => Err(PlayError::Missing(what, self.timeout)),
+            },
+        }
+    }
+
+    /// Waits for the end of an action, and that it brought what it is for.
+    async fn action_after(
+        &mut self,
+        before: &Progress,
+        what: &'static str,
+        fruit: &'static str,
+    ) -> Result<(), PlayError> {
+        let (finished, errors) = (before.finished_actions(), before.count("gm.error"));
+        self.wait(what, move |progress| progress.finished_actions() > finished).await?;
+        let progress = self.progress.borrow();
+        if progress.count("gm.error") > errors {
+            return Err(PlayError::Action(progress.errors.last().cloned().unwrap_or_default()));
+        }
+        if progress.count(fruit) == before.count(fruit) {
+            return Err(PlayError::Missing(fruit, self.timeout));
+        }
+        Ok(())
+    }
+}

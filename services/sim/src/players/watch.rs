@@ -1,0 +1,113 @@
+//! `--watch`: the frames of one session, one line each, for whoever has no WebSocket client at hand.
+
+use std::{io::Write, time::Duration};
+
+use anyhow::{Result, bail};
+use futures_util::StreamExt;
+use herald_protocol::SessionId;
+use tokio_tungstenite::tungstenite::{Error as WsError, Message};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    http::Api,
+    socket::{Frame, connect},
+};
+use crate::cli::PlayersOptions;
+
+/// Between two attempts to reach a door that is away.
+const RETRY: Duration = Duration::from_secs(1);
+/// Of an event's content, so many characters are shown; `--raw` shows all.
+const SHOWN: usize = 150;
+
+/// Prints until the token is cancelled, the reader of the output is gone, or the door says no for good.
+///
+/// # Errors
+/// If the door refuses the socket.
+pub async fn watch(api: &Api, session: &SessionId, options: &PlayersOptions, token: CancellationToken) -> Result<()> {
+    let mut after = options.after.map(|after| format!("?after={after}"));
+    if options.snapshot {
+        after = Some("?snapshot=1".into());
+    }
+    let mut out = std::io::stdout();
+    loop {
+        let url = format!("{}{}", api.socket(session), after.as_deref().unwrap_or_default());
+        let Some(opened) = token.run_until_cancelled(connect(&url)).await else { return Ok(()) };
+        let mut stream = match opened {
+            Ok(stream) => stream,
+            Err(WsError::Http(response)) if response.status().is_client_error() => {
+                let body = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+                bail!("{url}: {} {body}", response.status());
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the door is away, trying again");
+                if token.run_until_cancelled(tokio::time::sleep(RETRY)).await.is_none() {
+                    return Ok(());
+                }
+                continue;
+            }
+        };
+        while let Some(Some(message)) = token.run_until_cancelled(stream.next()).await {
+            let text = match message {
+                Ok(Message::Text(text)) => text,
+                Ok(Message::Close(close)) => {
+                    tracing::warn!(close = close.map(|close| close.to_string()), "closed");
+                    break;
+                }
+                Ok(_) => continue,
+                Err(error) => {
+                    tracing::warn!(%error, "lost");
+                    break;
+                }
+            };
+            let line = if options.raw { text.to_string() } else { readable(&text) };
+            if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
+                return Ok(());
+            }
+            after = next_position(&text).or(after);
+        }
+        if token.is_cancelled() {
+            let _ = tokio::time::timeout(RETRY, stream.close(None)).await;
+            return Ok(());
+        }
+    }
+}
+
+/// Where to come back: behind this event. A bare sequence, as people write it.
+fn next_position(text: &str) -> Option<String> {
+    let frame: Frame<'_> = serde_json::from_str(text).ok()?;
+    frame.seq.map(|seq| format!("?after={seq}"))
+}
+
+/// Time, sequence, event, the beginning of the content.
+fn readable(text: &str) -> String {
+    let Ok(frame) = serde_json::from_str::<Frame<'_>>(text) else { return text.to_owned() };
+    let seconds = frame.ts.map_or(0, |ms| ms / 1000) % 86_400;
+    let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+    let time = match frame.ts {
+        Some(ms) => format!("{hours:02}:{minutes:02}:{:02}.{:03}", seconds % 60, ms % 1000),
+        None => "            ".into(),
+    };
+    let seq = frame.seq.map(|seq| seq.to_string()).unwrap_or_default();
+    let data = frame.data.get();
+    let shown: String = data.chars().take(SHOWN).collect();
+    let more = if shown.len() < data.len() { "…" } else { "" };
+    format!("{time} {seq:>8} {:<24} {shown}{more}", frame.event)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_one_readable_line() {
+        let frame = r#"{"event":"gm.phase","data":{"type": "phase"},"seq":7,"ts":1700000000123,"prev":0}"#;
+        assert_eq!(readable(frame), r#"22:13:20.123        7 gm.phase                 {"type": "phase"}"#);
+        assert_eq!(next_position(frame).as_deref(), Some("?after=7"));
+        let control = r#"{"event":"herald.live","data":{"after":3}}"#;
+        assert_eq!(readable(control), r#"                      herald.live              {"after":3}"#);
+        assert_eq!(next_position(control), None);
+        let long = format!(r#"{{"event":"gm.x","data":"{}","seq":1,"ts":0}}"#, "é".repeat(500));
+        assert!(readable(&long).ends_with('…') && readable(&long).chars().count() < 220);
+        assert_eq!(readable("odd"), "odd");
+    }
+}
