@@ -113,7 +113,7 @@ impl Starts {
             match slot.record {
                 // Rewritten all the time by the bridge at work; one that is gone leaves it as it is.
                 Some(StartRecord { answer: None }) if seen.1.elapsed() < self.lapse => sleep(LOOK).await,
-                Some(StartRecord { answer: Some(answer) }) if age(slot.written_ms) <= self.repeated => {
+                Some(StartRecord { answer: Some(answer) }) if age(slot.written_ms) < self.repeated => {
                     return Ok(answer);
                 }
                 _ => match self.records.write_for(KEPT, &key, &StartRecord::default(), slot.revision).await {
