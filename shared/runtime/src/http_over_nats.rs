@@ -25,6 +25,9 @@
 //! caller that has given up does not hand it out, so a request that lay somewhere for too long is never executed. Whether
 //! or not there is a body to fetch, a request found past its deadline is dropped without an answer.
 //!
+//! A message without a reply subject is ignored. (An instance that ends its subscription sends itself empty ones, and the
+//! queue group hands some of them to its like.)
+//!
 //! # Response
 //!
 //! Published on the request's reply subject, in parts, `Herald-Part` counting from 0.

@@ -22,6 +22,7 @@ use super::{
     Limits,
     inbox::{Inbox, Room},
     parts::{Part, PartError, Parts},
+    respond::without_body,
     wire,
 };
 use crate::nats::Nats;
@@ -178,8 +179,10 @@ impl Client {
         let first = match &mut provider {
             None => room.next().await,
             Some(provider) => tokio::select! {
-                message = room.next() => message,
+                // Why the service could not answer, before what it makes of it.
+                biased;
                 fault = provider.fault() => return Err(body_error(fault)),
+                message = room.next() => message,
             },
         };
         // The inbox never closes a conversation that nobody has written to, but with the connection.
@@ -200,10 +203,10 @@ impl Client {
         let bad = |error: String| ForwardError::BadResponse(error);
         let head = first.headers.as_ref().ok_or_else(|| bad("no headers".to_owned()))?;
         let (status, mut headers) = wire::read_response(head).map_err(|error| bad(error.to_string()))?;
-        let bodiless = is_head || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
+        let bodiless = is_head || without_body(status);
         let declared = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let single = head.get(END).is_some();
-        if !bodiless && (single || declared.is_none()) {
+        if without_body(status) || !bodiless && (single || declared.is_none()) {
             // hyper says how long a body is that it has whole.
             headers.remove(header::CONTENT_LENGTH);
         }

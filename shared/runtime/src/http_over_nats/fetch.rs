@@ -7,6 +7,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream;
 use herald_protocol::headers::{ABORT, END, PART};
+use http_body_util::Limited;
 use tokio::time::timeout;
 
 use super::{inbox::Room, server::Shared};
@@ -20,8 +21,6 @@ pub(super) enum FetchError {
     Gone,
     #[error("the caller sent no part in time")]
     Idle,
-    #[error("the body is larger than the limit")]
-    TooLarge,
     #[error("the caller sent another part than was asked for")]
     Confused,
 }
@@ -32,14 +31,13 @@ pub(super) struct Fetch {
     from: Subject,
     room: Room,
     number: u64,
-    left: u64,
     ended: bool,
 }
 
 impl Fetch {
     pub(super) fn new(shared: &Arc<Shared>, from: Subject) -> Self {
         let room = shared.responder.inbox.room();
-        Self { shared: Arc::clone(shared), from, room, number: 0, left: shared.limits.max_body, ended: false }
+        Self { shared: Arc::clone(shared), from, room, number: 0, ended: false }
     }
 
     /// Fetches the first part; the rest as the body is read.
@@ -48,10 +46,13 @@ impl Fetch {
     /// [`FetchError`], where the caller is not there any more or has nothing to give.
     pub(super) async fn begin(mut self) -> Result<Body, FetchError> {
         let first = self.next().await?;
+        let limit = usize::try_from(self.shared.limits.max_body).unwrap_or(usize::MAX);
+        // The kind of limit that extractors answer with 413.
+        let limited = |body| Ok(Body::new(Limited::new(body, limit)));
         if self.ended {
-            return Ok(Body::from(first));
+            return limited(Body::from(first));
         }
-        Ok(Body::from_stream(stream::unfold((Some(first), Some(self)), async |(first, fetch)| {
+        limited(Body::from_stream(stream::unfold((Some(first), Some(self)), async |(first, fetch)| {
             if let Some(first) = first {
                 return Some((Ok(first), (None, fetch)));
             }
@@ -80,8 +81,6 @@ impl Fetch {
         if headers.get(PART).and_then(|number| number.as_str().parse().ok()) != Some(self.number) {
             return Err(FetchError::Confused);
         }
-        let size = u64::try_from(message.payload.len()).unwrap_or(u64::MAX);
-        self.left = self.left.checked_sub(size).ok_or(FetchError::TooLarge)?;
         self.number += 1;
         self.ended = headers.get(END).is_some();
         Ok(message.payload)

@@ -7,8 +7,8 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use herald_protocol::headers::{ABORT, ACK, END, PART};
-use http::{Response, StatusCode};
-use tokio::{sync::watch, time::timeout};
+use http::{Response, StatusCode, header};
+use tokio::time::timeout;
 
 use super::{
     Limits, WINDOW,
@@ -19,13 +19,11 @@ use super::{
 };
 use crate::nats::Nats;
 
-/// Sends for a server, while its gate is open.
+/// Sends for a server.
 pub(super) struct Responder {
     pub(super) nats: Nats,
     pub(super) inbox: Arc<Inbox>,
     pub(super) limits: Limits,
-    /// Closed for the moment in which nothing may be sent.
-    pub(super) open: watch::Sender<bool>,
 }
 
 /// Why a response ended before its body did.
@@ -56,13 +54,16 @@ impl Responder {
     }
 
     async fn try_respond(&self, reply: &Subject, response: Response<Body>, is_head: bool) -> Result<(), Broken> {
-        let (head, body) = response.into_parts();
+        let (mut head, body) = response.into_parts();
         let status = head.status;
+        let bodiless = is_head || without_body(status);
+        if without_body(status) {
+            head.headers.remove(header::CONTENT_LENGTH);
+        }
         let Ok(mut headers) = wire::write_response(status, &head.headers) else {
             tracing::error!(%status, "the headers of a response are too large");
             return Box::pin(self.try_respond(reply, internal("internal error"), is_head)).await;
         };
-        let bodiless = is_head || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
         let body = if bodiless { Body::empty() } else { body };
         let too_large = Parts::declares_more_than(&body, self.limits.max_body);
         let size = self.limits.part_on(self.nats.max_payload());
@@ -120,11 +121,9 @@ impl Responder {
         }
     }
 
-    /// Publishes, once the gate is open.
+    /// Publishes. What can't be sent is missed by the other side, which has its own time limit.
     pub(super) async fn send(&self, subject: &Subject, reply: Option<&Subject>, headers: HeaderMap, payload: Bytes) {
         // The gate lives as long as `self`.
-        let mut gate = self.open.subscribe();
-        let _open = gate.wait_for(|open| *open).await.is_ok();
         let client = self.nats.client();
         let sent = match reply {
             Some(reply) => {
@@ -163,6 +162,11 @@ async fn caught(step: impl Future<Output = Result<Part, super::parts::PartError>
         Ok(Err(error)) => Err(error.to_string()),
         Err(_panic) => Err("a panic".to_owned()),
     }
+}
+
+/// Whether a response with that status has no body, and so no length.
+pub(super) fn without_body(status: StatusCode) -> bool {
+    status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED
 }
 
 fn internal(text: &str) -> Response<Body> {

@@ -4,13 +4,14 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use async_nats::{Message, SubscribeError, Subscriber};
 use axum::{Router, body::Body};
+use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use herald_protocol::{InstanceId, Name, subject};
 use http::{Request, Response, StatusCode, header};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     task::{JoinHandle, JoinSet},
-    time::{Instant, sleep_until, timeout, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::task::AbortOnDropHandle;
 use tower::ServiceExt;
@@ -25,8 +26,12 @@ use super::{
 };
 use crate::nats::Nats;
 
-/// How long a drain waits for the server to have taken the subscription back. One round trip; more only without a connection.
-const UNSUBSCRIBED_WITHIN: Duration = Duration::from_secs(1);
+/// How long a drain waits for the server to have taken the subscription back. A few round trips; more only without a
+/// connection.
+const UNSUBSCRIBED_WITHIN: Duration = Duration::from_secs(2);
+
+/// So many times the rest of the messages that end a subscription is sent; each time, other instances get their share.
+const ROUNDS: usize = 64;
 
 /// The configured name of the door a request came through: an extension of every request served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,8 +66,8 @@ impl ServerHandle {
 /// Serves `router` on `http.<service>`, in turn with every other instance. Once this returns, requests may come in as soon as
 /// there is a connection.
 ///
-/// Give it a connection of its own ([`Nats`]): on a shared one a large response delays whatever else goes over it, and a
-/// drain can lose a request that arrives in the very moment the subscription ends.
+/// Give it a connection of its own ([`Nats`]): on a shared one a large response delays whatever else goes over it. Where
+/// NATS has permissions, it needs to publish on `http.<service>` itself, besides answering: see `drain`.
 ///
 /// # Errors
 /// Where the connection is closed for good.
@@ -78,12 +83,7 @@ pub async fn serve(
     let questions = micro::subscribe(nats, &service).await?;
     let tools = AbortOnDropHandle::new(tokio::spawn(micro::answer(nats.clone(), Arc::clone(&service), questions)));
     let shared = Arc::new(Shared {
-        responder: Responder {
-            nats: nats.clone(),
-            inbox: Inbox::open(nats).await?,
-            limits,
-            open: watch::Sender::new(true),
-        },
+        responder: Responder { nats: nats.clone(), inbox: Inbox::open(nats).await?, limits },
         taken: Arc::new(Semaphore::new(limits.concurrent + limits.waiting)),
         running: Semaphore::new(limits.concurrent),
         service,
@@ -91,7 +91,8 @@ pub async fn serve(
         limits,
     });
     let (drain, drained) = oneshot::channel();
-    let task: JoinHandle<usize> = tokio::spawn(run(shared, requests, drained, tools));
+    let taking = Taking { shared, requests, tasks: JoinSet::new(), count: 0 };
+    let task: JoinHandle<usize> = tokio::spawn(taking.run(drained, tools));
     Ok(ServerHandle { drain, task: AbortOnDropHandle::new(task) })
 }
 
@@ -104,78 +105,126 @@ pub(super) struct Shared {
     running: Semaphore,
 }
 
-async fn run(
+/// The loop that takes requests.
+struct Taking {
     shared: Arc<Shared>,
-    mut requests: Subscriber,
-    mut drained: oneshot::Receiver<Instant>,
-    tools: AbortOnDropHandle<()>,
-) -> usize {
-    let mut tasks = JoinSet::new();
-    let mut tools = Some(tools);
-    let mut ending: Option<(Instant, Instant)> = None;
-    loop {
-        tokio::select! {
-            // Nothing starves: requests end as the subscription does, tasks as requests do.
-            limit = &mut drained, if ending.is_none() => {
-                // A handle that was dropped aborts this task.
-                let Ok(limit) = limit else { break };
-                tools = None;
-                shared.stop_subscription(&mut requests).await;
-                ending = Some((Instant::now() + UNSUBSCRIBED_WITHIN, limit));
-            }
-            () = at(ending) => break,
-            Some(_) = tasks.join_next() => {}
-            request = requests.next() => match request {
-                Some(request) => shared.take(request, &mut tasks),
-                None => break,
-            },
-        }
-    }
-    drop(tools);
-    shared.responder.open.send_replace(true);
-    let limit = ending.map_or_else(Instant::now, |(_, limit)| limit);
-    while let Ok(Some(_)) = timeout_at(limit, tasks.join_next()).await {}
-    let cut = tasks.len();
-    if cut > 0 {
-        tracing::warn!(service = %shared.service.name, requests = cut, "requests cut off by the shutdown");
-    }
-    cut
+    requests: Subscriber,
+    tasks: JoinSet<()>,
+    /// Messages taken since the subscription began: the server and the library count the same.
+    count: u64,
 }
 
-async fn at(ending: Option<(Instant, Instant)>) {
-    match ending {
-        Some((at, _)) => sleep_until(at).await,
-        None => std::future::pending().await,
+impl Taking {
+    async fn run(mut self, mut drained: oneshot::Receiver<Instant>, tools: AbortOnDropHandle<()>) -> usize {
+        let limit = loop {
+            tokio::select! {
+                // Nothing starves: a drain comes once, tasks end only as requests came.
+                biased;
+                limit = &mut drained => break limit,
+                Some(_) = self.tasks.join_next() => {}
+                request = self.requests.next() => match request {
+                    Some(request) => self.take(request),
+                    // The connection is closed for good.
+                    None => break drained.await,
+                },
+            }
+        };
+        // A handle that was dropped aborts this task.
+        let Ok(limit) = limit else { return 0 };
+        drop(tools);
+        if timeout(UNSUBSCRIBED_WITHIN, self.unsubscribe()).await.is_err() {
+            tracing::warn!("the subscription could not be ended in order");
+        }
+        let Self { requests, mut tasks, shared, .. } = self;
+        drop(requests);
+        while let Ok(Some(_)) = timeout_at(limit, tasks.join_next()).await {}
+        let cut = tasks.len();
+        if cut > 0 {
+            tracing::warn!(service = %shared.service.name, requests = cut, "requests cut off by the shutdown");
+        }
+        // The last responses wait in the connection's queue; whoever drains is about to close it.
+        if !matches!(timeout(UNSUBSCRIBED_WITHIN, shared.responder.nats.client().flush()).await, Ok(Ok(()))) {
+            tracing::warn!(service = %shared.service.name, "the last responses may not have left");
+        }
+        cut
+    }
+
+    fn take(&mut self, message: Message) {
+        self.count += 1;
+        let received = Instant::now();
+        let permit = Arc::clone(&self.shared.taken).try_acquire_owned().ok();
+        // A refusal is short work; but it is sent by a task, too: the loop never waits for the connection.
+        self.tasks.spawn(Arc::clone(&self.shared).serve(message, received, permit));
+    }
+
+    /// Ends the subscription without losing what the server has sent already.
+    ///
+    /// The library forgets a subscription that is drained before the server has confirmed it, and with it every message on
+    /// the way. What it does in step with the server is to end a subscription after a number of messages. So: a number a
+    /// little ahead, and as many empty messages to ourselves as are needed to reach it. They go to any instance; each
+    /// ignores them.
+    async fn unsubscribe(&mut self) {
+        let before = self.count;
+        if self.round_trip().await {
+            return;
+        }
+        // What may be on the way when the server reads this: as much as came during a round trip, and to spare.
+        let last = self.count + 32 + 4 * (self.count - before);
+        if let Err(error) = self.requests.unsubscribe_after(last).await {
+            tracing::warn!(%error, "the subscription could not be ended");
+            return;
+        }
+        let subject = subject::http_service(&self.shared.service.name);
+        for _round in 0..ROUNDS {
+            for _ in self.count..last {
+                if let Err(error) = self.shared.responder.nats.client().publish(subject.clone(), Bytes::new()).await {
+                    tracing::debug!(%error, "an empty message could not be sent");
+                }
+            }
+            if self.round_trip().await {
+                return;
+            }
+        }
+    }
+
+    /// Takes everything the server has sent until now. True if the subscription has ended.
+    async fn round_trip(&mut self) -> bool {
+        let mut room = self.shared.responder.inbox.room();
+        let client = self.shared.responder.nats.client().clone();
+        let sent = client.publish(room.subject.clone(), Bytes::new()).await;
+        if let Err(error) = sent {
+            tracing::debug!(%error, "a message to ourselves could not be sent");
+        }
+        loop {
+            tokio::select! {
+                biased;
+                request = self.requests.next() => match request {
+                    Some(request) => self.take(request),
+                    None => return true,
+                },
+                _ = room.next() => break,
+            }
+        }
+        // The library has brought them all; the last ones may have come after the select looked.
+        while let Some(request) = self.requests.next().now_or_never() {
+            match request {
+                Some(request) => self.take(request),
+                None => return true,
+            }
+        }
+        false
     }
 }
 
 impl Shared {
-    /// Ends the subscription without losing what the server has already sent. The library forgets a drained subscription the
-    /// next time its connection has anything to do, which is the server's answer only if nothing else goes over it: so
-    /// nothing does.
-    async fn stop_subscription(&self, requests: &mut Subscriber) {
-        self.responder.open.send_replace(false);
-        let stop = async {
-            let flushed = self.responder.nats.client().flush().await;
-            flushed.map_err(async_nats::Error::from)?;
-            requests.drain().await.map_err(async_nats::Error::from)
-        };
-        match timeout(UNSUBSCRIBED_WITHIN, stop).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the subscription could not be drained"),
-            Err(_) => tracing::warn!("the subscription could not be drained in time"),
-        }
-    }
-
-    fn take(self: &Arc<Self>, message: Message, tasks: &mut JoinSet<()>) {
-        let received = Instant::now();
-        let permit = Arc::clone(&self.taken).try_acquire_owned().ok();
-        // A refusal is short work; but it is sent by a task, too: the loop never waits for the connection.
-        tasks.spawn(Arc::clone(self).serve(message, received, permit));
-    }
-
     async fn serve(self: Arc<Self>, message: Message, received: Instant, permit: Option<OwnedSemaphorePermit>) {
-        let Some(reply) = message.reply.clone() else { return self.dropped("no reply subject") };
+        let Some(reply) = message.reply.clone() else {
+            // An empty message helps an instance to end its subscription.
+            if message.headers.is_some() || !message.payload.is_empty() {
+                self.dropped("no reply subject");
+            }
+            return;
+        };
         if permit.is_none() {
             self.dropped("overloaded");
             let text = format!("{} is overloaded", self.service.name);

@@ -164,3 +164,155 @@ fn fitting(head: HeaderMap) -> Result<HeaderMap, HeadTooLarge> {
     // Room for the lines that are added where the message is sent.
     if size + 1024 > HEAD_ROOM { Err(HeadTooLarge) } else { Ok(head) }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn request(uri: &str, headers: &[(&str, &str)]) -> http::request::Parts {
+        let mut request = http::Request::builder().uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn response(headers: &[(&str, &str)]) -> http::HeaderMap {
+        let pairs = headers.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()));
+        pairs.collect::<Vec<_>>().into_iter().fold(http::HeaderMap::new(), |mut map, (name, value)| {
+            map.append(name, value);
+            map
+        })
+    }
+
+    fn head(lines: &[(&str, &str)]) -> HeaderMap {
+        let mut head = HeaderMap::new();
+        for (name, value) in lines {
+            head.append(*name, *value);
+        }
+        head
+    }
+
+    #[test]
+    fn a_request_head_is_written_as_documented() {
+        let headers = [("accept", "a/b"), ("accept", "c/d"), ("cookie", "secret"), ("x-forwarded-for", "10.0.0.1")];
+        let parts = request("http://door/api/a%2Fb?lang=fr&x=%20", &headers);
+        let expected = head(&[
+            ("Herald-Method", "GET"),
+            ("Herald-Path", "/api/a%2Fb"),
+            ("Herald-Query", "lang=fr&x=%20"),
+            ("Herald-Door", "app"),
+            ("Herald-H-accept", "a/b"),
+            ("Herald-H-accept", "c/d"),
+            ("Herald-H-x-forwarded-for", "10.0.0.1"),
+        ]);
+        assert_eq!(write_request(&parts, "app").unwrap(), expected);
+    }
+
+    #[test]
+    fn a_response_head_leaves_hop_by_hop_headers_behind() {
+        let headers = response(&[
+            ("content-type", "image/png"),
+            ("set-cookie", "a=1"),
+            ("set-cookie", "b=2"),
+            ("connection", "close, X-Private"),
+            ("x-private", "1"),
+            ("keep-alive", "timeout=5"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "websocket"),
+            ("trailer", "x"),
+            ("content-length", "5"),
+        ]);
+        let expected = head(&[
+            ("Herald-Status", "200"),
+            ("Herald-H-content-type", "image/png"),
+            ("Herald-H-set-cookie", "a=1"),
+            ("Herald-H-set-cookie", "b=2"),
+            ("Herald-H-content-length", "5"),
+        ]);
+        assert_eq!(write_response(StatusCode::OK, &headers).unwrap(), expected);
+        // A service that sends them all the same is not believed.
+        let mut all = expected;
+        all.insert("Herald-H-Connection", "x-private");
+        all.insert("Herald-H-x-private", "1");
+        let (status, headers) = read_response(&all).unwrap();
+        assert_eq!(status, StatusCode::OK);
+        assert_eq!(headers.get_all("set-cookie").iter().count(), 2);
+        assert!(!headers.contains_key("connection") && !headers.contains_key("x-private"));
+    }
+
+    #[test]
+    fn a_request_head_without_the_optional_lines_has_defaults() {
+        let read = read_request(&head(&[("Herald-Method", "POST"), ("Herald-Path", "/x")])).unwrap();
+        assert_eq!((read.method, read.uri.to_string().as_str()), (Method::POST, "/x"));
+        assert_eq!((read.deadline, read.door.as_str(), read.body), (DEFAULT_DEADLINE, "event", None));
+        let long = head(&[("Herald-Method", "GET"), ("Herald-Path", "/"), ("Herald-Deadline", "99999999999")]);
+        assert_eq!(read_request(&long).unwrap().deadline, LONGEST_DEADLINE);
+    }
+
+    #[test]
+    fn bad_heads_name_what_is_wrong() {
+        let good = [("Herald-Method", "GET"), ("Herald-Path", "/x")];
+        for (name, value) in [
+            ("Herald-Method", "G T"),
+            ("Herald-Method", ""),
+            ("Herald-Path", "x"),
+            ("Herald-Path", "/x?y"),
+            ("Herald-Path", "/x y"),
+            ("Herald-Query", "a b"),
+            ("Herald-Deadline", "soon"),
+            ("Herald-Deadline", "-1"),
+        ] {
+            let mut bad = head(&good);
+            bad.insert(name, value);
+            let error = read_request(&bad).unwrap_err();
+            assert_eq!(error.to_string(), format!("bad request: {name} is missing or not valid"), "{value}");
+        }
+        assert!(read_request(&head(&good[..1])).is_err() && read_request(&head(&good[1..])).is_err());
+        for status in ["", "99", "101", "600", "abc", "2000"] {
+            assert!(read_response(&head(&[("Herald-Status", status)])).is_err(), "{status}");
+        }
+        assert!(read_response(&HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn a_head_that_fits_into_no_message_is_refused() {
+        let long = "x".repeat(HEAD_ROOM);
+        assert!(write_request(&request("/", &[("user-agent", &long)]), "event").is_err());
+        assert!(write_response(StatusCode::OK, &response(&[("x-long", &long)])).is_err());
+        assert!(write_request(&request("/", &[("cookie", &long)]), "event").is_ok(), "what stays behind has no size");
+    }
+
+    proptest! {
+        #[test]
+        fn a_request_head_reads_back_what_travels(
+            path in "(/[a-zA-Z0-9._~%!$&'()*+,;=:@-]{0,12}){1,4}",
+            query in "[a-zA-Z0-9._~!$&'()*+,;=:@/?-]{0,20}",
+            listed in prop::collection::vec((0..REQUEST_HEADERS.len(), "[!-~]([ -~]{0,20}[!-~])?"), 0..6),
+            others in prop::collection::vec(("x-[a-z]{1,10}", "[!-~]{0,10}"), 0..4),
+        ) {
+            let uri = if query.is_empty() { path.clone() } else { format!("{path}?{query}") };
+            let named = listed.iter().map(|(name, value)| (REQUEST_HEADERS[*name], value.as_str()));
+            let headers: Vec<(&str, &str)> =
+                named.clone().chain(others.iter().map(|(name, value)| (name.as_str(), value.as_str()))).collect();
+            let sent = request(&uri, &headers);
+            let read = read_request(&write_request(&sent, "event").unwrap()).unwrap();
+            prop_assert_eq!(&read.method, &sent.method);
+            prop_assert_eq!(read.uri.path(), sent.uri.path());
+            prop_assert_eq!(read.uri.query().unwrap_or_default(), query);
+            prop_assert_eq!(read.headers, response(&named.collect::<Vec<_>>()));
+        }
+
+        #[test]
+        fn no_message_makes_reading_panic(lines in prop::collection::vec(
+            ("Herald-(Method|Path|Query|Deadline|Status|Door|Body|H-[a-zA-Z-]{0,8})|[A-Za-z-]{1,10}", "[^\r\n]{0,20}"), 0..8
+        )) {
+            let lines: Vec<(&str, &str)> = lines.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let head = head(&lines);
+            let _ = read_request(&head);
+            let _ = read_response(&head);
+        }
+    }
+}
