@@ -1,19 +1,59 @@
 //! The running action of a session: one at a time, on whichever bridge, fenced by the server.
+//!
+//! An action is claimed by publishing `gm.<sid>._action` with the expected last sequence of that subject, and every event of
+//! it is published with the same sequence as its fence: once another action is claimed, the server refuses all that still
+//! comes from the old one, wherever it hung. So nothing here has to know who else is running.
+//!
+//! - [`claim`]: how an action is claimed, publishes, ends the one before it, and is finished.
+//! - [`keeper`]: the action's record in the bucket `ACTIONS`, rewritten while it runs: the sign that its bridge lives, and
+//!   the place where a command waits for its end.
+//! - [`runner`]: a command from its claim to its last event.
+//! - [`watcher`]: ends the actions of bridges that are gone, this one's former life included.
+//!
+//! **At shutdown** running actions may go on for `action.drain`; those that have not ended by then close their stream and
+//! say so as their last event (`"detail":"bridge stopped"`). A command that waits for such an action is left in its record,
+//! marked as released: any bridge takes it up at once, else the next one that starts.
+
+mod claim;
+mod keeper;
+mod ledger;
+mod patience;
+mod runner;
+mod running;
+#[cfg(test)]
+mod tests;
+mod watcher;
 
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use herald_protocol::{
-    SessionId,
-    record::{ActionKind, Lang, NewsKind},
+    InstanceId, SessionId,
+    record::{ActionKind, ActionRecord, Lang, NewsKind, WaitingCommand},
 };
 use herald_runtime::{Context, nats::Nats};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::claim::Claim;
+use self::{
+    claim::{Condition, Ending, NotClaimed},
+    ledger::Ledger,
+    running::Running,
+};
 use crate::{
+    bucket::Bucket,
     config::{ActionConfig, ActionPolicy},
     game_master::GameMaster,
+    publisher::{PublishFailure, Publisher},
     redact::Redactor,
 };
+
+/// The bucket that holds the records of open actions.
+pub const ACTIONS: &str = "ACTIONS";
 
 /// What a player may ask the Game Master of a running game.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,17 +132,18 @@ pub struct Actions {
 
 struct Shared {
     nats: Nats,
+    publisher: Publisher,
+    records: Bucket<ActionRecord>,
     config: ActionConfig,
     redactor: Redactor,
     lease: Arc<dyn Lease>,
-    context: Context,
-}
-
-/// A claimed action that its holder publishes itself, in place of the stream of a Game Master: a start.
-pub struct Claim {
-    shared: Arc<Shared>,
-    session: SessionId,
-    kind: ActionKind,
+    bridge: InstanceId,
+    running: Arc<Running>,
+    permits: Arc<Semaphore>,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+    /// Cancelled when the time for running actions is over.
+    cut: CancellationToken,
 }
 
 impl Actions {
@@ -116,8 +157,22 @@ impl Actions {
         lease: Arc<dyn Lease>,
         context: &Context,
     ) -> Self {
-        let (nats, config, context) = (nats.clone(), config.clone(), context.clone());
-        Self { shared: Arc::new(Shared { nats, config, redactor, lease, context }) }
+        let shared = Arc::new(Shared {
+            nats: nats.clone(),
+            publisher: Publisher::new(nats, config),
+            records: Bucket::new(nats, ACTIONS),
+            config: config.clone(),
+            redactor,
+            lease,
+            bridge: context.instance.clone(),
+            running: Arc::default(),
+            permits: Arc::new(Semaphore::new(config.max_running)),
+            tasks: TaskTracker::new(),
+            shutdown: context.shutdown.token(),
+            cut: CancellationToken::new(),
+        });
+        context.supervise("actions", Arc::clone(&shared).live());
+        Self { shared }
     }
 
     /// Claims an action for a command and runs it to its end in the background. Returns once `_action` and the action's
@@ -131,8 +186,13 @@ impl Actions {
         command: Command,
         policy: ActionPolicy,
     ) -> Result<Accepted, ActionError> {
-        let _ = (session, command, policy, &self.shared.redactor, &self.shared.lease, &self.shared.context);
-        Err(ActionError::NotConnected)
+        let claimed = match policy {
+            ActionPolicy::Cancel => Some(self.claim(session, command.kind(), Condition::Any).await?),
+            ActionPolicy::Queue => self.claim_or_queue(session, command).await?,
+        };
+        let Some(claim) = claimed else { return Ok(Accepted::Queued) };
+        self.shared.tasks.spawn(runner::drive(claim, command));
+        Ok(Accepted::Started)
     }
 
     /// Stops the running action and drops the waiting command. Returns once the end is published.
@@ -140,8 +200,18 @@ impl Actions {
     /// # Errors
     /// [`ActionError`].
     pub async fn cancel(&self, session: &SessionId) -> Result<Cancelled, ActionError> {
-        let _ = (session, &self.shared.nats, &self.shared.config);
-        Err(ActionError::NotConnected)
+        self.within(async {
+            let ledger = Ledger::read(&self.shared, session).await?;
+            if ledger.record().is_none() && ledger.ended() {
+                return Ok(Cancelled::Idle);
+            }
+            let mut claim = self.claim(session, ActionKind::Cancel, Condition::Any).await?;
+            let dropped = claim.dropped_command();
+            let stopped = claim.end_predecessor(Ending::Cancelled).await?;
+            claim.finish().await?;
+            Ok(if stopped || dropped { Cancelled::Cancelled } else { Cancelled::Idle })
+        })
+        .await
     }
 
     /// Claims a start: what runs in the session is stopped, and its end published, before this returns.
@@ -149,8 +219,9 @@ impl Actions {
     /// # Errors
     /// [`ActionError`].
     pub async fn claim_start(&self, session: &SessionId) -> Result<Claim, ActionError> {
-        let _ = session;
-        Err(ActionError::NotConnected)
+        let mut claim = self.claim(session, ActionKind::Start, Condition::Any).await?;
+        claim.end_predecessor(Ending::Superseded).await?;
+        Ok(claim)
     }
 
     /// Ends whatever runs in a session whose Game Master goes to another one, and waits until its runner is surely gone.
@@ -159,30 +230,152 @@ impl Actions {
     /// # Errors
     /// [`ActionError`].
     pub async fn take_over(&self, session: &SessionId, silent: bool) -> Result<(), ActionError> {
-        let _ = (session, silent);
-        Err(ActionError::NotConnected)
+        let mut claim = self.claim(session, ActionKind::Cancel, Condition::Any).await?;
+        let elsewhere = claim.predecessor_runs_elsewhere();
+        let stopped = claim.end_predecessor(Ending::TakenOver).await?;
+        if !stopped && !silent {
+            claim.end_with(Ending::TakenOver).await?;
+        }
+        claim.finish().await?;
+        if stopped && elsewhere {
+            // Its bridge notices at its next renewal at the latest. One that does not even manage that has lapsed by then.
+            sleep(self.shared.config.lapse.get()).await;
+        }
+        Ok(())
+    }
+
+    /// Claims, unless an action is open: then the command is left in its record and `None` returned.
+    async fn claim_or_queue(&self, session: &SessionId, command: Command) -> Result<Option<Claim>, ActionError> {
+        // How long an action may be open without a record: its claimer is about to write it, or has died in between.
+        let patience = self.shared.config.lapse.get();
+        let decide = async {
+            loop {
+                if self.queue(session, command).await? {
+                    return Ok(None);
+                }
+                match self.try_claim(session, command.kind(), Condition::Idle).await? {
+                    Some(claim) => return Ok(Some(claim)),
+                    None => sleep(keeper::RACE_PAUSE).await,
+                }
+            }
+        };
+        match timeout(patience, decide).await {
+            Ok(decided) => decided,
+            Err(_) => self.claim(session, command.kind(), Condition::Any).await.map(Some),
+        }
+    }
+
+    /// Leaves a command in the record of the open action. False if none is open.
+    async fn queue(&self, session: &SessionId, command: Command) -> Result<bool, ActionError> {
+        loop {
+            let slot = self.shared.records.get(session.as_str()).await?;
+            let Some(mut record) = slot.record else { return Ok(false) };
+            record.next = Some(command.waiting());
+            match self.shared.records.write(session.as_str(), &record, slot.revision).await {
+                Ok(_) => return Ok(true),
+                Err(error) if error.is_conflict() => sleep(keeper::RACE_PAUSE).await,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn claim(&self, session: &SessionId, kind: ActionKind, condition: Condition) -> Result<Claim, ActionError> {
+        self.try_claim(session, kind, condition).await?.ok_or(ActionError::NotConnected)
+    }
+
+    /// Claims in a task of its own, so that a caller who stops waiting leaves nothing half done: a claim that nobody takes
+    /// is ended. `None` if the condition does not hold.
+    async fn try_claim(
+        &self,
+        session: &SessionId,
+        kind: ActionKind,
+        condition: Condition,
+    ) -> Result<Option<Claim>, ActionError> {
+        let permit = self.shared.permit()?;
+        if !self.shared.nats.connected() {
+            return Err(ActionError::NotConnected);
+        }
+        let (answer, claimed) = oneshot::channel();
+        let (shared, session) = (Arc::clone(&self.shared), session.clone());
+        self.shared.tasks.spawn(async move {
+            let claimed = Claim::claim(&shared, &session, kind, condition, permit).await;
+            if let Err(Ok(unwanted)) = answer.send(claimed) {
+                unwanted.abandon().await;
+            }
+        });
+        match timeout(self.shared.config.claim_wait.get(), claimed).await {
+            Ok(Ok(Ok(claim))) => Ok(Some(claim)),
+            Ok(Ok(Err(NotClaimed::Otherwise))) => Ok(None),
+            Ok(Ok(Err(NotClaimed::Unavailable(error)))) => {
+                tracing::warn!(error = &*error, "action not claimed");
+                Err(ActionError::NotConnected)
+            }
+            Ok(Err(_)) | Err(_) => Err(ActionError::NotConnected),
+        }
+    }
+
+    async fn within<T>(&self, work: impl Future<Output = Result<T, ActionError>>) -> Result<T, ActionError> {
+        timeout(self.shared.config.claim_wait.get(), work).await.unwrap_or(Err(ActionError::NotConnected))
     }
 }
 
-impl Claim {
-    /// The stream sequence of its `_action`.
-    #[must_use]
-    pub fn sequence(&self) -> u64 {
-        0
+impl Shared {
+    /// The right to run one more action.
+    fn permit(&self) -> Result<OwnedSemaphorePermit, ActionError> {
+        if self.shutdown.is_cancelled() {
+            return Err(ActionError::Busy);
+        }
+        Arc::clone(&self.permits).try_acquire_owned().map_err(|_| ActionError::Busy)
     }
 
-    /// Whether the action is still this one. Once it is not, nothing more may be done in its name.
-    #[must_use]
-    pub fn is_held(&self) -> bool {
-        matches!(self.kind, ActionKind::Start) && !self.session.as_str().is_empty()
+    /// Watches over all bridges' actions until the shutdown begins, then lets this bridge's own come to their end.
+    async fn live(self: Arc<Self>) {
+        let shutdown = self.shutdown.clone();
+        shutdown.run_until_cancelled(watcher::watch(&self)).await;
+        self.tasks.close();
+        if timeout(self.config.drain.get(), self.tasks.wait()).await.is_err() {
+            self.cut.cancel();
+            self.tasks.wait().await;
+        }
+    }
+}
+
+impl Command {
+    const fn kind(self) -> ActionKind {
+        match self {
+            Self::Propose { .. } => ActionKind::Propose,
+            Self::Choose { .. } => ActionKind::Choose,
+        }
     }
 
-    /// Ends the action and lets a command that waits for its end run.
-    ///
-    /// # Errors
-    /// [`ActionError`]; then the record lapses and another bridge ends it.
-    pub async fn finish(self) -> Result<(), ActionError> {
-        let _ = self.shared;
-        Ok(())
+    /// As it stands in a record.
+    const fn waiting(self) -> WaitingCommand {
+        match self {
+            Self::Propose { lang } => WaitingCommand { kind: ActionKind::Propose, lang, news: None },
+            Self::Choose { news, lang } => WaitingCommand { kind: ActionKind::Choose, lang, news: Some(news) },
+        }
+    }
+
+    /// What stands in a record; `None` if it makes no sense.
+    const fn from_waiting(waiting: &WaitingCommand) -> Option<Self> {
+        match (waiting.kind, waiting.news) {
+            (ActionKind::Propose, _) => Some(Self::Propose { lang: waiting.lang }),
+            (ActionKind::Choose, Some(news)) => Some(Self::Choose { news, lang: waiting.lang }),
+            _ => None,
+        }
+    }
+}
+
+impl From<PublishFailure> for ActionError {
+    fn from(failure: PublishFailure) -> Self {
+        tracing::warn!(error = &failure as &dyn std::error::Error, "action not carried out");
+        Self::NotConnected
+    }
+}
+
+impl From<crate::bucket::BucketError> for ActionError {
+    fn from(error: crate::bucket::BucketError) -> Self {
+        tracing::warn!(error = &error as &dyn std::error::Error, "records of actions not available");
+        Self::NotConnected
     }
 }

@@ -16,6 +16,10 @@ use serde::{Serialize, de::DeserializeOwned};
 const RETRIES: u32 = 8;
 /// And after so long.
 const RETRY_AFTER: Duration = Duration::from_millis(15);
+/// The header by which a key-value store marks a deletion.
+const OPERATION: &str = "KV-Operation";
+/// How long the mark of a deletion is kept: watchers need it now, nobody later.
+const MARK: Duration = Duration::from_secs(3600);
 /// The header that limits a message's life.
 const TIME_TO_LIVE: &str = "Nats-TTL";
 /// A bucket whose values are JSON records of one type.
@@ -97,6 +101,14 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
         headers.insert(TIME_TO_LIVE, format!("{}s", time.as_secs().max(1)));
         let payload = serde_json::to_vec(record).map_err(|error| self.unavailable(error))?;
         self.publish(key, headers, payload.into(), revision).await
+    }
+
+    /// Deletes a key whose revision is still `revision`.
+    pub(crate) async fn delete(&self, key: &str, revision: u64) -> Result<u64, BucketError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(OPERATION, "DEL");
+        headers.insert(TIME_TO_LIVE, format!("{}s", MARK.as_secs()));
+        self.publish(key, headers, Bytes::new(), revision).await
     }
 
     async fn publish(&self, key: &str, headers: HeaderMap, payload: Bytes, revision: u64) -> Result<u64, BucketError> {

@@ -21,7 +21,7 @@ mod init;
 mod metrics;
 mod news;
 mod pool;
-mod publisher;
+pub mod publisher;
 mod query;
 pub mod redact;
 mod refusal;

@@ -42,6 +42,9 @@ pub const REQUEST_HEADERS: [&str; 10] = [
 /// The door a request came through where nothing else is configured.
 pub const DEFAULT_DOOR: &str = "event";
 
+/// On a `gm.<sid>.error`: the number of the action that it ends, where that is not the action which published it.
+pub const ENDS: &str = "Herald-Ends";
+
 /// JetStream: the id by which a repeated publish is recognised.
 pub const MESSAGE_ID: &str = "Nats-Msg-Id";
 /// JetStream: the sequence that must be the last one of [`EXPECTED_SUBJECT`] (or of the published subject itself).

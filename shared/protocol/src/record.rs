@@ -175,6 +175,13 @@ pub struct ActionRecord {
     /// What is to follow it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<WaitingCommand>,
+    /// Counts the rewritings by the bridge that runs it. A command that was left waiting changes the record too, and must
+    /// not be taken for a sign of life.
+    #[serde(default)]
+    pub beat: u64,
+    /// Its bridge went away in order and left `next` behind: whoever sees this takes over at once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub released: bool,
 }
 
 #[cfg(test)]

@@ -17,6 +17,9 @@ pub const ARENA_FAKENEWS_ALL: &str = "arena.*.input.fakenews";
 /// The topic of the control event that claims a session's running action.
 pub const ACTION_TOPIC: &str = "_action";
 
+/// The topic of the control event that ends an action which had no `result` or `error` to say (a start).
+pub const DONE_TOPIC: &str = "_done";
+
 /// `gm.<sid>.<type>`: one event of the Game Master.
 #[must_use]
 pub fn gm_event(session: &SessionId, event_type: &EventType) -> String {
@@ -27,6 +30,12 @@ pub fn gm_event(session: &SessionId, event_type: &EventType) -> String {
 #[must_use]
 pub fn gm_action(session: &SessionId) -> String {
     format!("{GM}.{session}.{ACTION_TOPIC}")
+}
+
+/// `gm.<sid>._done`: the control event that ends an action without a last event of its own.
+#[must_use]
+pub fn gm_done(session: &SessionId) -> String {
+    format!("{GM}.{session}.{DONE_TOPIC}")
 }
 
 /// `<root>.<sid>.>`: everything one root says in one session.

@@ -132,6 +132,21 @@ impl GmStream {
     }
 }
 
+impl StreamError {
+    /// A word for the metrics.
+    pub(crate) const fn reason(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::Status(_) => "status",
+            Self::NotEvents => "not_events",
+            Self::Silent(_) => "silent",
+            Self::BrokeOff(_) => "broke_off",
+            Self::Ended => "ended",
+            Self::TooLarge(_) => "too_large",
+        }
+    }
+}
+
 impl GmEvent {
     /// Reads the data of an event. `None` if it is not JSON.
     fn read(json: Bytes) -> Option<Self> {

@@ -1,0 +1,162 @@
+//! A command from its claim to its last event.
+
+use futures_util::{FutureExt, future::BoxFuture};
+use metrics::counter;
+
+use super::{
+    Command,
+    claim::{Claim, Ending, failed},
+};
+use crate::{
+    game_master::{GameMaster, GmStream, StreamError},
+    publisher::PublishFailure,
+};
+
+/// Why a stream did not come to its own end: told to the session as the `detail` of its last event.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// The Game Master's fault, or the way's.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// The session was never started, or its Game Master was taken over.
+    #[error("no game started")]
+    NoGame,
+    /// This bridge is being stopped.
+    #[error("bridge stopped")]
+    Stopped,
+    /// An event that NATS does not take.
+    #[error("an event is larger than NATS takes")]
+    TooLarge,
+}
+
+/// Runs a claimed command, and those that waited for its end. Boxed, as it may lead to a claim, and a claim to it.
+pub(super) fn drive(claim: Claim, command: Command) -> BoxFuture<'static, ()> {
+    Box::pin(run(claim, command))
+}
+
+async fn run(claim: Claim, command: Command) {
+    let mut next = Some((claim, command));
+    while let Some((mut claim, command)) = next {
+        let (session, n) = (claim.session().clone(), claim.number());
+        match perform(&mut claim, command).await {
+            Ok(()) => {}
+            Err(PublishFailure::Superseded) => {
+                tracing::info!(%session, n, "action superseded");
+                return;
+            }
+            Err(failure) => {
+                let error = &failure as &dyn std::error::Error;
+                tracing::error!(%session, n, error, "action given up, its record lapses");
+                return;
+            }
+        }
+        next = match claim.finish_and_claim_next().await {
+            Ok(next) => next,
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(%session, n, error, "end of the action not recorded");
+                return;
+            }
+        };
+    }
+}
+
+/// One action: the end of the one before, the stream, the last event. The stream is closed before that is published.
+async fn perform(claim: &mut Claim, command: Command) -> Result<(), PublishFailure> {
+    claim.end_predecessor(Ending::Superseded).await?;
+    let outcome = stream(claim, command).await?;
+    let by_itself = outcome.is_ok();
+    if let Err(failure) = outcome {
+        tracing::warn!(
+            session = %claim.session(),
+            n = claim.number(),
+            error = &failure as &dyn std::error::Error,
+            "stream of the game master failed"
+        );
+        counter!("herald_game_master_failures_total", "reason" => failure.reason()).increment(1);
+        claim.fail(failed(command.kind()), &failure.to_string()).await?;
+    }
+    claim.shared().lease.finish(claim.session(), claim.sequence(), by_itself).await;
+    Ok(())
+}
+
+/// Asks the Game Master and publishes what it says, up to its `result` or `error`.
+async fn stream(claim: &mut Claim, command: Command) -> Result<Result<(), Failure>, PublishFailure> {
+    let gm = match game_master(claim, command).await? {
+        Some(gm) => gm,
+        None => return Ok(Err(Failure::NoGame)),
+    };
+    let mut events = match interruptible(claim, gm.open(command)).await? {
+        Ok(events) => events,
+        Err(failure) => return Ok(Err(failure)),
+    };
+    loop {
+        match step(claim, &mut events).await? {
+            Ok(true) => {}
+            Ok(false) => return Ok(Ok(())),
+            Err(failure) => return Ok(Err(failure)),
+        }
+    }
+}
+
+/// The Game Master to ask, if the session still has one. Last look before a request that can't be taken back.
+async fn game_master(claim: &Claim, command: Command) -> Result<Option<GameMaster>, PublishFailure> {
+    let shared = claim.shared();
+    let mut patience = shared.patience();
+    let lease = async {
+        loop {
+            match shared.lease.begin(claim.session(), command.kind(), claim.sequence()).await {
+                Ok(gm) => return Ok(gm),
+                Err(error) => patience.after(&error).await?,
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        () = claim.superseded() => Err(PublishFailure::Superseded),
+        gm = lease => gm,
+    }
+}
+
+/// One event. False if it was the last one.
+async fn step(claim: &mut Claim, events: &mut GmStream) -> Result<Result<bool, Failure>, PublishFailure> {
+    let event = match interruptible(claim, events.next()).await? {
+        Ok(event) => event,
+        Err(failure) => return Ok(Err(failure)),
+    };
+    let more = !event.is_last();
+    let Ok(json) = claim.shared().redactor.apply(&event.event_type, event.json) else {
+        tracing::error!(session = %claim.session(), "event that can't be redacted skipped");
+        counter!("herald_events_skipped_total", "reason" => "not_redactable").increment(1);
+        return Ok(Ok(more));
+    };
+    match claim.publish(&event.event_type, json).await {
+        Ok(_) => Ok(Ok(more)),
+        Err(PublishFailure::TooLarge) => Ok(Err(Failure::TooLarge)),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Waits for the Game Master, but no longer than the action is ours and may go on.
+async fn interruptible<T>(
+    claim: &Claim,
+    work: impl Future<Output = Result<T, StreamError>>,
+) -> Result<Result<T, Failure>, PublishFailure> {
+    tokio::select! {
+        biased;
+        () = claim.superseded() => Err(PublishFailure::Superseded),
+        () = claim.shared().cut.cancelled() => Ok(Err(Failure::Stopped)),
+        done = work.map(|done| done.map_err(Failure::Stream)) => Ok(done),
+    }
+}
+
+impl Failure {
+    const fn reason(&self) -> &'static str {
+        match self {
+            Self::NoGame => "no_game",
+            Self::Stopped => "stopped",
+            Self::TooLarge => "too_large",
+            Self::Stream(error) => error.reason(),
+        }
+    }
+}
