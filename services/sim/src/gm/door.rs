@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -40,6 +40,7 @@ struct Inner {
     reopen: bool,
     http: reqwest::Client,
     connected: AtomicBool,
+    heard: AtomicU64,
     said: broadcast::Sender<Arc<Heard>>,
 }
 
@@ -74,13 +75,27 @@ impl Door {
         let http =
             reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).timeout(CALL).build()?;
         let said = broadcast::Sender::new(BEHIND);
-        Ok(Self(Arc::new(Inner { base, id, reopen, http, connected: AtomicBool::new(false), said })))
+        Ok(Self(Arc::new(Inner {
+            base,
+            id,
+            reopen,
+            http,
+            connected: AtomicBool::new(false),
+            heard: AtomicU64::new(0),
+            said,
+        })))
     }
 
     /// Whether the door was ever open. As in the original, a lost socket changes nothing.
     #[must_use]
     pub fn connected(&self) -> bool {
         self.0.connected.load(Ordering::Relaxed)
+    }
+
+    /// How much the arena has said so far.
+    #[must_use]
+    pub fn heard(&self) -> u64 {
+        self.0.heard.load(Ordering::Relaxed)
     }
 
     /// The door's base URL.
@@ -169,7 +184,10 @@ impl Door {
             match message {
                 Ok(Message::Text(text)) => match serde_json::from_str::<Heard>(&text) {
                     // Without a running choose nobody listens.
-                    Ok(heard) => drop(self.0.said.send(Arc::new(heard))),
+                    Ok(heard) => {
+                        drop(self.0.said.send(Arc::new(heard)));
+                        self.0.heard.fetch_add(1, Ordering::Relaxed);
+                    }
                     Err(error) => tracing::debug!(%error, "not understood"),
                 },
                 Ok(Message::Close(close)) => return close.map_or_else(|| "closed".into(), |close| close.to_string()),

@@ -13,7 +13,7 @@ use axum::{
 use herald_protocol::record::{Lang, NewsKind};
 use serde_json::{Value, json};
 
-use super::{GameMaster, action::Command, stream};
+use super::{GameMaster, action::Command, door::Door, stream};
 
 type Gm = State<Arc<GameMaster>>;
 type Params = Query<HashMap<String, String>>;
@@ -90,8 +90,8 @@ async fn image(State(gm): Gm, Path((id, file)): Path<(String, String)>) -> Respo
 async fn arena(State(gm): Gm) -> Response {
     let door = gm.door.as_ref();
     let body = json!({
-        "connected": door.is_some_and(super::door::Door::connected),
-        "wh26_url": door.map(super::door::Door::url),
+        "connected": door.is_some_and(Door::connected),
+        "wh26_url": door.map(Door::url),
         "arena_session_id": gm.game().id,
     });
     answer(StatusCode::OK, &body)
@@ -107,7 +107,8 @@ async fn health(State(gm): Gm) -> Response {
         "seed": gm.options.seed,
         "games": game.number,
         "turn": game.turn,
-        "door_open": gm.door.as_ref().is_some_and(super::door::Door::connected),
+        "door_open": gm.door.as_ref().is_some_and(Door::connected),
+        "heard": gm.door.as_ref().map(Door::heard),
     });
     answer(StatusCode::OK, &body)
 }
