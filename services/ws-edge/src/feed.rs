@@ -1,11 +1,44 @@
 //! What a connection is to be sent next: a cursor that moves along a log, through history and ring.
+//!
+//! A [`Feed`] decides and never waits: each [`Step`] says what is to be sent, or asked of history, or that there is
+//! nothing to do until something changes. Its connection does that and comes back. So every way of a cursor (live,
+//! resume, replay, snapshot, a gap, another life of the stream, falling off the ring) is one state machine, the same for
+//! sockets and event streams, and can be tested without either.
 
-use std::sync::Arc;
+mod past;
+#[cfg(test)]
+mod tests;
 
-use herald_protocol::{Position, SessionId, record::AliasTarget};
-use tokio::sync::watch;
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
-use crate::{history::History, sessions::Sessions, view::View};
+use bytes::Bytes;
+use herald_protocol::{
+    Close, Cursor, Epoch, Position, SessionId,
+    frame::{Control, Tail},
+    record::AliasTarget,
+};
+use metrics::counter;
+use rand::RngExt as _;
+use tokio::{sync::watch, time::Instant};
+
+pub(crate) use past::{Answer, Ask, Question};
+
+use crate::{
+    event::Event,
+    history::{Extent, History, HistoryError, Page, Snapshot},
+    log::Mark,
+    sessions::{Listener, Opening, Seat, SeatRead, Sessions},
+    view::{View, cursor},
+};
+
+/// Frames and bytes of the ring that are written at once. Small enough that a slow client holds little of what the ring
+/// has dropped since, large enough that a fast one is served in few system calls.
+const BATCH: (usize, usize) = (64, 256 << 10);
+/// First and longest pause between two tries to read history.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// One stream as connections read it: the rings of the watched sessions, and what came before them.
 pub struct StreamHub {
@@ -21,7 +54,8 @@ pub enum Target {
     /// This session's. The connection counts as somebody watching it.
     Session(SessionId),
     /// The session that an alias names, moving with it; nothing while it names none. Does not count as watching: the
-    /// Game Master's own socket must not keep its session from being taken over.
+    /// Game Master's own socket must not keep its session from being taken over. It is never closed because of a gap
+    /// either: who follows an alias has no cursor to come back with, and the Game Master never opens a second socket.
     Alias(watch::Receiver<Option<AliasTarget>>),
 }
 
@@ -46,4 +80,467 @@ pub struct Setup {
     pub target: Target,
     /// From where.
     pub start: Start,
+}
+
+/// How far a feed may fall behind, and how long it tries.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FeedLimits {
+    pub(crate) lag: Mark,
+    pub(crate) patience: Duration,
+    pub(crate) heartbeat: Duration,
+}
+
+/// How far a cursor has come, and what the ring had taken by then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Place {
+    pub(crate) seq: u64,
+    pub(crate) mark: Mark,
+}
+
+/// Bytes to send, and the place that is reached with them.
+#[derive(Debug, Clone)]
+pub(crate) struct Out {
+    pub(crate) bytes: Bytes,
+    pub(crate) place: Place,
+}
+
+/// What is to be done next.
+pub(crate) enum Step {
+    /// Send this, in order.
+    Send(Vec<Out>),
+    /// Nothing: the listener gets what comes next, or is dismissed.
+    Listen,
+    /// Nothing: there is no session to show.
+    Idle,
+    /// Ask history and bring the answer.
+    Ask(Question),
+    /// Close.
+    Close(Close),
+}
+
+/// The cursor of one connection.
+pub(crate) struct Feed {
+    sessions: Arc<Sessions>,
+    view: Arc<View>,
+    limits: FeedLimits,
+    listener: Weak<dyn Listener>,
+    follows: bool,
+    start: Start,
+    seat: Option<Seat>,
+    stage: Stage,
+    /// The life of the stream the place belongs to.
+    life: Option<Life>,
+    place: Place,
+    /// Frames up to here do not count as lag: they were there when the connection began.
+    owed_from: u64,
+    /// The last shown event at or before the place, if known.
+    chain: Option<u64>,
+    /// The client began with what there is: at place 0 it misses nothing, whatever is no longer kept.
+    from_start: bool,
+    ready: Vec<Out>,
+    close: Option<Close>,
+    failing: Option<Failing>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Life {
+    generation: u64,
+    epoch: Epoch,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Failing {
+    since: Instant,
+    times: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    /// Has yet to begin.
+    Start(Start),
+    /// Waits to hear what the stream holds, to begin behind a position that may be none of it.
+    Judge { at: Position, life: Life },
+    /// Waits for its snapshot.
+    Snapshot,
+    /// Moves along the log.
+    Run,
+}
+
+impl Feed {
+    pub(crate) fn new(
+        sessions: Arc<Sessions>,
+        view: Arc<View>,
+        target: &Target,
+        start: Start,
+        limits: FeedLimits,
+        listener: Weak<dyn Listener>,
+    ) -> Self {
+        let mut feed = Self {
+            sessions,
+            view,
+            limits,
+            listener,
+            follows: matches!(target, Target::Alias(_)),
+            start,
+            seat: None,
+            stage: Stage::Start(start),
+            life: None,
+            place: Place::default(),
+            owed_from: 0,
+            chain: None,
+            from_start: false,
+            ready: Vec::new(),
+            close: None,
+            failing: None,
+        };
+        if let Target::Session(session) = target {
+            feed.sit(session);
+        }
+        feed
+    }
+
+    fn sit(&mut self, session: &SessionId) {
+        let (listener, watches) = (self.listener.clone(), !self.follows);
+        self.seat = Some(self.sessions.attach(session, &self.view, listener, watches));
+    }
+
+    /// How far it has come, if everything handed out was sent.
+    pub(crate) const fn place(&self) -> Place {
+        self.place
+    }
+
+    /// The seat, if a session is shown.
+    pub(crate) const fn seat(&self) -> Option<&Seat> {
+        self.seat.as_ref()
+    }
+
+    /// The cursor of a place, once a life of the stream is known.
+    pub(crate) fn cursor(&self, place: Place) -> Option<Cursor> {
+        self.life.map(|life| cursor(life.epoch, place.seq))
+    }
+
+    /// The listener was offered frames up to `place`, and the feed goes on from there.
+    pub(crate) fn go_on_from(&mut self, place: Place) {
+        if place.seq > self.place.seq {
+            self.place = place;
+            self.chain = Some(place.seq);
+        }
+    }
+
+    /// The alias names another target: moves exactly there. What was asked before is of no interest any more; of what was
+    /// to be sent, only a frame that has begun is.
+    pub(crate) fn follow(&mut self, target: Option<AliasTarget>) {
+        self.ready.clear();
+        self.failing = None;
+        let Some(AliasTarget { session, after }) = target else {
+            self.seat = None;
+            return;
+        };
+        let here = self.seat.as_ref().is_some_and(|seat| *seat.session() == session);
+        if here && matches!(self.stage, Stage::Run) {
+            if after > self.place.seq {
+                self.place.seq = after;
+                self.chain = None;
+            }
+            return;
+        }
+        let start = match std::mem::replace(&mut self.start, Start::Live) {
+            Start::Live => Start::After(Position::Seq(after)),
+            Start::After(position) if position.seq() < after => Start::After(Position::Seq(after)),
+            chosen => chosen,
+        };
+        self.stage = Stage::Start(start);
+        if !here {
+            self.seat = None;
+            self.sit(&session);
+        }
+    }
+
+    /// What to do next. The listener must be ready to be offered frames by `token`, behind [`Feed::place`].
+    pub(crate) fn step(&mut self, token: u64) -> Step {
+        loop {
+            if let Some(close) = self.close.take() {
+                return Step::Close(close);
+            }
+            if !self.ready.is_empty() {
+                return Step::Send(std::mem::take(&mut self.ready));
+            }
+            let Some(seat) = &self.seat else { return Step::Idle };
+            match self.stage {
+                Stage::Start(start) => {
+                    let Some(opening) = seat.open(token) else { return Step::Listen };
+                    self.begin(start, &opening);
+                }
+                Stage::Judge { .. } => return self.ask(Ask::Extent),
+                Stage::Snapshot => {
+                    if self.is_stale() {
+                        self.stage = Stage::Start(Start::Snapshot);
+                    } else {
+                        return self.ask(Ask::Snapshot);
+                    }
+                }
+                Stage::Run => {
+                    if let Some(step) = self.run(token) {
+                        return step;
+                    }
+                }
+            }
+        }
+    }
+
+    fn ask(&self, ask: Ask) -> Step {
+        let Some(seat) = &self.seat else { return Step::Idle };
+        // Doubling from the first pause to the longest, each with a random part, so that many do not ask at once.
+        let delay = self.failing.map_or(Duration::ZERO, |failing| {
+            RETRY
+                .0
+                .saturating_mul(1 << failing.times.min(10))
+                .min(RETRY.1)
+                .mul_f64(0.5 + rand::rng().random::<f64>() / 2.0)
+        });
+        let (view, session) = (self.view.clone(), seat.session().clone());
+        Step::Ask(Question { view, session, ask, delay })
+    }
+
+    /// Begins at `start`, if it is a place in the log as the ring knows it.
+    fn begin(&mut self, start: Start, opening: &Opening) {
+        let life = Life { generation: opening.generation, epoch: opening.epoch };
+        match start {
+            Start::Live => self.begin_at(opening.head, opening, "live"),
+            Start::Snapshot => {
+                self.begin_at(0, opening, "snapshot");
+                self.stage = Stage::Snapshot;
+            }
+            Start::After(Position::Seq(0)) => {
+                self.begin_at(0, opening, "replay");
+                (self.from_start, self.chain) = (true, Some(0));
+            }
+            Start::After(at) => {
+                if is_foreign(at, opening.epoch) || at.seq() > opening.head {
+                    // Another life's, or beyond what this process has seen: what the stream's leader says decides.
+                    self.stage = Stage::Judge { at, life };
+                } else {
+                    let way = if at.seq() < opening.floor { "history" } else { "ring" };
+                    self.begin_at(at.seq(), opening, way);
+                }
+            }
+        }
+    }
+
+    fn begin_at(&mut self, seq: u64, opening: &Opening, way: &'static str) {
+        counter!("herald_feed_starts_total", "from" => way).increment(1);
+        self.life = Some(Life { generation: opening.generation, epoch: opening.epoch });
+        self.place = Place { seq, mark: opening.mark };
+        self.owed_from = opening.head;
+        (self.chain, self.from_start) = (None, false);
+        self.stage = Stage::Run;
+        let heartbeat_ms = u64::try_from(self.limits.heartbeat.as_millis()).unwrap_or(u64::MAX);
+        let hello = Control::Hello { epoch: opening.epoch, head: opening.head, heartbeat_ms };
+        // A client that drops out before its first frame comes back to where it began; one that asked for the whole, or
+        // for a snapshot, asks again.
+        self.control(&hello, (seq > 0 || opening.head == 0).then(|| cursor(opening.epoch, seq)));
+    }
+
+    fn control(&mut self, control: &Control, cursor: Option<Cursor>) {
+        if let Some(bytes) = self.view.control(control, cursor) {
+            self.ready.push(Out { bytes, place: self.place });
+        }
+    }
+
+    /// Whether the stream is not served, or lives another life than the place belongs to.
+    fn is_stale(&self) -> bool {
+        let current = self.seat.as_ref().and_then(Seat::generation);
+        current.is_none() || current != self.life.map(|life| life.generation)
+    }
+
+    /// One step along the log. `None`: something has changed, look again.
+    fn run(&mut self, token: u64) -> Option<Step> {
+        let (Some(seat), Some(life)) = (&self.seat, self.life) else { return Some(Step::Idle) };
+        match seat.read(life.generation, self.place.seq, BATCH.0, BATCH.1, token) {
+            SeatRead::UpToDate | SeatRead::Suspended => Some(Step::Listen),
+            SeatRead::OtherLife => {
+                let at = Position::Cursor(cursor(life.epoch, self.place.seq));
+                self.stage = Stage::Start(Start::After(at));
+                None
+            }
+            SeatRead::Frames { frames, mark } => {
+                self.check_lag(mark)?;
+                self.excuse(frames[0].prev, life);
+                for frame in frames {
+                    // Frames that were there from the beginning are no debt, so the mark never goes back.
+                    let mark = if frame.mark.frames > self.place.mark.frames { frame.mark } else { self.place.mark };
+                    self.place = Place { seq: frame.seq, mark };
+                    self.chain = Some(frame.seq);
+                    self.ready.push(Out { bytes: frame.bytes, place: self.place });
+                }
+                None
+            }
+            SeatRead::Behind { floor, mark } => {
+                self.check_lag(mark)?;
+                let before = self.view.is_chained() && self.chain.is_none();
+                Some(self.ask(Ask::Page { after: self.place.seq, upto: floor, before }))
+            }
+            SeatRead::Unchained { floor } => match self.chain {
+                Some(prev) if self.place.seq == floor => {
+                    seat.chain(life.generation, floor, prev);
+                    None
+                }
+                _ => Some(self.ask(Ask::Before { seq: floor + 1 })),
+            },
+        }
+    }
+
+    /// A client that began with what there is finds in the ring's first frame that something was before it, which is kept
+    /// no more: it could not tell that from a loss.
+    fn excuse(&mut self, prev: u64, life: Life) {
+        if self.from_start && self.chain == Some(0) && prev > 0 && self.view.is_chained() {
+            counter!("herald_gaps_total", "reason" => "trimmed").increment(1);
+            let gap = Control::Gap { from: 1, to: prev, reason: "trimmed" };
+            self.control(&gap, Some(cursor(life.epoch, prev)));
+        }
+    }
+
+    fn check_lag(&mut self, mark: Mark) -> Option<()> {
+        let lag = mark.since(self.place.mark);
+        if lag.frames <= self.limits.lag.frames && lag.bytes <= self.limits.lag.bytes {
+            return Some(());
+        }
+        self.close = self.cursor(self.place).map(|after| Close::TooSlow { after });
+        None
+    }
+
+    /// Whether the connection is further behind than it may be, for one that can't be written to at the moment.
+    pub(crate) fn lags(&self, place: Place) -> bool {
+        let mark = self.seat.as_ref().map_or(place.mark, Seat::mark);
+        let lag = mark.since(place.mark);
+        lag.frames > self.limits.lag.frames || lag.bytes > self.limits.lag.bytes
+    }
+
+    /// The answer to what [`Step::Ask`] asked.
+    pub(crate) fn answer(&mut self, answer: Result<Answer, HistoryError>) {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => return self.failed(&error),
+        };
+        self.failing = None;
+        if let (Stage::Judge { at, life }, Answer::Extent(extent)) = (self.stage, &answer) {
+            return self.judge(at, life, *extent);
+        }
+        if self.is_stale() {
+            // An answer about a life that may be over: the next step sees to it.
+            return;
+        }
+        match answer {
+            Answer::Extent(_) => {}
+            Answer::Page { page, extent, before } => self.turn_page(&page, extent, before),
+            Answer::Snapshot(snapshot) => self.show_snapshot(&snapshot),
+            Answer::Before { seq, prev } => {
+                if let (Some(seat), Some(life)) = (&self.seat, self.life) {
+                    seat.chain(life.generation, seq - 1, prev);
+                }
+            }
+        }
+    }
+
+    fn failed(&mut self, error: &HistoryError) {
+        let failing = self.failing.get_or_insert_with(|| Failing { since: Instant::now(), times: 0 });
+        failing.times = failing.times.saturating_add(1);
+        counter!("herald_history_failures_total").increment(1);
+        if failing.since.elapsed() >= self.limits.patience {
+            tracing::warn!(error = %error, tries = failing.times, "history is not available: closing a connection");
+            self.close = Some(Close::TryLater("history is not available"));
+        }
+    }
+
+    /// Begins behind `at` if the stream's leader has come that far in the same life, else behind the gap.
+    fn judge(&mut self, at: Position, life: Life, extent: Extent) {
+        let opening = self.seat.as_ref().and_then(Seat::opening);
+        let Some(opening) = opening.filter(|opening| opening.generation == life.generation) else {
+            self.stage = Stage::Start(Start::After(at));
+            return;
+        };
+        let reason = if is_foreign(at, life.epoch) { "epoch" } else { "beyond" };
+        if reason == "beyond" && at.seq() <= extent.last {
+            self.begin_at(at.seq(), &opening, "ring");
+            return;
+        }
+        let to = extent.first.saturating_sub(1);
+        if self.closes_at_gap(life, to, reason) {
+            return;
+        }
+        self.begin_at(to, &opening, "gap");
+        self.chain = Some(0);
+        // Of the former life nothing can be said in sequences of this one: the gap is what this one no longer keeps.
+        self.control(&Control::Gap { from: 1, to, reason }, Some(cursor(life.epoch, to)));
+    }
+
+    /// Counts a gap; a client that has no word for it is closed with where to go on.
+    fn closes_at_gap(&mut self, life: Life, to: u64, reason: &'static str) -> bool {
+        counter!("herald_gaps_total", "reason" => reason).increment(1);
+        if self.view.has_control() || self.follows {
+            return false;
+        }
+        self.close = Some(Close::Gap { after: cursor(life.epoch, to) });
+        true
+    }
+
+    fn turn_page(&mut self, page: &Page, extent: Extent, before: Option<u64>) {
+        let Some(life) = self.life else { return };
+        if let Some(before) = before {
+            self.chain = Some(before);
+        }
+        let asked = self.place.seq;
+        let kept = extent.first.saturating_sub(1);
+        let asked_for_what_there_is = self.from_start && asked == 0;
+        if kept > asked && !asked_for_what_there_is {
+            // What was trimmed may have been some of the session's; that can't be known any more.
+            if self.closes_at_gap(life, kept, "trimmed") {
+                return;
+            }
+            self.place.seq = kept;
+            (self.chain, self.from_start) = (Some(0), false);
+            let gap = Control::Gap { from: asked + 1, to: kept, reason: "trimmed" };
+            self.control(&gap, Some(cursor(life.epoch, kept)));
+        }
+        let from = self.place.seq;
+        for event in page.events.iter().filter(|event| event.seq > from) {
+            self.show(event, life);
+        }
+        self.place.seq = self.place.seq.max(page.through);
+    }
+
+    fn show(&mut self, event: &Event, life: Life) {
+        if !self.view.shows(event) {
+            return;
+        }
+        let Some(head) = self.view.head(event) else { return };
+        let tail = Tail { prev: self.chain, ..Tail::plain(event.seq, event.ts_ms) };
+        let bytes = self.view.encode(&head, tail, Some(cursor(life.epoch, event.seq)));
+        if event.seq > self.owed_from {
+            self.place.mark = self.place.mark.plus(bytes.len());
+        }
+        self.place.seq = event.seq;
+        self.chain = Some(event.seq);
+        self.ready.push(Out { bytes, place: self.place });
+    }
+
+    fn show_snapshot(&mut self, snapshot: &Snapshot) {
+        let Some(life) = self.life else { return };
+        for event in snapshot.events.iter().filter(|event| self.view.shows(event)) {
+            let Some(head) = self.view.head(event) else { continue };
+            let tail = Tail { snapshot: true, ..Tail::plain(event.seq, event.ts_ms) };
+            // No cursor: who drops out in the middle of a snapshot takes it again.
+            let bytes = self.view.encode(&head, tail, None);
+            self.ready.push(Out { bytes, place: self.place });
+        }
+        self.place.seq = snapshot.cut;
+        self.chain = None;
+        self.stage = Stage::Run;
+        self.control(&Control::Live { after: snapshot.cut }, Some(cursor(life.epoch, snapshot.cut)));
+    }
+}
+
+/// Whether a position belongs to another life of the stream.
+fn is_foreign(at: Position, epoch: Epoch) -> bool {
+    matches!(at, Position::Cursor(cursor) if cursor.epoch != epoch)
 }

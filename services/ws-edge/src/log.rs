@@ -105,9 +105,9 @@ impl Log {
         };
         match &mut self.chain {
             Chain::Known(prev) => {
-                let tail = Tail { prev: Some(*prev), ..Tail::plain(event.seq, event.ts_ms) };
-                *prev = event.seq;
-                self.ring.append(event.seq, self.view.encode(&head, tail, Some(cursor(epoch, event.seq))))
+                let prev = std::mem::replace(prev, event.seq);
+                let tail = Tail { prev: Some(prev), ..Tail::plain(event.seq, event.ts_ms) };
+                self.ring.append(event.seq, prev, self.view.encode(&head, tail, Some(cursor(epoch, event.seq))))
             }
             Chain::Unknown { held, bytes } => {
                 *bytes += event.payload.len();
@@ -132,7 +132,7 @@ impl Log {
         let mut last = prev;
         for Held { head, seq, ts_ms } in std::mem::take(held) {
             let tail = Tail { prev: Some(last), ..Tail::plain(seq, ts_ms) };
-            self.ring.append(seq, self.view.encode(&head, tail, Some(cursor(epoch, seq))));
+            self.ring.append(seq, last, self.view.encode(&head, tail, Some(cursor(epoch, seq))));
             last = seq;
         }
         self.chain = Chain::Known(last);
@@ -149,11 +149,5 @@ impl Log {
     #[must_use]
     pub fn read(&self, after: u64, frames: usize, bytes: usize) -> Read {
         self.ring.read(after, frames, bytes)
-    }
-
-    /// See [`Ring::mark_at`].
-    #[must_use]
-    pub fn mark_at(&self, after: u64) -> Option<Mark> {
-        self.ring.mark_at(after)
     }
 }

@@ -273,24 +273,31 @@ impl Sessions {
         }
     }
 
-    /// Changes the life of the stream, the rings with it, and dismisses everybody who listens, in one step per session.
-    fn change(&self, next: impl FnOnce(Now) -> Now, mut rings: impl FnMut(&mut Log)) {
+    /// Changes the life of the stream and dismisses everybody who listens, in one step per session. With `at`, the rings
+    /// forget everything up to there.
+    fn change(&self, next: impl FnOnce(Now) -> Now, at: Option<u64>) {
         let mut registry = lock(&self.registry);
         registry.now = next(registry.now);
         let now = registry.now;
+        if let Some(at) = at {
+            self.position.store(at, Ordering::Release);
+            // A rolled back stream is behind: nobody may begin where it has not been yet.
+            self.settled.fetch_min(at, Ordering::AcqRel);
+        }
         for session in registry.sessions.values() {
             let mut state = lock(&session.state);
             state.now = now;
             for room in &mut state.rooms {
-                rings(&mut room.log);
+                if let Some(at) = at {
+                    room.log.reset(at);
+                }
                 room.dismiss_all();
             }
         }
-    }
-
-    fn move_to(&self, head: u64) {
-        self.position.store(head, Ordering::Release);
-        self.settled.store(head, Ordering::Release);
+        if let Some(at) = at {
+            // Not before all were dismissed: who still listened may have missed what lies before it.
+            self.settled.store(at, Ordering::Release);
+        }
     }
 }
 
@@ -308,29 +315,26 @@ impl Rings for Sessions {
     }
 
     fn advance(&self, seq: u64) {
-        self.move_to(seq);
+        self.position.store(seq, Ordering::Release);
+        self.settled.store(seq, Ordering::Release);
     }
 
     fn reset(&self, life: Life) {
-        self.move_to(life.head);
-        self.change(
-            |now| Now { generation: now.generation + 1, epoch: life.epoch, serving: true },
-            |log| log.reset(life.head),
-        );
+        let next = |now: Now| Now { generation: now.generation + 1, epoch: life.epoch, serving: true };
+        self.change(next, Some(life.head));
     }
 
     fn mark_broken(&self, head: u64) {
-        self.move_to(head);
-        self.change(|now| now, |log| log.reset(head));
+        self.change(|now| now, Some(head));
     }
 
     fn suspend(&self) {
-        self.change(|now| Now { serving: false, ..now }, |_| {});
+        self.change(|now| Now { serving: false, ..now }, None);
     }
 
     fn resume(&self) {
         // Before the first life there is nothing to go on with.
-        self.change(|now| Now { serving: now.generation > 0, ..now }, |_| {});
+        self.change(|now| Now { serving: now.generation > 0, ..now }, None);
     }
 }
 

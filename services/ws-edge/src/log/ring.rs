@@ -86,6 +86,8 @@ impl Mark {
 pub struct Frame {
     /// Sequence of the event.
     pub seq: u64,
+    /// Sequence of the shown event before it, as the frame says (0 also where frames don't).
+    pub prev: u64,
     /// What the ring had taken with it.
     pub mark: Mark,
     /// What goes on the wire.
@@ -154,13 +156,13 @@ impl Ring {
 
     /// Appends an event's frame, dropping the oldest while there is no room. The frame is returned for those who are up
     /// to date, also when it is too large to be kept. `None`: the ring had it already.
-    pub fn append(&mut self, seq: u64, bytes: Bytes) -> Option<Frame> {
+    pub fn append(&mut self, seq: u64, prev: u64, bytes: Bytes) -> Option<Frame> {
         if seq <= self.head {
             return None;
         }
         self.head = seq;
         self.mark = self.mark.plus(bytes.len());
-        let frame = Frame { seq, mark: self.mark, bytes };
+        let frame = Frame { seq, prev, mark: self.mark, bytes };
         if self.make_room(cost(&frame)) {
             self.size += cost(&frame);
             self.frames.push_back(frame.clone());
@@ -226,19 +228,6 @@ impl Ring {
             .collect();
         if batch.is_empty() { Read::UpToDate } else { Read::Frames(batch) }
     }
-
-    /// What the ring had taken when `after` was its last event, if that is still known.
-    #[must_use]
-    pub fn mark_at(&self, after: u64) -> Option<Mark> {
-        if after < self.floor {
-            return None;
-        }
-        let next = self.frames.partition_point(|frame| frame.seq <= after);
-        Some(self.frames.get(next).map_or(self.mark, |frame| Mark {
-            frames: frame.mark.frames - 1,
-            bytes: frame.mark.bytes - frame.bytes.len() as u64,
-        }))
-    }
 }
 
 impl Drop for Ring {
@@ -274,17 +263,17 @@ mod tests {
     #[test]
     fn what_a_ring_had_already_is_refused() {
         let mut ring = ring(LARGE, 5);
-        assert!(ring.append(5, Bytes::new()).is_none(), "belongs to what was there before the ring");
-        assert!(ring.append(6, Bytes::new()).is_some());
-        assert!(ring.append(6, Bytes::new()).is_none());
+        assert!(ring.append(5, 0, Bytes::new()).is_none(), "belongs to what was there before the ring");
+        assert!(ring.append(6, 0, Bytes::new()).is_some());
+        assert!(ring.append(6, 0, Bytes::new()).is_none());
         assert_eq!(seqs(ring.read(5, 10, 10)), [6]);
     }
 
     #[test]
     fn a_frame_larger_than_the_ring_is_passed_on_and_not_kept() {
         let mut ring = ring(RingLimits { frames: 4, bytes: 1000 }, 0);
-        ring.append(1, Bytes::new());
-        assert_eq!(ring.append(2, vec![0; 2000].into()).unwrap().bytes.len(), 2000);
+        ring.append(1, 0, Bytes::new());
+        assert_eq!(ring.append(2, 0, vec![0; 2000].into()).unwrap().bytes.len(), 2000);
         assert_eq!(ring.floor(), 2);
         assert_eq!(ring.read(1, 10, 10), Read::Behind);
         assert_eq!(ring.read(2, 10, 10), Read::UpToDate);
@@ -294,7 +283,7 @@ mod tests {
     fn a_batch_is_bounded_but_never_empty() {
         let mut ring = ring(LARGE, 0);
         for seq in 1..=5 {
-            ring.append(seq, vec![0; 100].into());
+            ring.append(seq, 0, vec![0; 100].into());
         }
         assert_eq!(seqs(ring.read(0, 3, 1000)), [1, 2, 3]);
         assert_eq!(seqs(ring.read(0, 10, 250)), [1, 2]);
@@ -306,23 +295,23 @@ mod tests {
         let budget = Budget::new(2 * (FRAME_OVERHEAD + 10));
         let mut first = Ring::new(LARGE, budget.clone(), 0);
         let mut second = Ring::new(LARGE, budget.clone(), 0);
-        first.append(1, vec![0; 10].into());
-        first.append(2, vec![0; 10].into());
-        second.append(3, vec![0; 10].into());
+        first.append(1, 0, vec![0; 10].into());
+        first.append(2, 0, vec![0; 10].into());
+        second.append(3, 0, vec![0; 10].into());
         assert_eq!(second.floor(), 3, "nothing left for it: history serves its readers");
-        first.append(4, vec![0; 10].into());
+        first.append(4, 0, vec![0; 10].into());
         assert_eq!((first.floor(), first.size), (1, budget.used()), "pays with its own oldest frame");
         assert!(budget.is_tight());
         first.reset(9);
         assert_eq!(budget.used(), 0);
-        second.append(5, vec![0; 10].into());
+        second.append(5, 0, vec![0; 10].into());
         drop(second);
         assert_eq!(budget.used(), 0);
     }
 
     proptest! {
         /// Against a model that keeps everything: a cursor at or above the floor reads exactly what came behind it, one
-        /// below is told, and marks count what lies between.
+        /// below is told, and marks count what is behind a frame.
         #[test]
         fn a_ring_reads_what_a_log_without_end_reads(
             start in 0_u64..5,
@@ -339,7 +328,7 @@ mod tests {
             let mut seq = start;
             for (step, len) in events {
                 seq += step;
-                let frame = ring.append(seq, vec![b'x'; len].into());
+                let frame = ring.append(seq, 0, vec![b'x'; len].into());
                 prop_assert_eq!(frame.map(|frame| frame.seq), Some(seq));
                 model.push((seq, len));
                 prop_assert!(ring.frames.len() <= frames && ring.size <= bytes);
@@ -356,12 +345,12 @@ mod tests {
                     prop_assert!(read.iter().map(|frame| (frame.seq, frame.bytes.len())).eq(expected));
                 }
             }
-            if let Some(mark) = ring.mark_at(after) {
-                let lag = ring.mark().since(mark);
-                prop_assert_eq!(lag.frames, behind.len() as u64);
-                prop_assert_eq!(lag.bytes, behind.iter().map(|(_, len)| *len as u64).sum::<u64>());
-            } else {
-                prop_assert!(after < ring.floor());
+            if let Read::Frames(read) = ring.read(after, batch, usize::MAX) {
+                // The lag of somebody who has these: what comes behind the last of them.
+                let lag = ring.mark().since(read[read.len() - 1].mark);
+                let missing = &behind[read.len()..];
+                prop_assert_eq!(lag.frames, missing.len() as u64);
+                prop_assert_eq!(lag.bytes, missing.iter().map(|(_, len)| *len as u64).sum::<u64>());
             }
         }
     }

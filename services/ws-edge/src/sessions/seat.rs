@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak, atomic::Ordering};
 
 use herald_protocol::{Epoch, SessionId};
 
-use super::{Entry, Listener, Room, Session, Sessions, State, lock};
+use super::{Entry, Listener, Now, Room, Session, Sessions, State, lock};
 use crate::{
     log::{Frame, Mark, Read},
     view::View,
@@ -85,34 +85,42 @@ impl Seat {
     /// the stream is not served.
     #[must_use]
     pub fn open(&self, token: u64) -> Option<Opening> {
-        let settled = self.sessions.settled.load(Ordering::Acquire);
-        self.with_room(|state, room| {
-            if !state.serving {
+        self.with_room(|now, room| {
+            if !now.serving {
                 room.listening.push(self.entry(token));
-                return None;
             }
-            let log = &room.log;
-            let head = log.seen().max(settled);
-            Some(Opening {
-                generation: state.generation,
-                epoch: state.epoch,
-                head,
-                mark: log.mark(),
-                floor: log.floor(),
-            })
+            self.opening_of(now, room)
         })
+    }
+
+    /// Where the ring stands, or `None` while the stream is not served.
+    #[must_use]
+    pub fn opening(&self) -> Option<Opening> {
+        self.with_room(|now, room| self.opening_of(now, room))
+    }
+
+    /// The life the stream is served in, as [`Opening::generation`]; `None` while it is not served.
+    #[must_use]
+    pub fn generation(&self) -> Option<u64> {
+        self.with_room(|now, _| now.serving.then_some(now.generation))
+    }
+
+    /// What the ring has ever taken.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        self.with_room(|_, room| room.log.mark())
     }
 
     /// What comes behind `after`, in the life `generation`. Where that is nothing, the listener is from now on offered
     /// frames by `token`: it must be ready for them before it asks.
     #[must_use]
     pub fn read(&self, generation: u64, after: u64, frames: usize, bytes: usize, token: u64) -> SeatRead {
-        self.with_room(|state, room| {
-            if !state.serving {
+        self.with_room(|now, room| {
+            if !now.serving {
                 room.listening.push(self.entry(token));
                 return SeatRead::Suspended;
             }
-            if state.generation != generation {
+            if now.generation != generation {
                 return SeatRead::OtherLife;
             }
             let mark = room.log.mark();
@@ -136,17 +144,11 @@ impl Seat {
 
     /// Says which shown event came before the first one behind `floor`, in the life `generation`.
     pub fn chain(&self, generation: u64, floor: u64, prev: u64) {
-        self.with_room(|state, room| {
-            if state.generation == generation {
-                room.log.chain(floor, prev, state.epoch);
+        self.with_room(|now, room| {
+            if now.generation == generation {
+                room.log.chain(floor, prev, now.epoch);
             }
         });
-    }
-
-    /// What the ring had taken when `after` was its last event, if that is still known.
-    #[must_use]
-    pub fn mark_at(&self, after: u64) -> Option<Mark> {
-        self.with_room(|_, room| room.log.mark_at(after))
     }
 
     /// Says that the listener has taken itself out before it was told to.
@@ -160,11 +162,18 @@ impl Seat {
         self.sessions.settled.load(Ordering::Acquire)
     }
 
+    fn opening_of(&self, now: Now, room: &Room) -> Option<Opening> {
+        let Now { generation, epoch, serving } = now;
+        // Whatever is settled was in the ring before its session was locked for this.
+        let (log, head) = (&room.log, room.log.seen().max(self.settled()));
+        serving.then(|| Opening { generation, epoch, head, mark: log.mark(), floor: log.floor() })
+    }
+
     fn entry(&self, token: u64) -> Entry {
         Entry { listener: self.listener.clone(), token }
     }
 
-    fn with_room<T>(&self, run: impl FnOnce(super::Now, &mut Room) -> T) -> T {
+    fn with_room<T>(&self, run: impl FnOnce(Now, &mut Room) -> T) -> T {
         let mut state = lock(&self.session.state);
         let State { now, rooms, .. } = &mut *state;
         let index = rooms.iter().position(|room| Arc::ptr_eq(room.log.view(), &self.view));

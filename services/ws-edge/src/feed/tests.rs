@@ -1,0 +1,456 @@
+//! The seam, against a model: whatever happens to stream, rings and connection, a client sees each event once and in
+//! order, or is told where its gap is.
+
+use std::sync::{Mutex, PoisonError};
+
+use async_nats::Subject;
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    dialect::Dialect,
+    intake::{Life as StreamLife, Rings as _},
+    log::{Budget, Frame, RingLimits},
+    sessions::SessionLimits,
+    view::Encoding,
+};
+
+const SESSION: &str = "s";
+const SUBJECTS: [&str; 7] = [
+    "gm.s.state",
+    "arena.s.agent.7.status",
+    "gm.s.phase",
+    "gm.s._action",
+    "arena.s.input.fakenews",
+    "gm.s.odd",
+    "gm.other.state",
+];
+
+static VIEWS: std::sync::LazyLock<crate::view::Views> = std::sync::LazyLock::new(Default::default);
+
+fn view(encoding: Encoding) -> View {
+    View {
+        roots: vec!["gm".into(), "arena".into()],
+        hidden: vec!["arena.input.fakenews".parse().unwrap()],
+        snapshot: vec!["gm.state".parse().unwrap()],
+        dialect: Dialect::Event,
+        encoding,
+    }
+}
+
+fn event(subject: &str, seq: u64) -> Event {
+    let payload = if subject.ends_with("odd") { b"\xff".to_vec() } else { format!("{{\"n\":{seq}}}").into_bytes() };
+    Event::parse(Subject::from(subject), seq, 1000 + seq, Bytes::from(payload)).unwrap()
+}
+
+fn shown(view: &View, event: &Event) -> bool {
+    event.session() == SESSION && view.shows(event) && view.head(event).is_some()
+}
+
+/// A stream: all it ever held in this life, and what of it is kept.
+struct Stream {
+    epoch: u32,
+    events: Vec<Event>,
+    first: u64,
+    last: u64,
+}
+
+impl Stream {
+    fn publish(&mut self, subject: &str) -> Event {
+        self.last += 1;
+        let event = event(subject, self.last);
+        self.events.push(event.clone());
+        event
+    }
+
+    fn kept(&self) -> impl DoubleEndedIterator<Item = &Event> {
+        self.events.iter().filter(|event| event.seq >= self.first && event.session() == SESSION)
+    }
+
+    fn answer(&self, question: &Question, page: usize) -> Answer {
+        let extent = Extent { first: self.first, last: self.last };
+        let shown = |event: &&Event| shown(&question.view, event);
+        let before = |seq| self.kept().filter(shown).rfind(|event| event.seq < seq).map_or(0, |event| event.seq);
+        match question.ask {
+            Ask::Extent => Answer::Extent(extent),
+            Ask::Before { seq } => Answer::Before { seq, prev: before(seq) },
+            Ask::Page { after, upto, before: wanted } => {
+                let asked = |event: &&Event| event.seq > after && event.seq <= upto;
+                let all: Vec<_> = self.kept().filter(asked).cloned().collect();
+                let events: Vec<_> = all.iter().take(page).cloned().collect();
+                let through = if events.len() < all.len() { events[events.len() - 1].seq } else { upto };
+                let page = Arc::new(Page { events, through });
+                Answer::Page { page, extent, before: wanted.then(|| before(after + 1)) }
+            }
+            Ask::Snapshot => {
+                let last = self.kept().rfind(|event| event.topic() == "state");
+                Answer::Snapshot(Snapshot { events: last.into_iter().cloned().collect(), cut: self.last })
+            }
+        }
+    }
+}
+
+/// A socket that is always or never writable.
+#[derive(Default)]
+struct Socket(Mutex<SocketState>);
+
+#[derive(Default)]
+struct SocketState {
+    token: u64,
+    listens: bool,
+    blocked: bool,
+    offered: bool,
+    place: Place,
+    received: Vec<Bytes>,
+}
+
+impl Socket {
+    fn state(&self) -> std::sync::MutexGuard<'_, SocketState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Listener for Socket {
+    fn offer(&self, token: u64, frame: &Frame) -> bool {
+        let mut state = self.state();
+        if state.token != token {
+            return false;
+        }
+        state.listens &= !state.blocked;
+        if state.listens && frame.seq > state.place.seq {
+            state.place = Place { seq: frame.seq, mark: frame.mark };
+            state.offered = true;
+            state.received.push(frame.bytes.clone());
+        }
+        state.listens
+    }
+
+    fn dismiss(&self, token: u64) {
+        let mut state = self.state();
+        state.listens &= state.token != token;
+    }
+
+    fn is_current(&self, token: u64) -> bool {
+        let state = self.state();
+        state.token == token && state.listens
+    }
+}
+
+/// A client that checks every frame against the model, over as many connections as it takes.
+struct Client {
+    sessions: Arc<Sessions>,
+    view: Arc<View>,
+    limits: FeedLimits,
+    socket: Arc<Socket>,
+    feed: Feed,
+    pending: Option<(Question, Option<Answer>)>,
+    epoch: u32,
+    /// Everything up to here was seen, or told to be missing.
+    at: Option<u64>,
+    seen: u64,
+    gaps: u64,
+}
+
+impl Client {
+    fn new(sessions: &Arc<Sessions>, encoding: Encoding, start: Start, limits: FeedLimits) -> Self {
+        let (sessions, view) = (sessions.clone(), VIEWS.intern(view(encoding)));
+        let (socket, feed) = Self::connect(&sessions, &view, start, limits);
+        let at = (start == Start::After(Position::Seq(0))).then_some(0);
+        Self { sessions, view, limits, socket, feed, pending: None, epoch: 1, at, seen: 0, gaps: 0 }
+    }
+
+    fn connect(sessions: &Arc<Sessions>, view: &Arc<View>, start: Start, limits: FeedLimits) -> (Arc<Socket>, Feed) {
+        let socket = Arc::new(Socket::default());
+        let target = Target::Session(SESSION.parse().unwrap());
+        let weak: Weak<Socket> = Arc::downgrade(&socket);
+        let feed = Feed::new(sessions.clone(), view.clone(), &target, start, limits, weak);
+        (socket, feed)
+    }
+
+    /// Comes back with what it knows.
+    fn reconnect(&mut self, stream: &Stream) {
+        self.read(stream);
+        let start = match self.at {
+            None => Start::Live,
+            Some(0) if self.gaps == 0 => Start::After(Position::Seq(0)),
+            Some(at) => Start::After(Position::Cursor(cursor(Epoch::new(self.epoch), at))),
+        };
+        self.pending = None;
+        (self.socket, self.feed) = Self::connect(&self.sessions, &self.view, start, self.limits);
+    }
+
+    /// One step. `false`: there is nothing to do until something happens. `early`: history answers at once, and the
+    /// answer is late.
+    fn step(&mut self, stream: &Stream, page: usize, early: bool) -> bool {
+        if self.socket.state().blocked {
+            return false;
+        }
+        if let Some((question, answer)) = self.pending.take() {
+            let answer = answer.unwrap_or_else(|| stream.answer(&question, page));
+            self.feed.answer(Ok(answer));
+        }
+        let token = {
+            let mut state = self.socket.state();
+            if state.listens {
+                return false;
+            }
+            if std::mem::take(&mut state.offered) {
+                self.feed.go_on_from(state.place);
+            }
+            state.token += 1;
+            state.listens = true;
+            state.place = self.feed.place();
+            state.token
+        };
+        let step = self.feed.step(token);
+        self.socket.state().listens &= matches!(step, Step::Listen);
+        match step {
+            Step::Listen => {}
+            Step::Idle => unreachable!("it has a session"),
+            Step::Send(outs) => self.socket.state().received.extend(outs.into_iter().map(|out| out.bytes)),
+            Step::Ask(question) => {
+                let answer = early.then(|| stream.answer(&question, page));
+                self.pending = Some((question, answer));
+            }
+            Step::Close(close) => {
+                self.read(stream);
+                match close {
+                    Close::Gap { after } => {
+                        assert_eq!(self.view.encoding, Encoding::Plain);
+                        (self.epoch, self.at) = (stream.epoch, Some(after.seq));
+                        self.gaps += 1;
+                    }
+                    Close::TooSlow { after } => assert!(self.at.is_none_or(|at| at <= after.seq)),
+                    other => panic!("closed: {other:?}"),
+                }
+                self.reconnect(stream);
+            }
+        }
+        self.read(stream);
+        true
+    }
+
+    fn read(&mut self, stream: &Stream) {
+        let received = std::mem::take(&mut self.socket.state().received);
+        for bytes in received {
+            self.receive(&bytes, stream);
+        }
+    }
+
+    fn receive(&mut self, bytes: &[u8], stream: &Stream) {
+        self.epoch = if self.view.has_control() { self.epoch } else { stream.epoch };
+        let text = &bytes[if bytes[1] < 126 { 2 } else { 4 }..];
+        let frame: serde_json::Value = serde_json::from_slice(text).unwrap();
+        let data = &frame["data"];
+        match frame["event"].as_str().unwrap() {
+            "herald.hello" => {
+                self.epoch = u32::from_str_radix(data["epoch"].as_str().unwrap(), 16).unwrap();
+                self.at.get_or_insert(data["head"].as_u64().unwrap());
+            }
+            "herald.gap" => {
+                let (from, to) = (data["from"].as_u64().unwrap(), data["to"].as_u64().unwrap());
+                if data["reason"] == "trimmed" {
+                    let begun = self.seen > 0 || self.gaps > 0 || self.at != Some(0);
+                    let after = |event: &&Event| begun && self.at.is_some_and(|at| event.seq > at);
+                    let shown = |event: &&Event| shown(&self.view, event) && after(event);
+                    assert_eq!(stream.events.iter().filter(shown).find(|event| event.seq < from), None);
+                }
+                self.at = Some(to);
+                self.gaps += 1;
+            }
+            "herald.live" => self.at = data["after"].as_u64(),
+            _ if frame["snapshot"] == true => {}
+            _ => {
+                let seq = frame["seq"].as_u64().unwrap();
+                let shown = |event: &&Event| shown(&self.view, event);
+                assert!(
+                    stream.events.iter().any(|event| event.seq == seq && shown(&event)),
+                    "{seq} is not to be shown"
+                );
+                let at = self.at.unwrap_or(seq - 1);
+                assert!(seq > at, "{seq} again, at {at}");
+                // Who begins with what there is does not miss what there is no more.
+                let from = if self.seen == 0 && self.gaps == 0 && at == 0 { stream.first - 1 } else { at };
+                let missed = stream.events.iter().filter(shown).find(|event| event.seq > from && event.seq < seq);
+                assert_eq!(missed, None, "a hole between {at} and {seq}");
+                if self.view.is_chained() {
+                    let prev = frame["prev"].as_u64().unwrap();
+                    assert!(prev <= at, "prev {prev} says that something is missing behind {at}");
+                    let before = stream.events.iter().filter(shown).rfind(|event| event.seq < seq);
+                    let before = before.map_or(0, |event| event.seq);
+                    assert!(prev == before || prev == 0 && before < stream.first, "prev {prev}, in truth {before}");
+                }
+                self.at = Some(seq);
+                self.seen += 1;
+            }
+        }
+    }
+}
+
+/// What may happen.
+#[derive(Debug, Clone, Copy)]
+enum Deed {
+    /// An engine publishes.
+    Publish(usize),
+    /// The intake hears so many of what was published.
+    Hear(usize),
+    /// The intake leaves out what it has not heard yet.
+    Skip,
+    /// The stream drops its oldest.
+    Trim(u64),
+    /// The life of the stream is in doubt, or no longer.
+    Suspend,
+    Resume,
+    /// The stream begins anew, keeping so many of its events.
+    Anew(usize),
+    /// The client does so many steps.
+    Steps(usize, bool),
+    Block,
+    Unblock,
+    Reconnect,
+}
+
+fn deeds() -> impl Strategy<Value = Vec<Deed>> {
+    let deed = prop_oneof![
+        8 => (0..SUBJECTS.len()).prop_map(Deed::Publish),
+        6 => (1_usize..6).prop_map(Deed::Hear),
+        8 => (1_usize..6, any::<bool>()).prop_map(|(steps, early)| Deed::Steps(steps, early)),
+        1 => Just(Deed::Skip),
+        1 => (1_u64..6).prop_map(Deed::Trim),
+        1 => Just(Deed::Suspend),
+        1 => Just(Deed::Resume),
+        1 => (0_usize..4).prop_map(Deed::Anew),
+        1 => Just(Deed::Block),
+        2 => Just(Deed::Unblock),
+        1 => Just(Deed::Reconnect),
+    ];
+    prop::collection::vec(deed, 0..120)
+}
+
+/// The stream, the edge's rings, and how far the intake has come.
+struct World {
+    stream: Stream,
+    sessions: Arc<Sessions>,
+    heard: u64,
+    serving: bool,
+}
+
+impl World {
+    fn new(ring: RingLimits) -> Self {
+        let limits = SessionLimits { ring, budget: Budget::new(1 << 20), linger: Duration::from_secs(60) };
+        let sessions = Sessions::new(limits);
+        sessions.reset(StreamLife { epoch: Epoch::new(1), head: 0 });
+        let stream = Stream { epoch: 1, events: Vec::new(), first: 1, last: 0 };
+        Self { stream, sessions, heard: 0, serving: true }
+    }
+
+    fn hear(&mut self, count: usize) {
+        for _ in 0..if self.serving { count } else { 0 } {
+            let Some(event) = self.stream.events.iter().find(|event| event.seq > self.heard) else { return };
+            self.sessions.append(event);
+            self.heard = event.seq;
+        }
+    }
+
+    fn happens(&mut self, deed: Deed, client: &mut Client, page: usize) {
+        match deed {
+            Deed::Publish(subject) => drop(self.stream.publish(SUBJECTS[subject])),
+            Deed::Hear(count) => self.hear(count),
+            Deed::Skip if self.serving => {
+                self.heard = self.stream.last;
+                self.sessions.mark_broken(self.heard);
+            }
+            Deed::Skip => {}
+            Deed::Trim(count) => self.stream.first = (self.stream.first + count).min(self.stream.last + 1),
+            Deed::Suspend => {
+                self.serving = false;
+                self.sessions.suspend();
+            }
+            Deed::Resume => {
+                self.serving = true;
+                self.sessions.resume();
+            }
+            Deed::Anew(keep) => {
+                client.read(&self.stream);
+                self.sessions.suspend();
+                self.stream.epoch += 1;
+                self.stream.events.truncate(keep);
+                self.stream.last = self.stream.events.last().map_or(0, |event| event.seq);
+                self.stream.first = self.stream.first.min(self.stream.last + 1);
+                (self.heard, self.serving) = (self.stream.last, true);
+                self.sessions.reset(StreamLife { epoch: Epoch::new(self.stream.epoch), head: self.heard });
+            }
+            Deed::Steps(steps, early) => {
+                for _ in 0..steps {
+                    if !client.step(&self.stream, page, early) {
+                        break;
+                    }
+                }
+            }
+            Deed::Block => client.socket.state().blocked = true,
+            Deed::Unblock => client.socket.state().blocked = false,
+            Deed::Reconnect => client.reconnect(&self.stream),
+        }
+    }
+
+    /// Everything calms down, and the client comes to rest.
+    fn settle(&mut self, client: &mut Client, page: usize) {
+        for deed in [Deed::Resume, Deed::Unblock, Deed::Hear(usize::MAX >> 1)] {
+            self.happens(deed, client, page);
+        }
+        for _ in 0..10_000 {
+            if !client.step(&self.stream, page, false) {
+                client.read(&self.stream);
+                return;
+            }
+        }
+        panic!("the client never comes to rest");
+    }
+}
+
+fn limits(lag: u64) -> FeedLimits {
+    let lag = Mark { frames: lag, bytes: u64::MAX };
+    FeedLimits { lag, patience: Duration::from_secs(60), heartbeat: Duration::from_secs(25) }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn a_client_sees_each_event_once_or_is_told_where_its_gap_is(
+        before in prop::collection::vec(0..SUBJECTS.len(), 0..20),
+        deeds in deeds(),
+        frames in 1_usize..12,
+        page in 1_usize..5,
+        lag in prop_oneof![Just(u64::MAX), 1_u64..20],
+        plain: bool,
+        start in prop_oneof![
+            Just(Start::Live), Just(Start::Snapshot), Just(Start::After(Position::Seq(0))),
+            (0_u64..30).prop_map(|seq| Start::After(Position::Seq(seq))),
+            (0_u64..30, 0_u32..3).prop_map(|(seq, epoch)| Start::After(Position::Cursor(cursor(Epoch::new(epoch), seq)))),
+        ],
+    ) {
+        let mut world = World::new(RingLimits { frames, bytes: 1 << 20 });
+        for subject in before {
+            world.stream.publish(SUBJECTS[subject]);
+            world.hear(1);
+        }
+        let (encoding, start) = match (plain, start) {
+            // A plain client can't tell a snapshot from what follows it.
+            (true, Start::Snapshot) => (Encoding::Plain, Start::Live),
+            (true, start) => (Encoding::Plain, start),
+            (false, start) => (Encoding::V1, start),
+        };
+        let mut client = Client::new(&world.sessions, encoding, start, limits(lag));
+        if let Start::After(position) = start {
+            client.at = Some(position.seq());
+        }
+        for deed in deeds {
+            world.happens(deed, &mut client, page);
+        }
+        world.settle(&mut client, page);
+        // What is no longer kept is of no interest to a client that asked for what there is.
+        let last = world.stream.kept().rfind(|event| shown(&client.view, event)).map_or(0, |event| event.seq);
+        prop_assert!(client.at.is_none_or(|at| at >= last), "ends at {:?}, the stream at {last}", client.at);
+    }
+}
