@@ -1,16 +1,61 @@
 //! One WebSocket: one socket, one task, one cursor.
+//!
+//! As long as a connection is up to date it *listens*: the append loop writes each frame straight to its socket, and the
+//! task sleeps. The moment a frame can't be written, or anything else is to be done (begin, catch up, move, close), the
+//! task takes over and writes from its cursor, as many frames at once as the socket takes, until it is up to date again.
 
-use std::{sync::Arc, time::Duration};
+mod closing;
+mod heartbeat;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
+use herald_protocol::{Close, record::AliasTarget};
+use metrics::{Counter, counter, gauge};
+use rand::RngExt as _;
+use socket2::SockRef;
+use tokio::{
+    net::TcpStream,
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 
-use crate::{drain::Drain, feed::Setup};
+use crate::{
+    drain::Drain,
+    feed::{Answer, Feed, FeedLimits, Out, Place, Setup, Step, StreamHub, Target},
+    history::HistoryError,
+    log::Mark,
+    view::View,
+    websocket::{self, Inbound, Received},
+};
+
+pub(crate) use closing::{name as close_name, resumes_at};
+use heartbeat::{Due, Heartbeat};
+use socket::{Control, Socket};
+
+/// Frames written with one system call at most.
+const WRITE_AT_ONCE: usize = 64;
+/// Batches after which a connection that could go on lets others run.
+const BATCHES: usize = 8;
+/// Bytes read from a client at once; it is not to send much, and what it sends is only counted.
+const READ_AT_ONCE: usize = 2048;
+/// How often a blocked connection looks how far it has fallen behind.
+const LAG_CHECK: Duration = Duration::from_secs(1);
 
 /// What a connection may take, and how long.
 #[derive(Debug, Clone)]
 pub struct ConnectionLimits {
-    /// A frame that can't be written for so long closes the connection (4408).
+    /// A connection to which nothing can be written for so long is closed (4408).
     pub unwritable: Duration,
     /// A connection more frames behind than this is closed (4408).
     pub lag_frames: u64,
@@ -18,7 +63,7 @@ pub struct ConnectionLimits {
     pub lag_bytes: u64,
     /// How long a read from history is tried again before the connection is closed (1013).
     pub history_patience: Duration,
-    /// Every so often something is sent: a ping, or an SSE comment.
+    /// How often a ping is sent.
     pub heartbeat: Duration,
     /// A client from which nothing is heard for so long after a ping is gone.
     pub heartbeat_timeout: Duration,
@@ -30,8 +75,385 @@ pub struct ConnectionLimits {
     pub send_buffer: usize,
 }
 
+impl ConnectionLimits {
+    pub(crate) const fn of_feed(&self) -> FeedLimits {
+        FeedLimits {
+            lag: Mark { frames: self.lag_frames, bytes: self.lag_bytes },
+            patience: self.history_patience,
+            heartbeat: self.heartbeat,
+        }
+    }
+}
+
+/// A question to history on its way.
+pub(crate) type Asking = Pin<Box<dyn Future<Output = Result<Answer, HistoryError>> + Send>>;
+
 /// Serves an upgraded WebSocket until it is closed by either side. `leftover` is what the client sent behind its
-/// handshake. Dropping the future drops the socket without a close frame: cancel by [`Drain`] instead.
+/// handshake. Dropping the future drops the socket without a close frame: end it by [`Drain`] instead.
 pub async fn serve(tcp: TcpStream, leftover: Bytes, setup: Setup, limits: Arc<ConnectionLimits>, drain: Drain) {
-    let _ = (tcp, leftover, setup, limits, drain);
+    if let Err(error) = SockRef::from(&tcp).set_send_buffer_size(limits.send_buffer) {
+        tracing::debug!(%error, "send buffer not set");
+    }
+    let open = gauge!("herald_open_connections", "transport" => "socket");
+    open.increment(1);
+    let mut connection = Connection::new(tcp, setup, limits, drain);
+    let end = match connection.receive(&leftover) {
+        Ok(()) => connection.run().await,
+        Err(end) => end,
+    };
+    connection.end(end).await;
+    open.decrement(1);
+}
+
+/// Why a connection ends.
+#[derive(Debug)]
+enum End {
+    /// We close it.
+    Close(Close),
+    /// The client's bytes make no sense any more: closed, and what it still sends is not looked at.
+    Broken(Close),
+    /// The client closes it.
+    Asked,
+    /// Nothing is heard of the client any more.
+    Dead,
+    /// The client is gone without a word.
+    Gone,
+}
+
+impl From<io::Error> for End {
+    fn from(_: io::Error) -> Self {
+        Self::Gone
+    }
+}
+
+/// What a connection does while its task waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doing {
+    /// Could go on at once.
+    Going,
+    /// Waits until the socket takes more.
+    Blocked,
+    /// Is up to date: the append loop writes.
+    Listening,
+    /// Waits for history.
+    Asking,
+    /// Has no session to show.
+    Nothing,
+}
+
+struct Connection {
+    socket: Arc<Socket>,
+    hub: Arc<StreamHub>,
+    view: Arc<View>,
+    limits: Arc<ConnectionLimits>,
+    drain: Drain,
+    alias: Option<watch::Receiver<Option<AliasTarget>>>,
+    feed: Feed,
+    doing: Doing,
+    asking: Option<Asking>,
+    /// What is to be written; of the first, `written` bytes already are.
+    queue: VecDeque<Out>,
+    written: usize,
+    /// How far everything is written.
+    place: Place,
+    /// A pong or ping that waits for the end of a frame. One is enough: the latest.
+    control: Option<Bytes>,
+    inbound: Inbound,
+    heartbeat: Heartbeat,
+    blocked_since: Option<Instant>,
+    leave_at: Option<Instant>,
+    delivered: Counter,
+}
+
+impl Connection {
+    fn new(tcp: TcpStream, setup: Setup, limits: Arc<ConnectionLimits>, drain: Drain) -> Self {
+        let Setup { hub, view, target, start } = setup;
+        let socket = Arc::new(Socket::new(tcp));
+        let weak: Weak<Socket> = Arc::downgrade(&socket);
+        let mut feed = Feed::new(hub.sessions.clone(), view.clone(), &target, start, limits.of_feed(), weak);
+        let alias = match target {
+            Target::Session(_) => None,
+            Target::Alias(mut alias) => {
+                feed.follow(alias.borrow_and_update().clone());
+                Some(alias)
+            }
+        };
+        let heartbeat =
+            Heartbeat::new(limits.heartbeat, limits.heartbeat_timeout, rand::rng().random(), Instant::now());
+        Self {
+            socket,
+            hub,
+            view,
+            inbound: Inbound::new(limits.inbound_message),
+            limits,
+            drain,
+            alias,
+            feed,
+            doing: Doing::Going,
+            asking: None,
+            queue: VecDeque::new(),
+            written: 0,
+            place: Place::default(),
+            control: None,
+            heartbeat,
+            blocked_since: None,
+            leave_at: None,
+            delivered: counter!("herald_frames_delivered_total", "way" => "task"),
+        }
+    }
+
+    async fn run(&mut self) -> End {
+        loop {
+            if let Err(end) = self.go_on() {
+                return end;
+            }
+            if let Err(end) = self.wait().await {
+                return end;
+            }
+            if let Err(end) = self.look_at_the_clock() {
+                return end;
+            }
+        }
+    }
+
+    /// Waits for whatever may happen, and takes it in. What has a say over the connection comes before what only moves
+    /// it, and both before the client, who could otherwise keep the task busy with itself.
+    async fn wait(&mut self) -> Result<(), End> {
+        let wake_at = self.wake_at();
+        tokio::select! {
+            biased;
+            () = self.drain.called(), if self.leave_at.is_none() => {
+                self.leave_at = Some(Instant::now() + self.drain.delay());
+            }
+            target = next_target(&mut self.alias) => self.follow(target),
+            () = self.socket.changed(), if self.doing == Doing::Listening => {
+                if !self.socket.listens() {
+                    self.take_over();
+                }
+            }
+            answer = answered(&mut self.asking) => {
+                self.asking = None;
+                self.doing = Doing::Going;
+                self.feed.answer(answer);
+            }
+            writable = self.socket.tcp().writable(), if self.doing == Doing::Blocked => {
+                writable?;
+                self.doing = Doing::Going;
+            }
+            () = sleep_until(wake_at) => {}
+            readable = self.socket.tcp().readable() => {
+                readable?;
+                self.read()?;
+            }
+            () = tokio::task::yield_now(), if self.doing == Doing::Going => {}
+        }
+        Ok(())
+    }
+
+    fn wake_at(&self) -> Instant {
+        let mut at = self.heartbeat.at();
+        if let Some(since) = self.blocked_since {
+            at = at.min(since + self.limits.unwritable).min(Instant::now() + LAG_CHECK);
+        }
+        self.leave_at.map_or(at, |leave_at| at.min(leave_at))
+    }
+
+    fn look_at_the_clock(&mut self) -> Result<(), End> {
+        let now = Instant::now();
+        if self.leave_at.is_some_and(|at| now >= at) {
+            self.take_over();
+            // Who has got nothing yet comes back as it came.
+            let after = self.feed.cursor(self.place).filter(|cursor| cursor.seq > 0);
+            return Err(End::Close(Close::Restart { after }));
+        }
+        if let Some(since) = self.blocked_since
+            && (now >= since + self.limits.unwritable || self.feed.lags(self.place))
+        {
+            let close = self.feed.cursor(self.place).map(|after| Close::TooSlow { after });
+            return Err(End::Close(close.unwrap_or(Close::TryLater("too slow"))));
+        }
+        match self.heartbeat.due(now) {
+            Due::Nothing => Ok(()),
+            Due::Dead => Err(End::Dead),
+            Due::Ping if self.blocked_since.is_some() => {
+                self.heartbeat.skipped(now);
+                Ok(())
+            }
+            Due::Ping => {
+                self.heartbeat.pinged(now);
+                self.send_control(Bytes::from_static(websocket::ping_frame()))
+            }
+        }
+    }
+
+    /// Goes on as far as it goes without waiting.
+    fn go_on(&mut self) -> Result<(), End> {
+        for _ in 0..BATCHES {
+            if matches!(self.doing, Doing::Listening | Doing::Blocked) {
+                return Ok(());
+            }
+            if !self.write()? {
+                self.doing = Doing::Blocked;
+                return Ok(());
+            }
+            if self.doing != Doing::Going {
+                return Ok(());
+            }
+            self.place = self.feed.place();
+            let token = self.socket.listen(self.place);
+            let step = self.feed.step(token);
+            if matches!(step, Step::Listen) {
+                // The queue is not needed for as long as the append loop writes.
+                self.queue = VecDeque::new();
+                self.doing = Doing::Listening;
+                return Ok(());
+            }
+            self.socket.stop();
+            match step {
+                Step::Listen => {}
+                Step::Idle => self.doing = Doing::Nothing,
+                Step::Send(outs) => self.queue = outs.into(),
+                Step::Close(close) => return Err(End::Close(close)),
+                Step::Ask(question) => {
+                    let hub = self.hub.clone();
+                    self.asking = Some(Box::pin(async move { question.answer(&hub.history).await }));
+                    self.doing = Doing::Asking;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the socket back from the append loop, if it has it.
+    fn take_over(&mut self) {
+        if self.doing != Doing::Listening {
+            return;
+        }
+        let heard = self.socket.stop();
+        if let (true, Some(seat)) = (heard.left, self.feed.seat()) {
+            seat.stopped_listening();
+        }
+        self.place = heard.place;
+        self.feed.go_on_from(heard.begun.as_ref().map_or(heard.place, |(begun, _)| begun.place));
+        if let Some((begun, written)) = heard.begun {
+            self.queue.push_front(begun);
+            self.written = written;
+        }
+        self.doing = Doing::Going;
+    }
+
+    /// The alias names another target: what was to be sent of the old one is not sent, but for a frame that has begun.
+    fn follow(&mut self, target: Option<AliasTarget>) {
+        self.take_over();
+        if self.feed.follow(target) {
+            self.asking = None;
+            self.queue.truncate(usize::from(self.written > 0));
+            self.doing = Doing::Going;
+        }
+    }
+
+    /// Writes what is queued. `false`: the socket takes no more for now.
+    fn write(&mut self) -> io::Result<bool> {
+        loop {
+            if self.written == 0
+                && let Some(bytes) = self.control.take()
+            {
+                self.queue.push_front(Out { bytes, place: self.place });
+            }
+            if self.queue.is_empty() {
+                self.blocked_since = None;
+                return Ok(true);
+            }
+            let mut slices = [IoSlice::new(&[]); WRITE_AT_ONCE];
+            let mut count = 0;
+            for (slice, out) in slices.iter_mut().zip(&self.queue) {
+                let from = if count == 0 { self.written } else { 0 };
+                *slice = IoSlice::new(&out.bytes[from..]);
+                count += 1;
+            }
+            match self.socket.tcp().try_write_vectored(&slices[..count]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(bytes) => self.wrote(bytes),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.blocked_since.get_or_insert_with(Instant::now);
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn wrote(&mut self, bytes: usize) {
+        self.blocked_since = None;
+        self.written += bytes;
+        while let Some(first) = self.queue.front()
+            && self.written >= first.bytes.len()
+        {
+            self.written -= first.bytes.len();
+            self.place = first.place;
+            self.queue.pop_front();
+            self.delivered.increment(1);
+        }
+    }
+
+    /// Sends a ping or pong as soon as no frame is being written.
+    fn send_control(&mut self, frame: Bytes) -> Result<(), End> {
+        if self.doing == Doing::Listening {
+            match self.socket.control(&frame)? {
+                Control::Written => return Ok(()),
+                Control::Refused => self.take_over(),
+                Control::Begun => {
+                    self.take_over();
+                    return Ok(());
+                }
+            }
+        }
+        self.control = Some(frame);
+        Ok(())
+    }
+
+    fn read(&mut self) -> Result<(), End> {
+        let mut buffer = [0; READ_AT_ONCE];
+        match self.socket.tcp().try_read(&mut buffer) {
+            Ok(0) => Err(End::Gone),
+            Ok(read) => self.receive(&buffer[..read]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Takes in what the client sent: signs of life, a close, and what is of no interest.
+    fn receive(&mut self, mut input: &[u8]) -> Result<(), End> {
+        if !input.is_empty() {
+            self.heartbeat.heard();
+        }
+        while let Some(received) = self.inbound.read(&mut input).map_err(End::Broken)? {
+            match received {
+                Received::Message(_) => counter!("herald_ignored_messages_total").increment(1),
+                Received::Ping(payload) => self.send_control(websocket::pong_frame(&payload).into())?,
+                Received::Pong => {}
+                Received::Close(_) => return Err(End::Asked),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The next target of an alias; never, where there is no alias. Cancelling is safe.
+pub(crate) async fn next_target(alias: &mut Option<watch::Receiver<Option<AliasTarget>>>) -> Option<AliasTarget> {
+    if let Some(alias) = alias
+        && alias.changed().await.is_ok()
+    {
+        return alias.borrow_and_update().clone();
+    }
+    // No alias, or nobody is left who could change it.
+    std::future::pending().await
+}
+
+/// The answer to what was asked; never, where nothing was. Cancelling is safe: the question stays.
+pub(crate) async fn answered(asking: &mut Option<Asking>) -> Result<Answer, HistoryError> {
+    match asking {
+        Some(asking) => asking.await,
+        None => std::future::pending().await,
+    }
 }

@@ -227,22 +227,27 @@ impl Feed {
         }
     }
 
-    /// The alias names another target: moves exactly there. What was asked before is of no interest any more; of what was
-    /// to be sent, only a frame that has begun is.
-    pub(crate) fn follow(&mut self, target: Option<AliasTarget>) {
-        self.ready.clear();
-        self.failing = None;
+    /// Shows nothing more.
+    pub(crate) fn leave(&mut self) {
+        self.seat = None;
+    }
+
+    /// The alias names another target: moves exactly there. `false`: it is there already. Otherwise what was asked or to
+    /// be sent before is of no interest any more.
+    pub(crate) fn follow(&mut self, target: Option<AliasTarget>) -> bool {
         let Some(AliasTarget { session, after }) = target else {
             self.seat = None;
-            return;
+            return true;
         };
         let here = self.seat.as_ref().is_some_and(|seat| *seat.session() == session);
         if here && matches!(self.stage, Stage::Run) {
             if after > self.place.seq {
                 self.place.seq = after;
                 self.chain = None;
+                self.ready.clear();
+                return true;
             }
-            return;
+            return false;
         }
         let start = match std::mem::replace(&mut self.start, Start::Live) {
             Start::Live => Start::After(Position::Seq(after)),
@@ -250,10 +255,13 @@ impl Feed {
             chosen => chosen,
         };
         self.stage = Stage::Start(start);
+        self.failing = None;
+        self.ready.clear();
         if !here {
             self.seat = None;
             self.sit(&session);
         }
+        true
     }
 
     /// What to do next. The listener must be ready to be offered frames by `token`, behind [`Feed::place`].

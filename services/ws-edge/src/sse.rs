@@ -1,18 +1,50 @@
 //! The same log over plain HTTP: server-sent events.
+//!
+//! Here hyper owns the socket, so no frame is written from the append loop: the task is woken, and hands what the ring
+//! has to the body of the response, as fast as that is taken.
 
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use herald_protocol::{Close, Cursor, frame::Control, record::AliasTarget};
+use http::{
+    HeaderName, HeaderValue, Response,
+    header::{CACHE_CONTROL, CONTENT_TYPE},
+};
+use metrics::{counter, gauge};
+use tokio::{
+    sync::{
+        Notify,
+        mpsc::{self, error::TrySendError},
+        watch,
+    },
+    time::{Instant, sleep_until, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
-use crate::{connection::ConnectionLimits, drain::Drain, feed::Setup};
+use crate::{
+    connection::{Asking, ConnectionLimits, answered, close_name, next_target, resumes_at},
+    drain::Drain,
+    feed::{Feed, Out, Place, Setup, Step, StreamHub, Target},
+    log::Frame,
+    sessions::Listener,
+    view::View,
+};
+
+/// Asks proxies not to hold back what they are given.
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+/// A comment: proof of life, ignored by clients.
+const COMMENT: Bytes = Bytes::from_static(b":\n\n");
 
 /// The body of an event stream. Dropping it ends the connection's task.
 #[derive(Debug)]
@@ -32,19 +64,272 @@ impl http_body::Body for SseBody {
     }
 }
 
-/// The response to `GET /sse/{sid}` and the task that feeds it, to be spawned by the caller. The caller sets
-/// `Last-Event-ID` as start. `abort` must end the HTTP connection: a client that does not read keeps it blocked, where
-/// no response can be ended.
+/// The response to `GET /sse/{sid}` and what feeds it, to be spawned by the caller, who also reads `Last-Event-ID`.
+/// `abort` must end the HTTP connection: a client that does not read keeps it blocked, where no response can be ended.
+/// Every `comment` something is sent.
 pub fn respond(
     setup: Setup,
     limits: Arc<ConnectionLimits>,
     comment: Duration,
     drain: Drain,
     abort: CancellationToken,
-) -> (http::Response<SseBody>, impl Future<Output = ()> + Send + 'static) {
+) -> (Response<SseBody>, impl Future<Output = ()> + Send + 'static) {
+    // One chunk waits while another is being written; everything else waits in the ring.
     let (sender, chunks) = mpsc::channel(1);
-    let response = http::Response::new(SseBody { chunks });
-    (response, async move {
-        let _ = (sender, setup, limits, comment, drain, abort);
-    })
+    let mut response = Response::new(SseBody { chunks });
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    let feeding = async move {
+        let open = gauge!("herald_open_connections", "transport" => "sse");
+        open.increment(1);
+        let mut events = Events::new(sender, setup, limits, comment, drain);
+        let end = events.run().await;
+        events.end(end, &abort).await;
+        open.decrement(1);
+    };
+    (response, feeding)
+}
+
+/// Wakes the task when there is something new.
+#[derive(Default)]
+struct Bell {
+    /// The token it listens by; 0: it does not.
+    token: AtomicU64,
+    rung: Notify,
+}
+
+impl Bell {
+    fn ring(&self, token: u64) {
+        if self.token.compare_exchange(token, 0, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            self.rung.notify_one();
+        }
+    }
+}
+
+impl Listener for Bell {
+    fn offer(&self, token: u64, _: &Frame) -> bool {
+        self.ring(token);
+        false
+    }
+
+    fn dismiss(&self, token: u64) {
+        self.ring(token);
+    }
+
+    fn is_current(&self, token: u64) -> bool {
+        self.token.load(Ordering::Acquire) == token
+    }
+}
+
+/// Why a stream ends.
+enum End {
+    Close(Close),
+    /// Nothing is taken any more.
+    TooSlow,
+    /// The client is gone.
+    Gone,
+}
+
+struct Events {
+    sender: mpsc::Sender<Bytes>,
+    bell: Arc<Bell>,
+    hub: Arc<StreamHub>,
+    view: Arc<View>,
+    limits: Arc<ConnectionLimits>,
+    comment: Duration,
+    drain: Drain,
+    alias: Option<watch::Receiver<Option<AliasTarget>>>,
+    feed: Feed,
+    asking: Option<Asking>,
+    listening: bool,
+    /// Counts the times of listening.
+    token: u64,
+    queue: VecDeque<Out>,
+    /// How far everything was handed over.
+    place: Place,
+    comment_at: Instant,
+    blocked_since: Option<Instant>,
+    leave_at: Option<Instant>,
+}
+
+impl Events {
+    fn new(
+        sender: mpsc::Sender<Bytes>,
+        setup: Setup,
+        limits: Arc<ConnectionLimits>,
+        comment: Duration,
+        drain: Drain,
+    ) -> Self {
+        let Setup { hub, view, target, start } = setup;
+        let bell = Arc::<Bell>::default();
+        let weak: Weak<Bell> = Arc::downgrade(&bell);
+        let mut feed = Feed::new(hub.sessions.clone(), view.clone(), &target, start, limits.of_feed(), weak);
+        let alias = match target {
+            Target::Session(_) => None,
+            Target::Alias(mut alias) => {
+                feed.follow(alias.borrow_and_update().clone());
+                Some(alias)
+            }
+        };
+        Self {
+            sender,
+            bell,
+            hub,
+            view,
+            limits,
+            comment,
+            drain,
+            alias,
+            feed,
+            asking: None,
+            listening: false,
+            token: 0,
+            // The first comment carries the head of the response through proxies that wait for a body.
+            queue: VecDeque::from([Out { bytes: COMMENT, place: Place::default() }]),
+            place: Place::default(),
+            comment_at: Instant::now() + comment,
+            blocked_since: None,
+            leave_at: None,
+        }
+    }
+
+    async fn run(&mut self) -> End {
+        loop {
+            if let Err(end) = self.go_on() {
+                return end;
+            }
+            let wake_at = self.wake_at();
+            tokio::select! {
+                biased;
+                () = self.drain.called(), if self.leave_at.is_none() => {
+                    self.leave_at = Some(Instant::now() + self.drain.delay());
+                }
+                () = self.sender.closed() => return End::Gone,
+                target = next_target(&mut self.alias) => {
+                    self.listening = false;
+                    if self.feed.follow(target) {
+                        self.queue.clear();
+                        self.asking = None;
+                    }
+                }
+                () = self.bell.rung.notified() => self.listening = false,
+                answer = answered(&mut self.asking) => {
+                    self.asking = None;
+                    self.feed.answer(answer);
+                }
+                room = has_room(&self.sender), if !self.queue.is_empty() => match room {
+                    true => self.blocked_since = None,
+                    false => return End::Gone,
+                },
+                () = sleep_until(wake_at) => {
+                    if let Err(end) = self.look_at_the_clock() {
+                        return end;
+                    }
+                }
+            }
+        }
+    }
+
+    fn wake_at(&self) -> Instant {
+        let at = self.blocked_since.map_or(self.comment_at, |since| since + self.limits.unwritable);
+        self.leave_at.map_or(at, |leave_at| at.min(leave_at))
+    }
+
+    fn look_at_the_clock(&mut self) -> Result<(), End> {
+        let now = Instant::now();
+        if self.leave_at.is_some_and(|at| now >= at) {
+            // Who has got nothing yet comes back as it came.
+            let after = self.feed.cursor(self.place).filter(|cursor| cursor.seq > 0);
+            return Err(End::Close(Close::Restart { after }));
+        }
+        if self.blocked_since.is_some_and(|since| now >= since + self.limits.unwritable) {
+            return Err(End::TooSlow);
+        }
+        if self.queue.is_empty() && now >= self.comment_at {
+            self.queue.push_back(Out { bytes: COMMENT, place: self.place });
+        }
+        Ok(())
+    }
+
+    /// Hands over what there is, until there is nothing more or nothing more is taken.
+    fn go_on(&mut self) -> Result<(), End> {
+        loop {
+            while !self.queue.is_empty() {
+                match self.sender.try_reserve() {
+                    Ok(room) => self.place = hand_over(room, &mut self.queue).unwrap_or(self.place),
+                    Err(TrySendError::Closed(())) => return Err(End::Gone),
+                    Err(TrySendError::Full(())) => {
+                        self.blocked_since.get_or_insert_with(Instant::now);
+                        return Ok(());
+                    }
+                }
+                self.comment_at = Instant::now() + self.comment;
+            }
+            self.blocked_since = None;
+            if self.listening || self.asking.is_some() {
+                return Ok(());
+            }
+            self.place = self.feed.place();
+            self.token += 1;
+            self.bell.token.store(self.token, Ordering::Release);
+            match self.feed.step(self.token) {
+                // Without a session, another target of the alias brings one.
+                Step::Listen | Step::Idle => self.listening = true,
+                Step::Send(outs) => self.queue = outs.into(),
+                Step::Close(close) => return Err(End::Close(close)),
+                Step::Ask(question) => {
+                    let hub = self.hub.clone();
+                    self.asking = Some(Box::pin(async move { question.answer(&hub.history).await }));
+                }
+            }
+        }
+    }
+
+    /// Ends the stream: the client is told to come back, and when; by its last id it finds its place.
+    async fn end(mut self, end: End, abort: &CancellationToken) {
+        let (reason, after) = match &end {
+            End::Gone => ("gone", None),
+            End::TooSlow => ("too_slow", None),
+            End::Close(close) => (close_name(close), resumes_at(close)),
+        };
+        counter!("herald_closed_connections_total", "transport" => "sse", "reason" => reason).increment(1);
+        tracing::debug!(reason, "ending an event stream");
+        self.feed.leave();
+        match end {
+            End::Gone => {}
+            // It takes nothing, a farewell included.
+            End::TooSlow => abort.cancel(),
+            End::Close(_) => {
+                let farewell = self.sender.send(self.farewell(after));
+                if !matches!(timeout(self.limits.close_timeout, farewell).await, Ok(Ok(()))) {
+                    abort.cancel();
+                }
+            }
+        }
+    }
+
+    fn farewell(&self, after: Option<Cursor>) -> Bytes {
+        let retry_ms = u64::try_from(self.drain.retry().as_millis()).unwrap_or(u64::MAX);
+        let mut text = format!("retry: {retry_ms}\n").into_bytes();
+        let bye = after.map(|after| Control::Bye { after: after.to_string(), retry_ms });
+        match bye.and_then(|bye| self.view.control(&bye, None)) {
+            Some(bye) => text.extend_from_slice(&bye),
+            None => text.push(b'\n'),
+        }
+        text.into()
+    }
+}
+
+/// Waits until the body has taken something; false where nobody is left to take it. Nobody else sends, so the room stays.
+async fn has_room(sender: &mpsc::Sender<Bytes>) -> bool {
+    sender.reserve().await.is_ok()
+}
+
+/// Hands over the next of the queue, and says how far that brings the client.
+fn hand_over(room: mpsc::Permit<'_, Bytes>, queue: &mut VecDeque<Out>) -> Option<Place> {
+    let out = queue.pop_front()?;
+    room.send(out.bytes);
+    Some(out.place)
 }

@@ -36,7 +36,7 @@ pub(crate) enum Answer {
         seq: u64,
         prev: u64,
     },
-    Snapshot(Snapshot),
+    Snapshot(Arc<Snapshot>),
 }
 
 /// A question on its way: whom to ask, about what, and when.

@@ -84,7 +84,7 @@ impl Stream {
             }
             Ask::Snapshot => {
                 let last = self.kept().rfind(|event| event.topic() == "state");
-                Answer::Snapshot(Snapshot { events: last.into_iter().cloned().collect(), cut: self.last })
+                Answer::Snapshot(Arc::new(Snapshot { events: last.into_iter().cloned().collect(), cut: self.last }))
             }
         }
     }

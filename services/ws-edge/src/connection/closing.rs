@@ -1,0 +1,135 @@
+//! The end of a connection: say why, let the client hear it, and go.
+
+use std::time::Duration;
+
+use herald_protocol::{Close, Cursor, frame};
+use metrics::counter;
+use socket2::SockRef;
+use tokio::time::timeout;
+
+use super::{Connection, End};
+use crate::{feed::Out, websocket};
+
+/// Room that is made in the kernel for the last words to a client that does not read: as much as the system allows, so
+/// that they are there when it wakes up.
+const LAST_WORDS: usize = 4 << 20;
+
+/// Whom to wait for once everything is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// The client's own close.
+    Close,
+    /// The end of what it sends; what that is makes no sense any more.
+    End,
+    /// Nobody.
+    No,
+}
+
+impl Connection {
+    /// Ends the connection. What has begun to be written is written, the rest is not: the client comes back for it.
+    pub(super) async fn end(mut self, end: End) {
+        let limit = self.limits.close_timeout;
+        let (close, wait, limit) = match end {
+            End::Close(close) => (close, Wait::Close, limit),
+            End::Broken(close) => (close, Wait::End, limit),
+            End::Asked => (Close::Normal, Wait::No, limit),
+            // A last word, in case it is only slow to answer.
+            End::Dead => (Close::GoingAway, Wait::No, Duration::from_millis(1)),
+            End::Gone => return count("gone"),
+        };
+        count(if close == Close::GoingAway { "dead" } else { name(&close) });
+        tracing::debug!(code = close.code(), reason = close.reason(), "closing a connection");
+        self.take_over();
+        self.queue.truncate(usize::from(self.written > 0));
+        if self.queue.is_empty() {
+            self.written = 0;
+        }
+        (self.control, self.asking) = (None, None);
+        self.feed.leave();
+        if let Some(after) = resumes_at(&close) {
+            let retry_ms = u64::try_from(self.drain.retry().as_millis()).unwrap_or(u64::MAX);
+            let bye = frame::Control::Bye { after: after.to_string(), retry_ms };
+            let place = self.place;
+            self.queue.extend(self.view.control(&bye, None).map(|bytes| Out { bytes, place }));
+        }
+        self.queue.push_back(Out { bytes: websocket::close_frame(&close).into(), place: self.place });
+        if matches!(close, Close::TooSlow { .. })
+            && let Err(error) = SockRef::from(self.socket.tcp()).set_send_buffer_size(LAST_WORDS)
+        {
+            tracing::debug!(%error, "send buffer not set");
+        }
+        // Whoever does not answer is left all the same.
+        let _late = timeout(limit, self.say_and_hear(wait)).await;
+    }
+
+    async fn say_and_hear(&mut self, wait: Wait) {
+        let mut said = false;
+        loop {
+            if !said {
+                match self.write() {
+                    Ok(all) => said = all,
+                    Err(_) => return,
+                }
+                if said && wait == Wait::End {
+                    // A client may wait for us to close first.
+                    let _gone = SockRef::from(self.socket.tcp()).shutdown(std::net::Shutdown::Write);
+                }
+            }
+            if said && wait == Wait::No {
+                return;
+            }
+            let heard = tokio::select! {
+                writable = self.socket.tcp().writable(), if !said => writable.is_ok(),
+                readable = self.socket.tcp().readable() => {
+                    readable.is_ok() && if wait == Wait::Close { self.read().is_ok() } else { self.skip() }
+                }
+            };
+            if !heard {
+                // Its close, its end, or an error: nothing more is to be said or heard.
+                return;
+            }
+        }
+    }
+
+    /// Reads on without looking. `false` at the end.
+    fn skip(&self) -> bool {
+        let mut buffer = [0; super::READ_AT_ONCE];
+        match self.socket.tcp().try_read(&mut buffer) {
+            Ok(read) => read > 0,
+            Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
+        }
+    }
+}
+
+/// Where a client goes on after this close, if it is one to come back from.
+pub(crate) const fn resumes_at(close: &Close) -> Option<Cursor> {
+    match close {
+        Close::Restart { after } => *after,
+        Close::TooSlow { after } => Some(*after),
+        _ => None,
+    }
+}
+
+fn count(reason: &'static str) {
+    counter!("herald_closed_connections_total", "transport" => "socket", "reason" => reason).increment(1);
+}
+
+/// A close's name in metrics.
+pub(crate) const fn name(close: &Close) -> &'static str {
+    match close {
+        Close::Normal => "normal",
+        Close::GoingAway => "going_away",
+        Close::Protocol(_) => "protocol",
+        Close::Payload(_) => "payload",
+        Close::Policy(_) => "policy",
+        Close::TooLarge => "too_large",
+        Close::Internal(_) => "internal",
+        Close::Restart { .. } => "restart",
+        Close::TryLater(_) => "try_later",
+        Close::NotIdentified => "not_identified",
+        Close::NotAllowed => "not_allowed",
+        Close::NoSession => "no_session",
+        Close::TooSlow { .. } => "too_slow",
+        Close::Gap { .. } => "gap",
+    }
+}
