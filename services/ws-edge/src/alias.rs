@@ -9,10 +9,14 @@ use std::{
     time::Duration,
 };
 
-use async_nats::jetstream::kv::{self, Operation, Store};
+use async_nats::jetstream::kv::{self, Operation};
 use futures_util::StreamExt;
 use herald_protocol::{SessionId, record::AliasTarget};
-use herald_runtime::{health::Condition, nats::Nats};
+use herald_runtime::{
+    health::Condition,
+    jetstream::{ApiError, StreamInfo, stream_info},
+    nats::Nats,
+};
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -95,17 +99,16 @@ impl Aliases {
 
     /// One watch, from a whole reading of the bucket to the first sign that it can't be trusted.
     async fn follow_once(&self, nats: &Nats, bucket: &str, condition: &Condition) -> Result<(), AliasError> {
-        let store =
-            nats.jetstream().get_key_value(bucket).await.map_err(|_| AliasError::NoBucket(bucket.to_owned()))?;
-        let info = store.stream.get_info().await.map_err(AliasError::other)?;
-        let (created, expected) = (info.created, info.state.messages);
+        let mut position = Position::new(bucket);
+        let info = position.look(nats).await?;
+        position.created = info.created;
+        let store = nats.jetstream().get_key_value(bucket).await.map_err(AliasError::other)?;
         let mut watch = store.watch_with_history(">").await.map_err(AliasError::other)?;
-        let mut seen = (expected > 0).then(HashSet::new);
+        let mut seen = (info.messages > 0).then(HashSet::new);
         if seen.is_none() {
             self.keep(&HashSet::new());
             condition.ok();
         }
-        let mut position = Position { created, revision: 0, behind: false };
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.reset();
@@ -130,7 +133,7 @@ impl Aliases {
                     Some(Err(error)) => tracing::debug!(%error, bucket, "watch of the aliases stumbled"),
                     None => return Err(AliasError::Ended),
                 },
-                _ = look.tick() => position.compare(&store).await?,
+                _ = look.tick() => position.compare(nats).await?,
                 changed = state.changed() => {
                     changed.map_err(|_| AliasError::Ended)?;
                     look.reset_after(Duration::from_millis(200));
@@ -153,21 +156,37 @@ impl Aliases {
 
 /// Where a watch stands in its bucket.
 struct Position {
-    created: time::OffsetDateTime,
+    /// The bucket's stream.
+    stream: String,
+    created: String,
     revision: u64,
     /// Whether the last look found the bucket ahead.
     behind: bool,
 }
 
 impl Position {
-    /// Compares with the bucket itself. Not to be asked is no finding: then NATS is away, and says so elsewhere.
-    async fn compare(&mut self, store: &Store) -> Result<(), AliasError> {
-        let Ok(info) = store.stream.get_info().await else { return Ok(()) };
-        let head = info.state.last_sequence;
-        if info.created != self.created || head < self.revision {
+    fn new(bucket: &str) -> Self {
+        Self { stream: format!("KV_{bucket}"), created: String::new(), revision: 0, behind: false }
+    }
+
+    async fn look(&self, nats: &Nats) -> Result<StreamInfo, AliasError> {
+        stream_info(nats, &self.stream).await.map_err(|error| match error {
+            ApiError::StreamNotFound => AliasError::NoBucket,
+            error => AliasError::other(error),
+        })
+    }
+
+    /// Compares with the bucket itself. No answer is no finding: then NATS is away, and says so elsewhere.
+    async fn compare(&mut self, nats: &Nats) -> Result<(), AliasError> {
+        let info = match self.look(nats).await {
+            Ok(info) => info,
+            Err(AliasError::NoBucket) => return Err(AliasError::NoBucket),
+            Err(_) => return Ok(()),
+        };
+        if info.created != self.created || info.last_seq < self.revision {
             return Err(AliasError::Rewritten);
         }
-        let behind = head > self.revision && info.state.messages > 0;
+        let behind = info.last_seq > self.revision && info.messages > 0;
         if behind && self.behind {
             return Err(AliasError::Stuck);
         }
@@ -179,8 +198,8 @@ impl Position {
 /// Why the aliases are not followed at the moment.
 #[derive(Debug, thiserror::Error)]
 enum AliasError {
-    #[error("waiting for the bucket {0}")]
-    NoBucket(String),
+    #[error("the bucket is not there")]
+    NoBucket,
     #[error("the watch has ended")]
     Ended,
     #[error("the bucket was recreated or rolled back")]

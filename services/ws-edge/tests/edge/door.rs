@@ -219,7 +219,11 @@ async fn an_absent_service_and_a_silent_one_are_named() {
         assert_eq!(edge.get("/health").await.expect_status(200).json()["nats_connected"], false);
         nats.resume().await;
         edge.wait_ready(Duration::from_secs(20)).await;
-        edge.get("/api/state").await.expect_status(200);
+        eventually("the engine is back too", Duration::from_secs(20), async || {
+            let reply = edge.get("/api/state").await;
+            if reply.status == 200 { Ok(()) } else { Err(reply.text()) }
+        })
+        .await;
     })
     .await;
 }

@@ -16,7 +16,7 @@ use herald_runtime::{
 /// An engine: owns `EVENTS` and `ALIASES`, publishes, and answers HTTP if it is told to.
 pub(crate) struct Engine {
     pub(crate) nats: Nats,
-    context: Context,
+    pub(crate) context: Context,
     _owner: EpochOwner,
 }
 
