@@ -51,6 +51,7 @@ pub mod history;
 pub mod intake;
 pub mod listener;
 pub mod log;
+pub mod metrics;
 pub mod path;
 pub mod pictures;
 pub mod route;
@@ -82,6 +83,7 @@ const LAST_SECONDS: std::time::Duration = std::time::Duration::from_secs(2);
 /// # Errors
 /// Where a listener can't be opened, or the NATS server can't be used.
 pub async fn start(config: Config, context: Context) -> anyhow::Result<()> {
+    metrics::describe();
     descriptors::raise(config.http.max_connections);
     let edge = Edge::new(&config, context.shutdown.token());
     listen(&config, &edge, &context).await?;

@@ -20,6 +20,7 @@ use crate::{
     config::HttpConfig,
     door::{Door, Peer, Served},
     edge::Edge,
+    metrics::Counted,
 };
 
 /// How long bytes may stay unacknowledged before the kernel gives a connection up. Longer than the sockets' own limit for
@@ -56,16 +57,16 @@ impl Listener {
                 Ok((tcp, address)) => {
                     pause = PAUSE.0;
                     let Ok(place) = self.places.clone().try_acquire_owned() else {
-                        metrics::counter!("herald_connections_refused_total", "reason" => "too_many").increment(1);
+                        ::metrics::counter!("herald_connections_refused_total", "reason" => "too_many").increment(1);
                         continue;
                     };
-                    metrics::counter!("herald_connections_total", "listener" => self.name.clone()).increment(1);
+                    ::metrics::counter!("herald_connections_total", "listener" => self.name.clone()).increment(1);
                     let connection = self.connection(tcp, address, place, stop.clone());
                     edge.tasks.spawn(connection);
                 }
                 Err(error) if is_the_clients(&error) => {}
                 Err(error) => {
-                    metrics::counter!("herald_connections_refused_total", "reason" => "accept").increment(1);
+                    ::metrics::counter!("herald_connections_refused_total", "reason" => "accept").increment(1);
                     tracing::warn!(%error, listener = self.name, "connection not taken");
                     // Without a pause, what is wrong is wrong again at once, on a whole core.
                     tokio::select! {
@@ -99,7 +100,9 @@ impl Listener {
             .max_buf_size(self.http.max_header.as_usize())
             .serve_connection(TokioIo::new(tcp), TowerToHyperService::new(service))
             .with_upgrades();
+        let counted = Counted::http();
         async move {
+            let _counted = counted;
             let mut connection = std::pin::pin!(connection);
             let ended = tokio::select! {
                 biased;

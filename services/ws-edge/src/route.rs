@@ -23,6 +23,7 @@ use crate::{
     edge::{Edge, Upstream},
     feed::{Setup, Start, Target},
     handshake::{Asked, Handshake, take_over},
+    metrics::Counted,
     sse,
     view::{Encoding, Topics, View},
     websocket,
@@ -104,7 +105,7 @@ impl Route {
         let place = edge.places.clone().try_acquire_owned().ok();
         let reason = "too many connections";
         if place.is_none() {
-            metrics::counter!("herald_connections_refused_total", "reason" => "too_many_watching").increment(1);
+            ::metrics::counter!("herald_connections_refused_total", "reason" => "too_many_watching").increment(1);
         }
         Ok(match (handshake, place) {
             (Some(handshake), place) => {
@@ -123,6 +124,7 @@ impl Route {
                 let (response, feeding) =
                     sse::respond(setup, limits, edge.comment, edge.drain.clone(), peer.abort.clone());
                 edge.tasks.spawn(async move {
+                    let _counted = Counted::watching("sse");
                     feeding.await;
                     drop((place, peer));
                 });
@@ -159,6 +161,7 @@ impl Route {
 /// Waits for the socket behind the handshake and serves it to its end.
 async fn serve(edge: Arc<Edge>, upgrade: OnUpgrade, setup: Setup, peer: Peer, place: OwnedSemaphorePermit) {
     if let Some((tcp, leftover)) = take_over(upgrade).await {
+        let _counted = Counted::watching("socket");
         connection::serve(tcp, leftover, setup, edge.limits.clone(), edge.drain.clone()).await;
     }
     drop((place, peer));

@@ -1,0 +1,104 @@
+//! What this service counts. Names and meanings stand here; each is counted where it happens.
+
+use metrics::{Gauge, Unit, describe_counter, describe_gauge, describe_histogram, gauge};
+
+/// Tells the recorder what the metrics of this service mean.
+pub fn describe() {
+    for (name, meaning) in COUNTERS {
+        describe_counter!(*name, *meaning);
+    }
+    for (name, meaning) in GAUGES {
+        describe_gauge!(*name, *meaning);
+    }
+    for (name, meaning) in SECONDS {
+        describe_histogram!(*name, Unit::Seconds, *meaning);
+    }
+}
+
+const COUNTERS: &[(&str, &str)] = &[
+    ("herald_aliases_dropped_total", "Aliases not followed, by reason"),
+    ("herald_connections_refused_total", "Connections not served, by reason"),
+    ("herald_connections_total", "Connections taken, by listener"),
+    ("herald_forward_failures_total", "Forwarded requests without an answer of their service, by forward and reason"),
+    ("herald_frames_delivered_total", "Frames handed to connections, by way: direct, or by the connection's own task"),
+    ("herald_frames_encoded_total", "Frames made, once for all connections that share a view"),
+    ("herald_history_failures_total", "Reads from the stream that failed, by reason"),
+    ("herald_history_lagging_reads_total", "Reads repeated because a replica was behind its leader"),
+    ("herald_history_shared_reads_total", "Reads answered by another connection's equal read"),
+    ("herald_intake_events_total", "Events taken in, by stream"),
+    ("herald_intake_restarts_total", "Consumers begun anew, by stream and reason"),
+    ("herald_intake_skipped_messages_total", "Messages left to history because the intake was too far behind"),
+    ("herald_skipped_events_total", "Events that can't be shown, by reason"),
+];
+
+const GAUGES: &[(&str, &str)] = &[
+    ("herald_http_connections_count", "Connections that speak HTTP now, event streams included"),
+    ("herald_intake_pending_count", "Messages between the intake and the end of its stream"),
+    ("herald_ring_bytes", "Memory of all rings"),
+    ("herald_watched_sessions", "Sessions with a ring"),
+    ("herald_watching_connections_count", "Connections that watch a session now, by transport"),
+];
+
+const SECONDS: &[(&str, &str)] = &[
+    ("herald_forward_seconds", "From a forwarded request to the head of its answer"),
+    ("herald_history_read_seconds", "One read from the stream"),
+];
+
+/// Something that is counted in a gauge for as long as it lives.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Counted(Gauge);
+
+impl Counted {
+    /// A connection that speaks HTTP.
+    pub(crate) fn http() -> Self {
+        Self::new(gauge!("herald_http_connections_count"))
+    }
+
+    /// A connection that watches a session.
+    pub(crate) fn watching(transport: &'static str) -> Self {
+        Self::new(gauge!("herald_watching_connections_count", "transport" => transport))
+    }
+
+    fn new(gauge: Gauge) -> Self {
+        gauge.increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    use super::*;
+
+    /// The metrics named in the sources of this service, this file aside.
+    fn named_in(folder: &Path, names: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                named_in(&path, names);
+            } else if path.file_name().is_some_and(|name| name != "metrics.rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let quoted = text.split('"').skip(1).step_by(2).filter(|text| text.starts_with("herald_"));
+                names.extend(quoted.map(str::to_owned));
+            }
+        }
+    }
+
+    #[test]
+    fn every_metric_has_a_meaning_and_every_meaning_a_metric() {
+        let mut named =
+            BTreeSet::from(["herald_http_connections_count", "herald_watching_connections_count"].map(str::to_owned));
+        named_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut named);
+        let described = [COUNTERS, GAUGES, SECONDS].concat();
+        let described: BTreeSet<_> = described.into_iter().map(|(name, _)| name.to_owned()).collect();
+        assert_eq!(named, described);
+    }
+}
