@@ -45,6 +45,10 @@ pub struct GmConfig {
     pub cut_choose: HumanDuration,
     /// A second start of a session within that time gets the first one's answer. Default 2s.
     pub repeated_start: HumanDuration,
+    /// How long a start may wait for a Game Master that another start is about to give up, and for its turn. Default 20s.
+    pub claim_wait: HumanDuration,
+    /// How long a start may wait for the answer of another start of the same session. Default 40s.
+    pub start_wait: HumanDuration,
     /// How long edges may take to say whether somebody watches a session. Default 500ms.
     pub watching_timeout: HumanDuration,
     /// An edge that has not spoken for so long is forgotten. Default 30s.
@@ -133,7 +137,7 @@ pub struct ArenaConfig {
 pub struct HttpConfig {
     /// Longest request body. Default 1MiB.
     pub max_body: ByteSize,
-    /// Requests in work at once; more are answered 503. Default 256.
+    /// Requests in work at once; more wait for their turn. Default 256.
     pub max_requests: usize,
 }
 
@@ -181,6 +185,8 @@ impl Default for GmConfig {
             unwatched: HumanDuration::from_secs(15),
             cut_choose: HumanDuration::from_secs(130),
             repeated_start: HumanDuration::from_secs(2),
+            claim_wait: HumanDuration::from_secs(20),
+            start_wait: HumanDuration::from_secs(40),
             watching_timeout: HumanDuration::from_millis(500),
             edge_forgotten: HumanDuration::from_secs(30),
             connect_timeout: HumanDuration::from_secs(3),
@@ -258,7 +264,7 @@ impl ServiceConfig for Config {
                 let message = format!("number {}: expected http://HOST[:PORT] without query", index + 1);
                 faults.push(Fault::new("gm.base_urls", message));
             }
-            if self.gm.base_urls[..index].contains(url) {
+            if self.gm.base_urls[..index].iter().any(|other| other.trim_end_matches('/') == url.trim_end_matches('/')) {
                 faults.push(Fault::new("gm.base_urls", format!("number {} stands there twice", index + 1)));
             }
         }
@@ -279,6 +285,8 @@ impl ServiceConfig for Config {
             ("gm.probe_timeout", self.gm.probe_timeout),
             ("gm.silence", self.gm.silence),
             ("gm.heartbeat_silence", self.gm.heartbeat_silence),
+            ("gm.claim_wait", self.gm.claim_wait),
+            ("gm.start_wait", self.gm.start_wait),
             ("gm.watching_timeout", self.gm.watching_timeout),
             ("gm.edge_forgotten", self.gm.edge_forgotten),
             ("action.renew", self.action.renew),
@@ -311,7 +319,7 @@ mod tests {
     #[test]
     fn all_faults_are_told_at_once() {
         let mut config = Config::default();
-        config.gm.base_urls = ["ftp://x", "http://a", "http://a", "nonsense"].map(str::to_owned).to_vec();
+        config.gm.base_urls = ["ftp://x", "http://a", "http://a/", "nonsense"].map(str::to_owned).to_vec();
         config.redact = vec!["proposal".to_owned()];
         config.action.lapse = HumanDuration::from_secs(1);
         let keys: Vec<String> = config.validate().into_iter().map(|fault| fault.key).collect();

@@ -37,11 +37,8 @@ impl Sessions {
         let mut races = 0;
         loop {
             let slot = self.slot(session).await?;
-            let mut record = slot.record().cloned().unwrap_or_default();
+            let mut record = slot.record.unwrap_or_default();
             change(&mut record);
-            if slot.record() == Some(&record) {
-                return Ok(record);
-            }
             match self.write(session, &record, slot.revision).await {
                 Ok(()) => return Ok(record),
                 Err(error) if error.is_conflict() && races < RACES => races += 1,

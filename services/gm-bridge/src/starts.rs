@@ -16,6 +16,7 @@ use tokio::{
     sync::oneshot,
     time::{Instant, MissedTickBehavior, interval_at, sleep},
 };
+use tracing::Instrument;
 
 use crate::{
     action::{self, Actions},
@@ -31,8 +32,6 @@ use crate::{
 
 /// How often somebody who waits for another's start looks for its answer.
 const LOOK: Duration = Duration::from_millis(100);
-/// How long to wait for another's start, which may itself wait for a Game Master and for an action to end.
-const PATIENCE: Duration = Duration::from_secs(40);
 
 /// How long the record of a start is of interest; one that runs is rewritten all the time.
 const KEPT: Duration = Duration::from_secs(60);
@@ -71,6 +70,7 @@ pub(crate) struct Starts {
     renew: Duration,
     lapse: Duration,
     repeated: Duration,
+    patience: Duration,
 }
 
 impl StartRecord {
@@ -96,6 +96,7 @@ impl Starts {
             renew: config.action.renew.get(),
             lapse: config.action.lapse.get(),
             repeated: config.gm.repeated_start.get(),
+            patience: config.gm.start_wait.get(),
         }
     }
 
@@ -103,7 +104,7 @@ impl Starts {
     /// begun is brought to its end even if the caller goes away.
     pub(crate) async fn start(&self, session: SessionId, lang: Lang) -> Result<Answer, Refusal> {
         let key = start_key(&session);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         let mut seen = (0, Instant::now());
         while Instant::now() < deadline {
             let slot = self.records.get(&key).await?;
@@ -130,10 +131,12 @@ impl Starts {
     async fn begin(&self, session: SessionId, lang: Lang, revision: u64) -> Result<Answer, Refusal> {
         let (answer, answered) = oneshot::channel();
         let this = self.clone();
-        self.context.supervise("start of a game", async move {
+        let span = tracing::info_span!("start", %session);
+        let start = async move {
             // Nobody listens any more where the caller has gone away.
             let _gone = answer.send(this.lead(&session, lang, revision).await);
-        });
+        };
+        self.context.supervise("start of a game", start.instrument(span));
         answered.await.unwrap_or_else(|_| Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the start failed")))
     }
 
@@ -151,10 +154,10 @@ impl Starts {
                 _ = renewals.tick() => match self.records.write_for(KEPT, &key, &StartRecord::default(), revision).await {
                     Ok(next) => revision = next,
                     Err(error) if error.is_conflict() => {
-                        tracing::warn!(%session, "start taken for dead and done by another bridge");
+                        tracing::warn!("start taken for dead and done by another bridge");
                         break Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the start was interrupted"));
                     }
-                    Err(error) => tracing::warn!(%session, error = chain(&error), "start's record not renewed"),
+                    Err(error) => tracing::warn!(error = chain(&error), "start's record not renewed"),
                 },
             }
         };
@@ -162,7 +165,7 @@ impl Starts {
         metrics::start(answer.outcome());
         let record = StartRecord { answer: Some(answer.clone()) };
         if let Err(error) = self.records.write_for(KEPT, &key, &record, revision).await {
-            tracing::warn!(%session, error = chain(&error), "the answer to a start was not kept");
+            tracing::warn!(error = chain(&error), "the answer to a start was not kept");
         }
         Ok(answer)
     }
@@ -175,13 +178,13 @@ impl Starts {
             Ok(started) => started,
             Err(refusal) => {
                 if let Err(error) = claim.release().await {
-                    tracing::warn!(%session, error = chain(&error), "game master not released after a failed start");
+                    tracing::warn!(error = chain(&error), "game master not released after a failed start");
                 }
                 return Err(refusal);
             }
         };
         let settled = self.settle(claim, session, lang, &started).await;
-        end(action, session).await;
+        end(action).await;
         settled.map(|()| started.body)
     }
 
@@ -193,14 +196,14 @@ impl Starts {
     ) -> Result<(Started, action::Claim), Refusal> {
         if let Some(previous) = claim.previous() {
             let ended = claim.previous_saw_end().await.map_err(|error| Refusal::nats(&error))?;
-            tracing::info!(session = %previous.session, by = %session, ended, "game master goes to another session");
+            tracing::info!(previous = %previous.session, ended, "game master goes to another session");
             self.actions.take_over(&previous.session, ended).await?;
         }
         let action = self.actions.claim_start(session).await?;
         match self.ask(claim, &action, session, lang).await {
             Ok(started) => Ok((started, action)),
             Err(refusal) => {
-                end(action, session).await;
+                end(action).await;
                 Err(refusal)
             }
         }
@@ -238,6 +241,7 @@ impl Starts {
     ) -> Result<(), Refusal> {
         let key = claim.seat().key.clone();
         claim.playing(started.g.clone(), started.after).await?;
+        tracing::info!(g = started.g, after = started.after, "game started");
         let note = |record: &mut SessionRecord| {
             record.gm = Some(key.clone());
             record.lang = Some(lang);
@@ -250,9 +254,9 @@ impl Starts {
     }
 }
 
-async fn end(action: action::Claim, session: &SessionId) {
+async fn end(action: action::Claim) {
     if let Err(error) = action.finish().await {
-        tracing::warn!(%session, error = chain(&error), "the action of a start was not ended in order");
+        tracing::warn!(error = chain(&error), "the action of a start was not ended in order");
     }
 }
 

@@ -10,10 +10,8 @@ use herald_runtime::{
     nats::Nats,
 };
 
-use crate::{arena::EVENTS, config::StreamConfig, pool::ALIASES, sessions::SESSIONS};
+use crate::{action::ACTIONS, arena::EVENTS, config::StreamConfig, pool::ALIASES, sessions::SESSIONS};
 
-/// The bucket of open actions.
-const ACTIONS: &str = "ACTIONS";
 /// Room for the records of sessions: some 200 bytes each, with their key.
 const SESSIONS_BYTES: u64 = 256 << 20;
 

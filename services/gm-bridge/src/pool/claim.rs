@@ -20,8 +20,6 @@ use crate::{
 
 /// How often the record of somebody else's start is looked at while it decides something.
 const LOOK: Duration = Duration::from_millis(150);
-/// How long a claim may go on losing races and waiting for other starts.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A Game Master claimed for a start.
 #[derive(Debug)]
@@ -51,7 +49,7 @@ impl Pool {
     /// Claims a Game Master for the session: the one it has, else one that is free, else one that nobody watches, else what
     /// `gm.when_busy` says.
     pub(crate) async fn claim(&self, session: &SessionId) -> Result<Claim<'_>, PoolError> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.rules.claim_wait.get();
         while Instant::now() < deadline {
             let mut seats = self.read().await?;
             let Some(index) = self.choose(session, &seats).await? else {

@@ -2,7 +2,7 @@
 
 use futures_util::future::join;
 use herald_runtime::config::HumanDuration;
-use herald_testkit::{eventually, within};
+use herald_testkit::{Bridge, eventually, within};
 use serde_json::json;
 
 use crate::{
@@ -191,6 +191,51 @@ async fn a_game_master_that_fails_is_told_as_it_is_and_stays_free() {
         let unknown = session();
         house.get(&format!("/api/propose?session_id={unknown}")).await.expect(404);
         start().await.expect(200);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_whose_restart_fails_keeps_its_game() {
+    within(SOON, async {
+        let master = Master::start().await;
+        let house = House::build(1, &[&master], |config| {
+            config.gm.repeated_start = HumanDuration::from_millis(0);
+        })
+        .await;
+        let id = session();
+        house.start_game(&id).await;
+        master.answer_starts(Some((500, "")));
+        house.get(&format!("/api/start?session_id={id}")).await.expect(502);
+        house.get(&format!("/api/propose?session_id={id}")).await.expect(202);
+        house.event(&format!("gm.{id}.result")).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_whose_bridge_is_killed_is_begun_again_by_the_next_one() {
+    within(SOON * 2, async {
+        let master = Master::start().await;
+        let mut house = House::build(0, &[], |_| {}).await;
+        let mut bridge = Bridge::new(&house.nats).gm(&master.url).start().await;
+        master.hold_starts(true);
+        let id = session();
+        let path = format!("/api/start?session_id={id}");
+        let killed = async {
+            eventually("a start", SOON, async || if master.asked("start") > 0 { Ok(()) } else { Err(()) }).await;
+            bridge.process().kill().await;
+        };
+        tokio::select! {
+            reply = house.get(&path) => panic!("answered by a bridge that is dead: {reply:?}"),
+            () = killed => {}
+        }
+        master.hold_starts(false);
+        house.add_bridge(&[&master], |_| {}).await;
+        house.start_game(&id).await;
+        house.get(&format!("/api/propose?session_id={id}")).await.expect(202);
+        house.event(&format!("gm.{id}.result")).await;
+        assert_eq!(master.asked("start"), 2, "by the second request, not by itself");
     })
     .await;
 }
