@@ -2,15 +2,13 @@
 //!
 //! ```no_run
 //! use std::time::Duration;
-//! use herald_testkit::{Bridge, Edge, Nats, SimGm, within, ws};
+//! use herald_testkit::{System, within, ws};
 //!
-//! #[tokio::test(flavor = "multi_thread")]
+//! #[tokio::test]
 //! async fn a_player_sees_the_game() {
 //!     within(Duration::from_secs(60), async {
-//!         let nats = Nats::start().await;
-//!         let gm = SimGm::new().start().await;
-//!         let _bridge = Bridge::new(&nats).gm(&gm.url()).start().await;
-//!         let edge = Edge::new(&nats).start().await;
+//!         let system = System::start().await; // nats-server, ws-edge, gm-bridge, stand-ins for Game Master and arena
+//!         let edge = &system.edges[0];
 //!         let socket = ws::Client::connect(&edge.ws("/ws/s1?after=0"), ws::V1).await;
 //!         edge.get("/api/start?session_id=s1").await.expect_status(200);
 //!         edge.get("/api/propose?session_id=s1").await.expect_status(202);
@@ -20,6 +18,11 @@
 //!     .await;
 //! }
 //! ```
+//!
+//! Parts by themselves: [`Nats`], [`NatsCluster`], [`Edge`], [`Bridge`], [`SimGm`], [`SimArena`], any other program by
+//! [`Launch`]. An edge is ready only when a bridge has made the streams: start the bridge first, or [`Edge::spawn`] it.
+//! Clients: [`ws`], [`sse`], [`http`]. What upstreams and networks do wrong: [`game_master`], [`proxy`]. Recorded traffic:
+//! [`traces`].
 //!
 //! The rules of the house:
 //! * Every test stands in [`within`]: it has a time limit of its own, and everything it started is ended with it.
@@ -41,16 +44,21 @@ pub mod game_master;
 pub mod http;
 pub mod port;
 pub mod process;
+pub mod proxy;
 pub mod service;
 pub mod sse;
 pub mod traces;
 pub mod ws;
 
+mod cluster;
 mod nats;
 mod services;
+mod system;
 mod wait;
 
+pub use cluster::NatsCluster;
 pub use nats::{Nats, NatsOptions};
 pub use service::{Launch, Service};
 pub use services::{Bridge, Edge, Sim, SimArena, SimGm};
+pub use system::{Plan, System};
 pub use wait::{eventually, within};

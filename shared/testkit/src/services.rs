@@ -1,7 +1,10 @@
 //! The services by name, with what each needs.
 
-use std::ops::{Deref, DerefMut};
-use std::time::Duration;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    ops::{Deref, DerefMut},
+    time::Duration,
+};
 
 use crate::{
     Nats,
@@ -43,11 +46,11 @@ starter!(
     Bridge
 );
 starter!(
-    /// The Game Master stand-in, as fast as it can be unless told otherwise: `SimGm::new().start().await`.
+    /// The Game Master stand-in: `SimGm::new().arg("--no-door").start().await`.
     SimGm
 );
 starter!(
-    /// The arena engine stand-in, as fast as it can be unless told otherwise: `SimArena::new(&nats).start().await`.
+    /// The arena engine stand-in: `SimArena::new(&nats).start().await`.
     SimArena
 );
 
@@ -145,13 +148,21 @@ impl Default for SimGm {
 }
 
 impl SimGm {
-    /// A Game Master that calls no door.
+    /// A Game Master as fast as can be, on a free port.
     #[must_use]
     pub fn new() -> Self {
-        Self(Launch::new("sim").arg("gm").arg("--listen=127.0.0.1:0").arg("--speed=max"))
+        Self::at((Ipv4Addr::LOCALHOST, 0).into(), "max")
     }
 
-    /// Starts it and waits until it listens. `--no-door` or `--door=URL` is for the caller to say, by [`SimGm::arg`].
+    /// A Game Master of that `--speed` at that address.
+    #[must_use]
+    pub fn at(address: SocketAddr, speed: &str) -> Self {
+        let flags = [format!("--listen={address}"), format!("--speed={speed}")];
+        Self(flags.into_iter().fold(Launch::new("sim").arg("gm"), Launch::arg))
+    }
+
+    /// Starts it and waits until it listens. Say `--no-door` or `--door=URL` by [`SimGm::arg`]: without, it calls a door
+    /// where there is none.
     pub async fn start(self) -> Sim {
         let mut service = self.0.spawn();
         service.wait_listeners(1, START).await;
@@ -160,10 +171,17 @@ impl SimGm {
 }
 
 impl SimArena {
-    /// An arena on that server.
+    /// An arena on that server, as fast as can be.
     #[must_use]
     pub fn new(nats: &Nats) -> Self {
-        Self(Launch::new("sim").arg("arena").arg(format!("--nats={}", nats.url())).arg("--speed=max"))
+        Self::at_speed(nats, "max")
+    }
+
+    /// An arena of that `--speed`.
+    #[must_use]
+    pub fn at_speed(nats: &Nats, speed: &str) -> Self {
+        let flags = [format!("--nats={}", nats.url()), format!("--speed={speed}")];
+        Self(flags.into_iter().fold(Launch::new("sim").arg("arena"), Launch::arg))
     }
 
     /// Starts it and waits until it has subscribed.
