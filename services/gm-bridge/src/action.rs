@@ -20,8 +20,6 @@ mod ledger;
 mod patience;
 mod runner;
 mod running;
-#[cfg(test)]
-mod tests;
 mod watcher;
 
 use std::sync::Arc;
@@ -34,7 +32,7 @@ use herald_protocol::{
 use herald_runtime::{Context, nats::Nats};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -104,6 +102,9 @@ pub enum ActionError {
     /// This bridge runs as many actions as it may, or is shutting down.
     #[error("the bridge takes no more actions")]
     Busy,
+    /// Another action was claimed in the same moment and took over.
+    #[error("another action took over")]
+    Superseded,
 }
 
 /// What became of a command.
@@ -186,13 +187,10 @@ impl Actions {
         command: Command,
         policy: ActionPolicy,
     ) -> Result<Accepted, ActionError> {
-        let claimed = match policy {
-            ActionPolicy::Cancel => Some(self.claim(session, command.kind(), Condition::Any).await?),
-            ActionPolicy::Queue => self.claim_or_queue(session, command).await?,
-        };
-        let Some(claim) = claimed else { return Ok(Accepted::Queued) };
-        self.shared.tasks.spawn(runner::drive(claim, command));
-        Ok(Accepted::Started)
+        match policy {
+            ActionPolicy::Cancel => self.drive(self.supersede(session, command.kind()).await, command),
+            ActionPolicy::Queue => self.queue_or_drive(session, command).await,
+        }
     }
 
     /// Stops the running action and drops the waiting command. Returns once the end is published.
@@ -205,7 +203,11 @@ impl Actions {
             if ledger.record().is_none() && ledger.ended() {
                 return Ok(Cancelled::Idle);
             }
-            let mut claim = self.claim(session, ActionKind::Cancel, Condition::Any).await?;
+            let mut claim = match self.supersede(session, ActionKind::Cancel).await {
+                // What came in the same moment has stopped what ran.
+                Err(ActionError::Superseded) => return Ok(Cancelled::Cancelled),
+                claimed => claimed?,
+            };
             let dropped = claim.dropped_command();
             let stopped = claim.end_predecessor(Ending::Cancelled).await?;
             claim.finish().await?;
@@ -219,9 +221,12 @@ impl Actions {
     /// # Errors
     /// [`ActionError`].
     pub async fn claim_start(&self, session: &SessionId) -> Result<Claim, ActionError> {
-        let mut claim = self.claim(session, ActionKind::Start, Condition::Any).await?;
-        claim.end_predecessor(Ending::Superseded).await?;
-        Ok(claim)
+        self.within(async {
+            let mut claim = self.supersede(session, ActionKind::Start).await?;
+            claim.end_predecessor(Ending::Superseded).await?;
+            Ok(claim)
+        })
+        .await
     }
 
     /// Ends whatever runs in a session whose Game Master goes to another one, and waits until its runner is surely gone.
@@ -230,39 +235,49 @@ impl Actions {
     /// # Errors
     /// [`ActionError`].
     pub async fn take_over(&self, session: &SessionId, silent: bool) -> Result<(), ActionError> {
-        let mut claim = self.claim(session, ActionKind::Cancel, Condition::Any).await?;
-        let elsewhere = claim.predecessor_runs_elsewhere();
-        let stopped = claim.end_predecessor(Ending::TakenOver).await?;
-        if !stopped && !silent {
-            claim.end_with(Ending::TakenOver).await?;
-        }
-        claim.finish().await?;
-        if stopped && elsewhere {
+        let surely_gone = self.within(async {
+            let mut claim = self.supersede(session, ActionKind::Cancel).await?;
+            let elsewhere = claim.predecessor_runs_elsewhere();
+            let stopped = claim.end_predecessor(Ending::TakenOver).await?;
+            if !stopped && !silent {
+                claim.end_with(Ending::TakenOver).await?;
+            }
+            claim.finish().await?;
+            Ok(!(stopped && elsewhere))
+        });
+        if !surely_gone.await? {
             // Its bridge notices at its next renewal at the latest. One that does not even manage that has lapsed by then.
             sleep(self.shared.config.lapse.get()).await;
         }
         Ok(())
     }
 
-    /// Claims, unless an action is open: then the command is left in its record and `None` returned.
-    async fn claim_or_queue(&self, session: &SessionId, command: Command) -> Result<Option<Claim>, ActionError> {
-        // How long an action may be open without a record: its claimer is about to write it, or has died in between.
-        let patience = self.shared.config.lapse.get();
-        let decide = async {
-            loop {
-                if self.queue(session, command).await? {
-                    return Ok(None);
-                }
-                match self.try_claim(session, command.kind(), Condition::Idle).await? {
-                    Some(claim) => return Ok(Some(claim)),
-                    None => sleep(keeper::RACE_PAUSE).await,
-                }
-            }
-        };
-        match timeout(patience, decide).await {
-            Ok(decided) => decided,
-            Err(_) => self.claim(session, command.kind(), Condition::Any).await.map(Some),
+    /// Runs a claimed command in the background.
+    fn drive(&self, claimed: Result<Claim, ActionError>, command: Command) -> Result<Accepted, ActionError> {
+        match claimed {
+            Ok(claim) => drop(self.shared.tasks.spawn(runner::drive(claim, command))),
+            // It has run its course: the session is told by the one that came in the same moment.
+            Err(ActionError::Superseded) => {}
+            Err(error) => return Err(error),
         }
+        Ok(Accepted::Started)
+    }
+
+    /// Claims and runs, unless an action is open: then the command is left in its record.
+    async fn queue_or_drive(&self, session: &SessionId, command: Command) -> Result<Accepted, ActionError> {
+        // How long an action may be open without a record: its claimer is about to write it, or has died in between.
+        let patience = Instant::now() + self.shared.config.lapse.get();
+        while Instant::now() < patience {
+            if self.queue(session, command).await? {
+                return Ok(Accepted::Queued);
+            }
+            match self.claim(session, command.kind(), Condition::Idle).await {
+                Ok(None) => sleep(keeper::RACE_PAUSE).await,
+                Ok(Some(claim)) => return self.drive(Ok(claim), command),
+                Err(error) => return self.drive(Err(error), command),
+            }
+        }
+        self.drive(self.supersede(session, command.kind()).await, command)
     }
 
     /// Leaves a command in the record of the open action. False if none is open.
@@ -279,13 +294,14 @@ impl Actions {
         }
     }
 
-    async fn claim(&self, session: &SessionId, kind: ActionKind, condition: Condition) -> Result<Claim, ActionError> {
-        self.try_claim(session, kind, condition).await?.ok_or(ActionError::NotConnected)
+    /// Claims, whatever runs.
+    async fn supersede(&self, session: &SessionId, kind: ActionKind) -> Result<Claim, ActionError> {
+        self.claim(session, kind, Condition::Any).await?.ok_or(ActionError::Superseded)
     }
 
     /// Claims in a task of its own, so that a caller who stops waiting leaves nothing half done: a claim that nobody takes
     /// is ended. `None` if the condition does not hold.
-    async fn try_claim(
+    async fn claim(
         &self,
         session: &SessionId,
         kind: ActionKind,
@@ -306,6 +322,7 @@ impl Actions {
         match timeout(self.shared.config.claim_wait.get(), claimed).await {
             Ok(Ok(Ok(claim))) => Ok(Some(claim)),
             Ok(Ok(Err(NotClaimed::Otherwise))) => Ok(None),
+            Ok(Ok(Err(NotClaimed::Superseded))) => Err(ActionError::Superseded),
             Ok(Ok(Err(NotClaimed::Unavailable(error)))) => {
                 tracing::warn!(error = &*error, "action not claimed");
                 Err(ActionError::NotConnected)

@@ -109,6 +109,7 @@ impl From<ActionError> for Refusal {
         match error {
             ActionError::NotConnected => Self::nats(&error),
             ActionError::Busy => Self::new(StatusCode::SERVICE_UNAVAILABLE, "gm-bridge is busy"),
+            ActionError::Superseded => Self::new(StatusCode::SERVICE_UNAVAILABLE, "another action took over"),
         }
     }
 }

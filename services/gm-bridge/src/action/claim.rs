@@ -12,7 +12,10 @@ use herald_protocol::{
 };
 use herald_runtime::jetstream::Stored;
 use metrics::counter;
-use tokio::{sync::OwnedSemaphorePermit, time::timeout};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, timeout},
+};
 
 use super::{
     ActionError, Command, Shared,
@@ -72,8 +75,10 @@ pub(super) enum Condition {
 /// Why an action was not claimed.
 #[derive(Debug)]
 pub(super) enum NotClaimed {
-    /// The condition does not hold, or a later claim was faster.
+    /// The condition does not hold.
     Otherwise,
+    /// It was, and another one took over before its record was written.
+    Superseded,
     /// NATS did not answer.
     Unavailable(Box<dyn std::error::Error + Send + Sync>),
 }
@@ -100,12 +105,18 @@ impl Claim {
         condition: Condition,
         permit: OwnedSemaphorePermit,
     ) -> Result<Self, NotClaimed> {
+        let deadline = Instant::now() + shared.config.claim_wait.get();
         let nonce = uuid::Uuid::new_v4().simple().to_string();
         let fence = subject::gm_action(session);
         for attempt in 0_u32.. {
             let ledger = Ledger::read(shared, session).await?;
             if !condition.holds(&ledger) {
                 break;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                // Whoever asked has been told that it came to nothing.
+                return Err(NotClaimed::unavailable(PublishFailure::Away));
             }
             let n = ledger.next_number();
             let id = format!("{nonce}.claim{attempt}");
@@ -119,7 +130,7 @@ impl Claim {
                 id: &id,
                 among: &fence,
             };
-            let sequence = match shared.publisher.publish(&message, shared.config.claim_wait.get()).await {
+            let sequence = match shared.publisher.publish(&message, left).await {
                 Ok(sequence) => sequence,
                 // Somebody was faster, or it was our own copy whose acknowledgement got lost.
                 Err(PublishFailure::Superseded) => match shared.publisher.stored(&message).await? {
@@ -176,7 +187,7 @@ impl Claim {
                 Err(error) => patience.after(&error).await?,
             }
         };
-        let Ok(holding) = taken else { return Err(NotClaimed::Otherwise) };
+        let Ok(holding) = taken else { return Err(NotClaimed::Superseded) };
         let keeper = Keeper::start(holding, seat.superseded().clone());
         if timeout(VACATE, seat.vacated()).await.is_err() {
             tracing::warn!(%session, "a superseded action is slow to close its stream");
@@ -353,7 +364,7 @@ impl Claim {
         match Self::claim(&shared, &session, kind, Condition::After { n, command: next }, permit).await {
             Ok(claim) => Ok(Some((claim, command))),
             // Whoever was faster took over the record and with it what waits, or dropped it.
-            Err(NotClaimed::Otherwise) => Ok(None),
+            Err(NotClaimed::Otherwise | NotClaimed::Superseded) => Ok(None),
             // The record lapses; what waits in it is carried on.
             Err(NotClaimed::Unavailable(error)) => {
                 tracing::warn!(%session, error = &*error, "waiting command not started");

@@ -175,7 +175,9 @@ impl Watcher {
             let condition = Condition::Lapsed { revision };
             match Claim::claim(&shared, &session, ActionKind::Lost, condition, permit).await {
                 Ok(claim) => end(claim).await,
-                Err(NotClaimed::Otherwise) => tracing::debug!(%session, "another bridge was faster"),
+                Err(NotClaimed::Otherwise | NotClaimed::Superseded) => {
+                    tracing::debug!(%session, "another bridge was faster")
+                }
                 Err(NotClaimed::Unavailable(error)) => {
                     tracing::debug!(%session, error = &*error, "lost action not claimed");
                 }

@@ -1,0 +1,301 @@
+//! Bridges that run nothing but actions, each in a runtime of its own so that it can be killed, on a real nats-server, and
+//! a scripted Game Master.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use gm_bridge::{
+    action::{Accepted, ActionError, Actions, Cancelled, Claim, Command, Lease, LeaseError},
+    config::{ActionConfig, ActionPolicy, GmConfig},
+    game_master::{GameMaster, GameMasters},
+    redact::Redactor,
+};
+use herald_protocol::{
+    InstanceId, SessionId,
+    record::{ActionKind, ActionRecord, Lang, NewsKind},
+};
+use herald_runtime::{
+    Context,
+    config::{ByteSize, Common, HumanDuration},
+    jetstream::{self, BatchGet, BucketSpec, Stored, StreamSpec},
+    nats::{self, Nats},
+};
+use herald_testkit::{eventually, game_master::Scripted};
+use serde_json::Value;
+use tokio::runtime::{Handle, Runtime};
+
+/// Whatever a test waits for comes within this time, however busy the machine is.
+pub(crate) const BOUND: Duration = Duration::from_secs(30);
+/// No whole test takes longer.
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
+
+pub(crate) const PROPOSE: Command = Command::Propose { lang: Lang::Fr };
+pub(crate) const CHOOSE: Command = Command::Choose { news: NewsKind::Fake, lang: Lang::En };
+
+/// A nats-server with the stream and the bucket, and a Game Master.
+pub(crate) struct World {
+    pub(crate) server: herald_testkit::Nats,
+    pub(crate) gm: Scripted,
+    /// What tests read and write with.
+    pub(crate) nats: Nats,
+    _context: Context,
+}
+
+/// One event as the log holds it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Logged {
+    pub(crate) topic: String,
+    pub(crate) data: String,
+    pub(crate) sequence: u64,
+    /// `Herald-Ends`, if it has one.
+    pub(crate) ends: Option<String>,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let server = herald_testkit::Nats::start().await;
+        let context = context(&server, "test");
+        let nats = nats::connect(&context.common.nats, "nats", &context).await.unwrap();
+        jetstream::ensure_stream(&nats, &StreamSpec::new("EVENTS", ["gm.>", "arena.>"])).await.unwrap();
+        jetstream::ensure_bucket(&nats, &BucketSpec::new("ACTIONS")).await.unwrap();
+        Self { server, gm: Scripted::start().await, nats, _context: context }
+    }
+
+    /// What the log holds of a session's `gm.*`, in order.
+    pub(crate) async fn log(&self, session: &SessionId) -> Vec<Logged> {
+        let (mut events, mut from, filter) = (Vec::new(), 1, format!("gm.{session}.>"));
+        loop {
+            let request = BatchGet { filter: &filter, from, batch: 500, max_bytes: 4 << 20 };
+            let batch = jetstream::batch_get(&self.nats, "EVENTS", &request).await.unwrap();
+            from = batch.messages.last().map_or(from, |last| last.sequence + 1);
+            events.extend(batch.messages.iter().map(logged));
+            if batch.pending == 0 {
+                return events;
+            }
+        }
+    }
+
+    /// The topics of a session's `gm.*`, in order, without control topics.
+    pub(crate) async fn topics(&self, session: &SessionId) -> Vec<String> {
+        let events = self.log(session).await.into_iter();
+        events.map(|event| event.topic).filter(|topic| !topic.starts_with('_')).collect()
+    }
+
+    /// Waits until the log holds what `is` looks for, and returns all of it.
+    pub(crate) async fn wait_log(
+        &self,
+        what: &str,
+        session: &SessionId,
+        is: impl Fn(&[Logged]) -> bool,
+    ) -> Vec<Logged> {
+        eventually(what, BOUND, async || {
+            let log = self.log(session).await;
+            if is(&log) { Ok(log) } else { Err(log) }
+        })
+        .await
+    }
+
+    /// Waits until an event of that topic is there.
+    pub(crate) async fn wait_topic(&self, session: &SessionId, topic: &str) -> Vec<Logged> {
+        self.wait_log(topic, session, |log| log.iter().any(|event| event.topic == topic)).await
+    }
+
+    /// The record of the session's open action.
+    pub(crate) async fn record(&self, session: &SessionId) -> Option<ActionRecord> {
+        let subject = format!("$KV.ACTIONS.{session}");
+        let stored = jetstream::last_by_subject_leader(&self.nats, "KV_ACTIONS", &subject).await.unwrap();
+        stored
+            .filter(|stored| !stored.payload.is_empty())
+            .map(|stored| serde_json::from_slice(&stored.payload).unwrap())
+    }
+
+    /// Waits until no action is open in a session.
+    pub(crate) async fn wait_idle(&self, session: &SessionId) -> Vec<Logged> {
+        eventually("no action is open", BOUND, async || match self.record(session).await {
+            None => Ok(()),
+            Some(record) => Err((record, self.log(session).await)),
+        })
+        .await;
+        self.log(session).await
+    }
+}
+
+fn logged(stored: &Stored) -> Logged {
+    Logged {
+        topic: stored.subject.splitn(3, '.').nth(2).unwrap_or_default().to_owned(),
+        data: String::from_utf8(stored.payload.to_vec()).unwrap(),
+        sequence: stored.sequence,
+        ends: stored.headers.get("Herald-Ends").map(|ends| ends.as_str().to_owned()),
+    }
+}
+
+impl Logged {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.data).unwrap()
+    }
+}
+
+/// Short times, so that what takes minutes in a game is seen in a test.
+pub(crate) fn quick() -> ActionConfig {
+    ActionConfig {
+        renew: HumanDuration::from_millis(100),
+        lapse: HumanDuration::from_millis(1_000),
+        resend: HumanDuration::from_secs(2),
+        drain: HumanDuration::from_millis(300),
+        ..ActionConfig::default()
+    }
+}
+
+/// Limits of the Game Master that a test reaches.
+pub(crate) fn quick_gm() -> GmConfig {
+    GmConfig {
+        silence: HumanDuration::from_millis(1_500),
+        heartbeat_silence: HumanDuration::from_millis(500),
+        max_event: ByteSize::from_kib(64),
+        ..GmConfig::default()
+    }
+}
+
+/// One bridge.
+pub(crate) struct Bridge {
+    runtime: Option<Runtime>,
+    handle: Handle,
+    pub(crate) actions: Actions,
+    pub(crate) table: Arc<Table>,
+    pub(crate) context: Context,
+}
+
+impl Bridge {
+    pub(crate) async fn start(world: &World, name: &str) -> Self {
+        Self::start_with(world, name, quick()).await
+    }
+
+    pub(crate) async fn start_with(world: &World, name: &str, config: ActionConfig) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let handle = runtime.handle().clone();
+        let context = context(&world.server, name);
+        let table = Arc::new(Table::new(&world.gm));
+        let (lease, its): (Arc<dyn Lease>, _) = (table.clone(), context.clone());
+        let started = handle.spawn(async move {
+            let nats = nats::connect(&its.common.nats, "nats", &its).await.unwrap();
+            let redactor = Redactor::new(&["proposal:/data/gm_secret".parse().unwrap()]);
+            Actions::start(&nats, &config, redactor, lease, &its)
+        });
+        let actions = started.await.unwrap();
+        Self { runtime: Some(runtime), handle, actions, table, context }
+    }
+
+    /// In the bridge's own runtime, as its tasks are.
+    async fn call<T: Send + 'static>(&self, call: impl Future<Output = T> + Send + 'static) -> T {
+        self.handle.spawn(call).await.unwrap()
+    }
+
+    pub(crate) async fn run(&self, session: &SessionId, command: Command) -> Result<Accepted, ActionError> {
+        self.run_by(session, command, ActionPolicy::Cancel).await
+    }
+
+    pub(crate) async fn queue(&self, session: &SessionId, command: Command) -> Result<Accepted, ActionError> {
+        self.run_by(session, command, ActionPolicy::Queue).await
+    }
+
+    async fn run_by(
+        &self,
+        session: &SessionId,
+        command: Command,
+        policy: ActionPolicy,
+    ) -> Result<Accepted, ActionError> {
+        let (actions, session) = (self.actions.clone(), session.clone());
+        self.call(async move { actions.run(&session, command, policy).await }).await
+    }
+
+    pub(crate) async fn cancel(&self, session: &SessionId) -> Result<Cancelled, ActionError> {
+        let (actions, session) = (self.actions.clone(), session.clone());
+        self.call(async move { actions.cancel(&session).await }).await
+    }
+
+    pub(crate) async fn claim_start(&self, session: &SessionId) -> Result<Claim, ActionError> {
+        let (actions, session) = (self.actions.clone(), session.clone());
+        self.call(async move { actions.claim_start(&session).await }).await
+    }
+
+    pub(crate) async fn finish(&self, claim: Claim) -> Result<(), ActionError> {
+        self.call(claim.finish()).await
+    }
+
+    pub(crate) async fn take_over(&self, session: &SessionId, silent: bool) -> Result<(), ActionError> {
+        let (actions, session) = (self.actions.clone(), session.clone());
+        self.call(async move { actions.take_over(&session, silent).await }).await
+    }
+
+    /// Ends it as a killed process ends: at once, in the middle of whatever it does.
+    pub(crate) fn kill(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn context(server: &herald_testkit::Nats, name: &str) -> Context {
+    let mut common = Common::with_operations_port(0);
+    common.nats.url = server.url();
+    common.nats.request_timeout = HumanDuration::from_secs(2);
+    common.instance = InstanceId::new(name).unwrap();
+    Context::new("gm-bridge", common)
+}
+
+/// Stands in for the pool: every session plays on the one Game Master, unless a test says otherwise.
+pub(crate) struct Table {
+    gm: GameMaster,
+    strangers: Mutex<BTreeSet<SessionId>>,
+    finished: Mutex<Vec<(SessionId, u64, bool)>>,
+}
+
+impl Table {
+    fn new(gm: &Scripted) -> Self {
+        let gm = GameMasters::new(&quick_gm()).unwrap().at(&gm.url()).unwrap();
+        Self { gm, strangers: Mutex::default(), finished: Mutex::default() }
+    }
+
+    /// From now on that session has no Game Master.
+    pub(crate) fn take_away(&self, session: &SessionId) {
+        self.strangers.lock().unwrap_or_else(PoisonError::into_inner).insert(session.clone());
+    }
+
+    /// Which streams were reported as over: the action's sequence, and whether by itself.
+    pub(crate) fn finished(&self, session: &SessionId) -> Vec<(u64, bool)> {
+        let finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
+        finished.iter().filter(|(of, ..)| of == session).map(|(_, action, itself)| (*action, *itself)).collect()
+    }
+}
+
+impl Lease for Table {
+    fn begin<'a>(
+        &'a self,
+        session: &'a SessionId,
+        _kind: ActionKind,
+        _action: u64,
+    ) -> BoxFuture<'a, Result<Option<GameMaster>, LeaseError>> {
+        let stranger = self.strangers.lock().unwrap_or_else(PoisonError::into_inner).contains(session);
+        Box::pin(async move { Ok((!stranger).then(|| self.gm.clone())) })
+    }
+
+    fn finish<'a>(&'a self, session: &'a SessionId, action: u64, by_itself: bool) -> BoxFuture<'a, ()> {
+        self.finished.lock().unwrap_or_else(PoisonError::into_inner).push((session.clone(), action, by_itself));
+        Box::pin(std::future::ready(()))
+    }
+}
+
+/// A session id.
+pub(crate) fn session(id: &str) -> SessionId {
+    SessionId::new(id).unwrap()
+}

@@ -1,0 +1,10 @@
+//! Actions, on a real nats-server: several bridges, a scripted Game Master, kills, outages.
+
+#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
+mod claims;
+mod harness;
+mod lost;
+mod outages;
+mod queue;
+mod streams;

@@ -1,0 +1,178 @@
+//! NATS away, halted, or back.
+
+use std::time::Duration;
+
+use gm_bridge::{action::ActionError, config::ActionConfig};
+use herald_runtime::config::HumanDuration;
+use herald_testkit::{
+    eventually,
+    game_master::{Answer, Gate, PROPOSE as PROPOSE_PATH, sse},
+    within,
+};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::harness::{BOUND, Bridge, LIMIT, PROPOSE, World, quick, session};
+
+fn numbered(from: u64, to: u64) -> bytes::Bytes {
+    sse((from..to).map(|i| json!({"type": "llm_text", "i": i})))
+}
+
+/// A stream of 300 events; the test opens the gate after 100 of them.
+fn long(gate: &Gate) -> Answer {
+    let result = sse([json!({"type": "result"})]);
+    Answer::sse().send(numbered(0, 100)).until(gate).send(numbered(100, 300)).send(result)
+}
+
+fn whole(log: &[crate::harness::Logged]) {
+    let numbers: Vec<Value> = log.iter().filter(|e| e.topic == "llm_text").map(|e| e.json()["i"].clone()).collect();
+    assert_eq!(numbers, (0..300).map(Value::from).collect::<Vec<_>>(), "each once, in order");
+    assert_eq!(log.iter().filter(|event| event.topic == "_action").count(), 1, "not taken for lost");
+    assert_eq!(log.last().unwrap().topic, "result");
+}
+
+#[tokio::test]
+async fn an_action_survives_an_outage_longer_than_its_record_would() {
+    within(LIMIT, async {
+        let mut world = World::new().await;
+        let bridges = [Bridge::start(&world, "a").await, Bridge::start(&world, "b").await];
+        for kill in [false, true] {
+            let gate = Gate::new();
+            world.gm.on(PROPOSE_PATH, [long(&gate)]);
+            let s = session(if kill { "killed" } else { "stopped" });
+            bridges[0].run(&s, PROPOSE).await.unwrap();
+            world.wait_log("100 events", &s, |log| log.len() > 100).await;
+            if kill {
+                world.server.kill().await;
+            } else {
+                world.server.stop().await;
+            }
+            gate.open();
+            // Three lapses, and longer than the time within which events are resent without a look.
+            sleep(quick().lapse.get() * 3).await;
+            world.server.resume().await;
+            eventually("NATS is back", BOUND, async || if world.nats.connected() { Ok(()) } else { Err(()) }).await;
+            eventually("the action has ended", BOUND, async || match jetstream_last(&world, &s).await {
+                Some(topic) if topic == "result" => Ok(()),
+                other => Err(other),
+            })
+            .await;
+            whole(&world.wait_idle(&s).await);
+        }
+        assert_eq!(world.gm.asked(PROPOSE_PATH).len(), 2);
+        drop(bridges);
+    })
+    .await;
+}
+
+async fn jetstream_last(world: &World, session: &herald_protocol::SessionId) -> Option<String> {
+    let filter = format!("gm.{session}.>");
+    let last = herald_runtime::jetstream::last_by_subject_leader(&world.nats, "EVENTS", &filter).await.ok()??;
+    last.subject.rsplit('.').next().map(str::to_owned)
+}
+
+#[tokio::test]
+async fn a_halted_server_makes_no_action_lost_and_no_event_double() {
+    within(LIMIT, async {
+        let mut world = World::new().await;
+        let bridges = [Bridge::start(&world, "a").await, Bridge::start(&world, "b").await];
+        let gate = Gate::new();
+        world.gm.on(PROPOSE_PATH, [long(&gate)]);
+        let s = session("halted");
+        bridges[0].run(&s, PROPOSE).await.unwrap();
+        world.wait_log("100 events", &s, |log| log.len() > 100).await;
+        for _ in 0..3 {
+            world.server.freeze().await;
+            gate.open();
+            // Longer than a lapse, and than a request waits for its answer: copies pile up.
+            sleep(Duration::from_millis(2_600)).await;
+            world.server.thaw();
+            sleep(Duration::from_millis(100)).await;
+        }
+        whole(&world.wait_idle(&s).await);
+        drop(bridges);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lapse_is_counted_anew_after_an_outage_and_then_ends_what_is_lost() {
+    within(LIMIT, async {
+        let mut world = World::new().await;
+        let mut first = Bridge::start(&world, "a").await;
+        let _second = Bridge::start(&world, "b").await;
+        world.gm.on(PROPOSE_PATH, [Answer::sse().send(sse([json!({"type": "phase"})])).hang()]);
+        let s = session("both");
+        first.run(&s, PROPOSE).await.unwrap();
+        world.wait_topic(&s, "phase").await;
+        world.server.stop().await;
+        first.kill();
+        sleep(quick().lapse.get() * 2).await;
+        world.server.resume().await;
+        eventually("NATS is back", BOUND, async || if world.nats.connected() { Ok(()) } else { Err(()) }).await;
+        eventually("the action is ended", BOUND, async || match jetstream_last(&world, &s).await {
+            Some(topic) if topic == "error" => Ok(()),
+            other => Err(other),
+        })
+        .await;
+        world.wait_idle(&s).await;
+        assert_eq!(world.topics(&s).await, ["phase", "error"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_nats_nothing_is_claimed_and_the_caller_is_told_soon() {
+    within(LIMIT, async {
+        let mut world = World::new().await;
+        let config = ActionConfig { claim_wait: HumanDuration::from_secs(1), ..quick() };
+        let bridge = Bridge::start_with(&world, "a", config).await;
+        let s = session("away");
+        world.server.stop().await;
+        assert!(matches!(bridge.run(&s, PROPOSE).await, Err(ActionError::NotConnected)));
+        assert!(matches!(bridge.cancel(&s).await, Err(ActionError::NotConnected)));
+        world.server.resume().await;
+        eventually("NATS is back", BOUND, async || if world.nats.connected() { Ok(()) } else { Err(()) }).await;
+        eventually("the bridge is back", BOUND, async || bridge.cancel(&s).await).await;
+        assert!(world.log(&s).await.is_empty());
+        assert!(world.gm.all_asked().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_claim_that_was_answered_with_a_failure_is_never_carried_out() {
+    within(LIMIT, async {
+        let mut world = World::new().await;
+        let config = ActionConfig { claim_wait: HumanDuration::from_millis(400), ..quick() };
+        let bridge = Bridge::start_with(&world, "a", config).await;
+        world.gm.on(PROPOSE_PATH, [Answer::sse().send(sse([json!({"type": "phase"})])).hang()]);
+        let (mut carried_out, mut refused) = (0, 0);
+        for trial in 0..16_u64 {
+            let s = session(&format!("late-{trial}"));
+            // The server halts somewhere within the claim: while it reads, before or behind the store.
+            let halt = async {
+                sleep(Duration::from_micros(trial * 500)).await;
+                world.server.freeze().await;
+                sleep(Duration::from_millis(500)).await;
+            };
+            let (claimed, ()) = tokio::join!(bridge.run(&s, PROPOSE), halt);
+            world.server.thaw();
+            if claimed.is_ok() {
+                carried_out += 1;
+                world.gm.wait_asked(PROPOSE_PATH, carried_out, BOUND).await;
+            } else {
+                refused += 1;
+            }
+            // If the claim was stored all the same it is ended by itself; whichever comes first, nothing is left open.
+            eventually("the cancel is taken", BOUND, async || bridge.cancel(&s).await).await;
+            let log = world.wait_idle(&s).await;
+            if let Some(last) = log.last() {
+                assert!(last.topic == "error" || last.topic == "_done", "{log:?}");
+            }
+            assert_eq!(world.gm.asked(PROPOSE_PATH).len(), carried_out, "{log:?}");
+        }
+        assert!(refused > 0, "the server was halted in time at least once");
+    })
+    .await;
+}
