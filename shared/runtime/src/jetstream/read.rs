@@ -139,8 +139,8 @@ pub struct Batch {
 /// prove that there is no more.
 ///
 /// # Errors
-/// [`ApiError`]; [`ApiError::Incomplete`] where a message of the answer went missing. A stream that holds nothing of it
-/// is an empty batch.
+/// [`ApiError`]; [`ApiError::Incomplete`] where a message of the answer went missing (the closing one: `Timeout`). A
+/// stream that holds nothing of it is an empty batch.
 pub async fn batch_get(nats: &Nats, stream: &str, request: &BatchGet<'_>) -> Result<Batch, ApiError> {
     let request = BatchGet { from: request.from.max(1), batch: request.batch.max(1), ..*request };
     let answer = direct(nats, stream, encode(&request)?).await?;

@@ -172,3 +172,64 @@ pub(super) fn next_epoch(info: &StreamInfo, seen: &[Epoch], common: u64) -> Epoc
         former = Some(epoch);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(created: &str, last: Anchor) -> StreamInfo {
+        StreamInfo {
+            name: "EVENTS".to_owned(),
+            created: created.to_owned(),
+            first_seq: 1,
+            last_seq: last.seq,
+            last_time_ns: last.time_ns,
+            messages: last.seq,
+            bytes: 0,
+            epoch: None,
+            config: serde_json::Map::new(),
+        }
+    }
+
+    const HEAD: Anchor = Anchor { seq: 7, time_ns: 70 };
+
+    #[test]
+    fn a_new_life_forgets_the_old_ones_anchor_and_remembers_its_epoch() {
+        let mut known = Known::default();
+        known.adopt(Epoch::new(1), &info("a", HEAD));
+        assert_eq!((known.epoch(), known.anchor), (Some(Epoch::new(1)), Some(HEAD)));
+        known.adopt(Epoch::new(2), &info("b", Anchor { seq: 0, time_ns: 0 }));
+        assert_eq!((known.epoch(), known.anchor), (Some(Epoch::new(2)), None));
+        assert_eq!(known.seen, [Epoch::new(1), Epoch::new(2)]);
+        for number in 0..100 {
+            known.adopt(Epoch::new(number), &info("c", HEAD));
+        }
+        assert_eq!((known.seen.len(), known.epoch()), (REMEMBERED, Some(Epoch::new(99))));
+    }
+
+    #[test]
+    fn everybody_computes_the_same_next_epoch_and_never_a_former_one() {
+        let info = info("2026-11-21T10:00:00Z", HEAD);
+        let first = Epoch::of(&info.created, 0);
+        let second = next_epoch(&info, &[first], 5);
+        assert_eq!(second, Epoch::of(&format!("{} {first}", info.created), 5));
+        assert_eq!(second, next_epoch(&info, &[Epoch::new(9), first], 5), "by the latest alone");
+        let mut seen = vec![first];
+        for _ in 0..50 {
+            let next = next_epoch(&info, &seen, 5);
+            assert!(!seen.contains(&next));
+            // The same backup again and again: the life that is left is always another one.
+            seen.push(next);
+        }
+    }
+
+    #[test]
+    fn a_question_reads_as_documented() {
+        let known = Known { seen: vec![Epoch::new(0xab)], created: "then".to_owned(), anchor: Some(HEAD) };
+        let text = serde_json::to_string(&known).unwrap();
+        assert_eq!(text, r#"{"seen":["000000ab"],"created":"then","seq":7,"time_ns":70}"#);
+        assert_eq!(serde_json::from_str::<Known>(&text).unwrap(), known);
+        let short = r#"{"seen":[],"created":""}"#;
+        assert_eq!(serde_json::from_str::<Known>(short).unwrap(), Known::default());
+    }
+}

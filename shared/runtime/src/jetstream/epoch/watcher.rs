@@ -7,6 +7,7 @@ use std::{
 
 use async_nats::Request;
 use herald_protocol::{Epoch, subject};
+use serde::Deserialize;
 use tokio::{
     sync::watch,
     task::JoinHandle,
@@ -110,19 +111,28 @@ async fn follow(
             done.send_replace(number);
         }
         next = Instant::now() + outcome.pause();
-        if let Outcome::Rewritten(question) | Outcome::Nameless(question) | Outcome::Unnamed(question) = outcome {
-            ask(&nats, &observer.stream, &question).await;
+        if let Outcome::Rewritten(question) | Outcome::Nameless(question) | Outcome::Unnamed(question) = outcome
+            && ask(&nats, &observer.stream, &question).await.is_some_and(|epoch| !question.seen.contains(&epoch))
+        {
+            next = Instant::now();
         }
     }
 }
 
-/// Asks the owner to look. What it did is seen in the stream itself.
-async fn ask(nats: &Nats, stream: &str, question: &Known) {
-    let Ok(payload) = serde_json::to_vec(question) else { return };
+/// Asks the owner to look, and for the epoch after that. Only what the stream itself shows counts in the end.
+async fn ask(nats: &Nats, stream: &str, question: &Known) -> Option<Epoch> {
+    #[derive(Deserialize)]
+    struct Answer {
+        epoch: Option<Epoch>,
+    }
+    let payload = serde_json::to_vec(question).ok()?;
     let request = Request::new().payload(payload.into()).timeout(Some(EVERY));
     match nats.client().send_request(subject::epoch(stream), request).await {
-        Ok(_) => {}
-        Err(error) => tracing::debug!(stream, %error, "the stream's owner does not answer"),
+        Ok(answer) => serde_json::from_slice::<Answer>(&answer.payload).ok()?.epoch,
+        Err(error) => {
+            tracing::debug!(stream, %error, "the stream's owner does not answer");
+            None
+        }
     }
 }
 

@@ -1,7 +1,5 @@
 //! HTTP over NATS, both sides, over a real server.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a failed step is a failed test")]
-
 use std::{
     convert::Infallible,
     sync::{
@@ -11,102 +9,24 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ::http::{HeaderMap as HttpHeaders, Method, Request, Response, StatusCode, header};
 use async_nats::HeaderMap;
 use axum::{
     Extension, Json, Router,
     body::Body,
-    extract::{Path, RawQuery, State},
+    extract::{Path, RawQuery},
     response::IntoResponse,
     routing::{get, post},
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use herald_protocol::{InstanceId, Name};
-use herald_runtime::{
-    Context,
-    config::Common,
-    http_over_nats::{Client, Deadline, Door, ForwardError, Limits, RequestMeta, ServerHandle, WINDOW, serve},
-    nats::{self, Nats},
-};
-use herald_testkit::{Nats as Server, eventually, within};
-use http::{HeaderMap as HttpHeaders, Method, Request, Response, StatusCode, header};
+use herald_runtime::http_over_nats::{Deadline, Door, ForwardError, Limits, RequestMeta, WINDOW};
+use herald_testkit::{eventually, within};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
-const LIMIT: Duration = Duration::from_secs(60);
-const SOON: Duration = Duration::from_secs(20);
-
-async fn connect(server: &Server) -> Nats {
-    let mut common = Common::with_operations_port(0);
-    common.nats.url = server.url();
-    let context = Context::new("test", common);
-    nats::connect(&context.common.nats, "nats", &context).await.unwrap()
-}
-
-fn gm() -> Name {
-    Name::new("gm").unwrap()
-}
-
-fn meta() -> RequestMeta {
-    RequestMeta {
-        door: Name::new("app").unwrap(),
-        timeout: Duration::from_secs(10),
-        max_body: u64::MAX,
-        confirm: false,
-    }
-}
-
-async fn serve_on(nats: &Nats, router: Router, limits: Limits) -> ServerHandle {
-    let handle = serve(nats, &gm(), &InstanceId::new("one").unwrap(), router, limits).await.unwrap();
-    nats.client().flush().await.unwrap();
-    handle
-}
-
-/// A server, a service on a connection of its own, a client on another.
-struct Pair {
-    server: Server,
-    service: Nats,
-    client: Client,
-    handle: ServerHandle,
-}
-
-impl Pair {
-    async fn new(router: Router) -> Self {
-        Self::with(router, Limits::default(), Limits::default()).await
-    }
-
-    async fn with(router: Router, serving: Limits, asking: Limits) -> Self {
-        let server = Server::start().await;
-        let service = connect(&server).await;
-        let client = Client::new(&connect(&server).await, asking).await.unwrap();
-        let handle = serve_on(&service, router, serving).await;
-        // The subscription must be known before the first request.
-        service.client().request("$SRV.PING.gm.one", Bytes::new()).await.unwrap();
-        Self { server, service, client, handle }
-    }
-
-    async fn ask(&self, request: Request<Body>) -> Result<Response<Body>, ForwardError> {
-        self.client.request(&gm(), request, &meta()).await
-    }
-
-    async fn get(&self, uri: &str) -> Result<Response<Body>, ForwardError> {
-        self.ask(Request::get(uri).body(Body::empty()).unwrap()).await
-    }
-}
-
-async fn bytes(response: Response<Body>) -> Bytes {
-    response.into_body().collect().await.unwrap().to_bytes()
-}
-
-async fn json_of(response: Response<Body>) -> Value {
-    serde_json::from_slice(&bytes(response).await).unwrap()
-}
-
-/// Bytes that show where they stand.
-fn pattern(size: usize) -> Vec<u8> {
-    (0..size).map(|at| u8::try_from((at / 251 + at) % 256).unwrap()).collect()
-}
+use crate::pair::{LIMIT, Pair, SOON, bytes, gm, json_of, meta, pattern};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_arrives_as_it_was_sent_and_so_does_its_response() {
@@ -438,157 +358,6 @@ async fn an_upload_that_breaks_off_is_no_request() {
     .await;
 }
 
-/// A handler that waits to be let go, and counts.
-#[derive(Clone, Default)]
-struct Gate {
-    go: Arc<Notify>,
-    begun: Arc<AtomicUsize>,
-}
-
-impl Gate {
-    fn router(&self) -> Router {
-        let handler = async |State(gate): State<Self>| {
-            gate.begun.fetch_add(1, Ordering::SeqCst);
-            gate.go.notified().await;
-            "done"
-        };
-        Router::new().route("/", get(handler)).with_state(self.clone())
-    }
-
-    async fn begun(&self, count: usize) {
-        eventually("requests have begun", SOON, async || {
-            let begun = self.begun.load(Ordering::SeqCst);
-            if begun == count { Ok(()) } else { Err(begun) }
-        })
-        .await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_request_found_past_its_deadline_is_dropped_unexecuted() {
-    within(LIMIT, async {
-        let gate = Gate::default();
-        let limits = Limits { concurrent: 1, ..Limits::default() };
-        let pair = Pair::with(gate.router(), limits, Limits::default()).await;
-        let (first, late) = tokio::join!(pair.get("/"), async {
-            gate.begun(1).await;
-            let hasty = RequestMeta { timeout: Duration::from_millis(200), ..meta() };
-            let late = pair.client.request(&gm(), Request::get("/").body(Body::empty()).unwrap(), &hasty).await;
-            gate.go.notify_one();
-            late
-        });
-        assert_eq!(first.unwrap().status(), StatusCode::OK);
-        let late = late.unwrap_err();
-        assert!(matches!(late, ForwardError::Timeout), "{late}");
-        assert_eq!(late.status(), StatusCode::GATEWAY_TIMEOUT);
-
-        // One that lay in NATS: no time left when it arrives.
-        let mut headers = HeaderMap::new();
-        for (name, value) in [("Herald-Method", "GET"), ("Herald-Path", "/"), ("Herald-Deadline", "0")] {
-            headers.insert(name, value);
-        }
-        let nats = pair.service.client();
-        nats.publish_with_reply_and_headers("http.gm", nats.new_inbox(), headers, Bytes::new()).await.unwrap();
-        gate.go.notify_one();
-        assert_eq!(pair.get("/").await.unwrap().status(), StatusCode::OK);
-        assert_eq!(gate.begun.load(Ordering::SeqCst), 2);
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_confirmed_request_is_executed_only_while_its_caller_waits() {
-    within(LIMIT, async {
-        let gate = Gate::default();
-        let pair = Pair::new(gate.router()).await;
-        let confirmed = RequestMeta { confirm: true, ..meta() };
-        gate.go.notify_one();
-        let fine =
-            pair.client.request(&gm(), Request::get("/").body(Body::empty()).unwrap(), &confirmed).await.unwrap();
-        assert_eq!(bytes(fine).await, "done");
-
-        // Two messages as they lie in a connection's queue while NATS is away: the one confirmed, the other not.
-        let nats = pair.service.client();
-        let mut waiting = nats.subscribe("test.caller").await.unwrap();
-        nats.flush().await.unwrap();
-        let mut headers = HeaderMap::new();
-        for (name, value) in [("Herald-Method", "GET"), ("Herald-Path", "/"), ("Herald-Deadline", "60000")] {
-            headers.insert(name, value);
-        }
-        headers.insert("Herald-Body", "test.nobody");
-        nats.publish_with_reply_and_headers("http.gm", "test.caller", headers.clone(), Bytes::new()).await.unwrap();
-        headers.insert("Herald-Body", "test.body");
-        let mut body = nats.subscribe("test.body").await.unwrap();
-        nats.publish_with_reply_and_headers("http.gm", "test.caller", headers, Bytes::new()).await.unwrap();
-        let ask = body.next().await.unwrap();
-        assert_eq!(ask.headers.unwrap().get("Herald-Part").unwrap().as_str(), "0");
-        let mut gone = HeaderMap::new();
-        gone.insert("Herald-Abort", "gone");
-        nats.publish_with_headers(ask.reply.unwrap(), gone, Bytes::new()).await.unwrap();
-
-        gate.go.notify_one();
-        assert_eq!(pair.get("/").await.unwrap().status(), StatusCode::OK);
-        assert_eq!(gate.begun.load(Ordering::SeqCst), 2, "neither was executed");
-        assert!(tokio::time::timeout(Duration::from_millis(50), waiting.next()).await.is_err(), "nor answered");
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn more_than_may_wait_is_refused_at_once() {
-    within(LIMIT, async {
-        let gate = Gate::default();
-        let limits = Limits { concurrent: 1, waiting: 1, ..Limits::default() };
-        let pair = Pair::with(gate.router(), limits, Limits::default()).await;
-        let (first, second, third) = tokio::join!(pair.get("/"), pair.get("/"), async {
-            gate.begun(1).await;
-            let third = eventually("a refusal", SOON, async || {
-                let hasty = RequestMeta { timeout: Duration::from_millis(100), ..meta() };
-                pair.client.request(&gm(), Request::get("/").body(Body::empty()).unwrap(), &hasty).await
-            })
-            .await;
-            gate.go.notify_one();
-            gate.begun(2).await;
-            gate.go.notify_one();
-            third
-        });
-        assert_eq!((first.unwrap().status(), second.unwrap().status()), (StatusCode::OK, StatusCode::OK));
-        assert_eq!(third.status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(json_of(third).await, json!({"error": "gm is overloaded"}));
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn nobody_there_and_nats_away_are_said_at_once() {
-    within(LIMIT, async {
-        let gate = Gate::default();
-        let mut pair = Pair::new(gate.router()).await;
-        let begun = Instant::now();
-        let nobody = pair.client.request(&Name::new("lobby").unwrap(), Request::new(Body::empty()), &meta()).await;
-        let nobody = nobody.unwrap_err();
-        assert!(matches!(nobody, ForwardError::NoResponders), "{nobody}");
-        assert_eq!(nobody.status(), StatusCode::SERVICE_UNAVAILABLE);
-
-        pair.server.stop().await;
-        let away = eventually("the loss is seen", SOON, async || match pair.get("/").await {
-            Err(error @ ForwardError::NotConnected) => Ok(error),
-            other => Err(other.map(|response| response.status())),
-        });
-        assert_eq!(away.await.status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert!(begun.elapsed() < Duration::from_secs(12));
-        pair.server.resume().await;
-        gate.go.notify_one();
-        eventually("both come back by themselves", SOON, async || {
-            let hasty = RequestMeta { timeout: Duration::from_secs(1), ..meta() };
-            gate.go.notify_one();
-            pair.client.request(&gm(), Request::get("/").body(Body::empty()).unwrap(), &hasty).await
-        })
-        .await;
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn malformed_requests_are_answered_and_counted_not_executed() {
     within(LIMIT, async {
@@ -678,115 +447,6 @@ async fn the_format_on_the_wire_is_the_documented_one() {
         }
         let whole: Vec<u8> = received.iter().flat_map(|part| part.payload.to_vec()).collect();
         assert!(whole == pattern(40 * 1024));
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_service_tools_see_every_instance() {
-    within(LIMIT, async {
-        let router =
-            Router::new().route("/fine", get(async || "fine")).route("/bad", get(async || StatusCode::BAD_GATEWAY));
-        let pair = Pair::new(router.clone()).await;
-        let other = connect(&pair.server).await;
-        let two = serve(&other, &gm(), &InstanceId::new("two").unwrap(), router, Limits::default()).await.unwrap();
-        other.client().request("$SRV.PING.gm.two", Bytes::new()).await.unwrap();
-        for path in ["/fine", "/bad", "/fine"] {
-            pair.get(path).await.unwrap();
-        }
-        let nats = pair.service.client();
-        for subject in ["$SRV.PING", "$SRV.INFO.gm", "$SRV.STATS.gm"] {
-            let inbox = nats.new_inbox();
-            let answers = nats.subscribe(inbox.clone()).await.unwrap();
-            nats.publish_with_reply(subject, inbox, Bytes::new()).await.unwrap();
-            let answers: Vec<Value> =
-                answers.take(2).map(|answer| serde_json::from_slice(&answer.payload).unwrap()).collect().await;
-            let mut ids: Vec<&str> = answers.iter().map(|answer| answer["id"].as_str().unwrap()).collect();
-            ids.sort_unstable();
-            assert_eq!(ids, ["one", "two"], "{subject}");
-            if subject == "$SRV.STATS.gm" {
-                let sum = |field: &str| -> u64 {
-                    answers.iter().map(|one| one["endpoints"][0][field].as_u64().unwrap()).sum()
-                };
-                assert_eq!((sum("num_requests"), sum("num_errors")), (3, 1));
-            }
-        }
-        assert_eq!(two.drain(SOON).await, 0);
-        let gone = nats.request("$SRV.PING.gm.two", Bytes::new()).await.unwrap_err();
-        assert_eq!(gone.kind(), async_nats::RequestErrorKind::NoResponders);
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_drained_service_finishes_what_it_took_and_loses_nothing() {
-    within(LIMIT, async {
-        let router = || {
-            Router::new().route(
-                "/",
-                get(async || {
-                    tokio::task::yield_now().await;
-                    pattern(2000)
-                }),
-            )
-        };
-        let pair = Pair::with(router(), Limits::default(), Limits::default()).await;
-        // A steady stream of requests while instances come and go.
-        let stop = tokio_util::sync::CancellationToken::new();
-        let asking: Vec<_> = (0..8)
-            .map(|_| {
-                let (client, stop) = (pair.client.clone(), stop.clone());
-                tokio::spawn(async move {
-                    let mut count = 0;
-                    while !stop.is_cancelled() {
-                        let request = Request::get("/").body(Body::empty()).unwrap();
-                        let response = client.request(&gm(), request, &meta()).await.unwrap();
-                        assert_eq!(bytes(response).await.len(), 2000);
-                        count += 1;
-                    }
-                    count
-                })
-            })
-            .collect();
-        for number in 0..10 {
-            let nats = connect(&pair.server).await;
-            let name = InstanceId::new(&format!("i{number}")).unwrap();
-            let handle = serve(&nats, &gm(), &name, router(), Limits::default()).await.unwrap();
-            eventually("it takes requests", SOON, async || {
-                let stats = nats.client().request(format!("$SRV.STATS.gm.{name}"), Bytes::new()).await.unwrap();
-                let stats: Value = serde_json::from_slice(&stats.payload).unwrap();
-                let count = stats["endpoints"][0]["num_requests"].as_u64().unwrap();
-                if count > 20 { Ok(()) } else { Err(count) }
-            })
-            .await;
-            assert_eq!(handle.drain(SOON).await, 0, "nothing cut off");
-        }
-        stop.cancel();
-        for task in asking {
-            assert!(task.await.expect("no request failed") > 0);
-        }
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_drain_ends_in_time_and_says_what_it_cut_off() {
-    within(LIMIT, async {
-        let gate = Gate::default();
-        let Pair { server: _server, service, client, handle } = Pair::new(gate.router()).await;
-        let hasty = RequestMeta { timeout: Duration::from_secs(3), ..meta() };
-        let name = gm();
-        let (cut, asked) = tokio::join!(
-            async {
-                gate.begun(1).await;
-                handle.drain(Duration::from_millis(100)).await
-            },
-            client.request(&name, Request::get("/").body(Body::empty()).unwrap(), &hasty)
-        );
-        assert_eq!(cut, 1);
-        assert!(matches!(asked, Err(ForwardError::Timeout)));
-        let nobody = service.client().request("http.gm", Bytes::new()).await.unwrap_err();
-        assert_eq!(nobody.kind(), async_nats::RequestErrorKind::NoResponders);
     })
     .await;
 }

@@ -1,28 +1,18 @@
 //! Streams and buckets: created once, migrated, left alone.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a failed step is a failed test")]
-
 use std::time::Duration;
 
+use crate::connection::connect;
 use async_nats::jetstream::{kv, stream::Config};
 use futures_util::future::join_all;
 use herald_runtime::{
-    Context,
-    config::Common,
     jetstream::{BucketSpec, EnsureError, StreamSpec, ensure_bucket, ensure_stream, stream_info},
-    nats::{self, Nats},
+    nats::Nats,
 };
 use herald_testkit::{Nats as Server, NatsOptions, within};
 use serde_json::json;
 
 const LIMIT: Duration = Duration::from_secs(60);
-
-async fn connect(server: &Server) -> Nats {
-    let mut common = Common::with_operations_port(0);
-    common.nats.url = server.url();
-    let context = Context::new("test", common);
-    nats::connect(&context.common.nats, "nats", &context).await.unwrap()
-}
 
 fn events() -> StreamSpec {
     StreamSpec::new("EVENTS", ["gm.>", "arena.>"])
