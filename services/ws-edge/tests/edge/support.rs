@@ -35,7 +35,10 @@ impl Engine {
     /// Answers `http.gm` with `router`.
     pub(crate) async fn serve(&self, router: Router) -> ServerHandle {
         let service = Name::new("gm").unwrap();
-        serve(&self.nats, &service, &self.context.instance, router, Limits::default()).await.unwrap()
+        let served = serve(&self.nats, &service, &self.context.instance, router, Limits::default()).await.unwrap();
+        // From here on the server knows of it.
+        self.nats.client().flush().await.unwrap();
+        served
     }
 
     /// Publishes and waits for the acknowledgement; the event's sequence.
