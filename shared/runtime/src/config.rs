@@ -13,7 +13,11 @@ mod print;
 mod sources;
 mod units;
 
+#[cfg(test)]
+mod tests;
+
 pub use load::{Loaded, load};
+pub use print::defaults;
 pub use sources::Sources;
 pub use units::{ByteSize, HumanDuration, Secret, UnitError, comma_separated};
 

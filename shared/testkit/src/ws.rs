@@ -207,7 +207,13 @@ impl Client {
     /// # Panics
     /// If there is none within `bound`, or the connection ends before, with the last frames.
     pub async fn wait_for(&self, what: &str, bound: Duration, is: impl Fn(&Frame) -> bool) -> Frame {
-        self.wait(what, bound, |record| record.frames.iter().find(|frame| is(frame)).cloned()).await
+        let mut looked_at = 0;
+        let found = |record: &Record| {
+            let found = record.frames[looked_at..].iter().find(|frame| is(frame)).cloned();
+            looked_at = record.frames.len();
+            found
+        };
+        self.wait(what, bound, found).await
     }
 
     /// Waits until there are at least `count` events (control frames aside), and returns all there are.
@@ -215,11 +221,14 @@ impl Client {
     /// # Panics
     /// If there are fewer after `bound`, or when the connection ends.
     pub async fn wait_events(&self, count: usize, bound: Duration) -> Vec<Frame> {
-        let events = |record: &Record| {
-            let events: Vec<_> = record.frames.iter().filter(|frame| !frame.is_control()).cloned().collect();
-            (events.len() >= count).then_some(events)
+        let (mut looked_at, mut events) = (0, 0);
+        let enough = |record: &Record| {
+            events += record.frames[looked_at..].iter().filter(|frame| !frame.is_control()).count();
+            looked_at = record.frames.len();
+            (events >= count).then_some(())
         };
-        self.wait(&format!("{count} events"), bound, events).await
+        self.wait(&format!("{count} events"), bound, enough).await;
+        self.events()
     }
 
     /// Waits for the end.
@@ -230,7 +239,7 @@ impl Client {
         self.wait("the end", bound, |record| record.end.clone()).await
     }
 
-    async fn wait<T>(&self, what: &str, bound: Duration, look: impl Fn(&Record) -> Option<T>) -> T {
+    async fn wait<T>(&self, what: &str, bound: Duration, mut look: impl FnMut(&Record) -> Option<T>) -> T {
         let mut news = self.shared.news.subscribe();
         let looking = async {
             loop {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
-use super::{Fault, Loaded, ServiceConfig, load, units::MASK};
+use super::{Common, Fault, Loaded, ServiceConfig, load, units::MASK};
 
 impl<C: ServiceConfig> Loaded<C> {
     /// The configuration as TOML that would give it again (secrets aside), each value with its origin as a comment.
@@ -38,6 +38,26 @@ impl<C: ServiceConfig> Loaded<C> {
             path.pop();
         }
     }
+}
+
+/// Every key of a service with its default as TOML (empty if it is not set), the shared keys first: what a README has to name.
+#[must_use]
+pub fn defaults<C: ServiceConfig>() -> Vec<(String, String)> {
+    fn collect(keys: &mut Vec<(String, String)>, prefix: &str, table: &Map<String, Value>) {
+        for (key, value) in table {
+            let key = format!("{prefix}{}", quoted(key));
+            match value {
+                Value::Object(inner) if !inner.is_empty() => collect(keys, &format!("{key}."), inner),
+                Value::Null => keys.push((key, String::new())),
+                value => keys.push((key, inline(value))),
+            }
+        }
+    }
+
+    let mut keys = Vec::new();
+    collect(&mut keys, "", &load::tree(&Common::with_operations_port(C::OPERATIONS_PORT)));
+    collect(&mut keys, "", &load::tree(&C::default()));
+    keys
 }
 
 /// A key as TOML wants it.
