@@ -7,6 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use herald_protocol::id::InvalidToken;
+use herald_runtime::jetstream::PublishError;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{json, value::RawValue};
 
@@ -50,6 +51,11 @@ impl Refusal {
         serde_json::value::to_raw_value(&json!({ "error": self.text })).unwrap_or_else(|_| RawValue::NULL.to_owned())
     }
 
+    /// 503: another bridge took the start for dead, or the session was cancelled meanwhile.
+    pub(crate) fn interrupted() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "the start was interrupted")
+    }
+
     /// 503: what it needs of NATS is not to be had. The cause is logged here, once.
     pub(crate) fn nats(error: &(dyn Error + 'static)) -> Self {
         tracing::warn!(error = chain(error), "a request failed for want of nats");
@@ -85,7 +91,11 @@ impl From<InvalidToken> for Refusal {
 
 impl From<BucketError> for Refusal {
     fn from(error: BucketError) -> Self {
-        Self::nats(&error)
+        match error {
+            // Somebody else wrote again and again.
+            BucketError::Conflict { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, "gm-bridge is busy"),
+            BucketError::Unavailable { .. } => Self::nats(&error),
+        }
     }
 }
 
@@ -93,14 +103,20 @@ impl From<PoolError> for Refusal {
     fn from(error: PoolError) -> Self {
         match error {
             PoolError::Busy => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
-            PoolError::Bucket(_) | PoolError::Log(_) => Self::nats(&error),
+            PoolError::Bucket(error) => error.into(),
+            PoolError::Log(_) => Self::nats(&error),
         }
     }
 }
 
 impl From<ArenaError> for Refusal {
     fn from(error: ArenaError) -> Self {
-        Self::nats(&error)
+        match error {
+            ArenaError::Publish(PublishError::TooLarge) => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "the content is larger than NATS takes")
+            }
+            error => Self::nats(&error),
+        }
     }
 }
 

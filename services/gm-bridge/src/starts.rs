@@ -2,6 +2,8 @@
 //!
 //! The record of a start lies beside its session's, is rewritten while the start runs, and holds its answer afterwards.
 
+use std::time::Duration;
+
 use axum::response::{IntoResponse, Response};
 use herald_protocol::{
     SessionId,
@@ -11,7 +13,6 @@ use herald_runtime::{Context, nats::Nats};
 use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use std::time::Duration;
 use tokio::{
     sync::oneshot,
     time::{Instant, MissedTickBehavior, interval_at, sleep},
@@ -21,7 +22,7 @@ use tracing::Instrument;
 use crate::{
     action::{self, Actions},
     arena::{Arena, QueryParams},
-    bucket::Bucket,
+    bucket::{Bucket, BucketError},
     config::Config,
     metrics,
     pool::{self, Pool, now_ms},
@@ -32,7 +33,6 @@ use crate::{
 
 /// How often somebody who waits for another's start looks for its answer.
 const LOOK: Duration = Duration::from_millis(100);
-
 /// How long the record of a start is of interest; one that runs is rewritten all the time.
 const KEPT: Duration = Duration::from_secs(60);
 /// What a client is told of a Game Master that fails, whatever the reason.
@@ -41,6 +41,9 @@ pub(crate) const UNREACHABLE: &str = "GM unreachable";
 /// The record of a session's last start.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct StartRecord {
+    /// Who runs it: another name for each start.
+    #[serde(default)]
+    starter: String,
     /// What it was answered; none while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     answer: Option<Answer>,
@@ -113,36 +116,39 @@ impl Starts {
             }
             match slot.record {
                 // Rewritten all the time by the bridge at work; one that is gone leaves it as it is.
-                Some(StartRecord { answer: None }) if seen.1.elapsed() < self.lapse => sleep(LOOK).await,
-                Some(StartRecord { answer: Some(answer) }) if age(slot.written_ms) < self.repeated => {
+                Some(StartRecord { answer: None, .. }) if seen.1.elapsed() < self.lapse => sleep(LOOK).await,
+                Some(StartRecord { answer: Some(answer), .. }) if age(slot.written_ms) < self.repeated => {
                     return Ok(answer);
                 }
-                _ => match self.records.write_for(KEPT, &key, &StartRecord::default(), slot.revision).await {
-                    Ok(revision) => return self.begin(session, lang, revision).await,
-                    Err(error) if error.is_conflict() => {}
-                    Err(error) => return Err(error.into()),
-                },
+                _ => {
+                    let starter = uuid::Uuid::new_v4().to_string();
+                    let mut held = Held { key: key.clone(), starter, revision: slot.revision };
+                    match self.write(&mut held, None).await {
+                        Ok(()) => return self.begin(session, lang, held).await,
+                        Err(error) if error.is_conflict() => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
             }
         }
         Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "another start of this session does not end"))
     }
 
     /// Runs the start in a task of its own and waits for its answer.
-    async fn begin(&self, session: SessionId, lang: Lang, revision: u64) -> Result<Answer, Refusal> {
+    async fn begin(&self, session: SessionId, lang: Lang, held: Held) -> Result<Answer, Refusal> {
         let (answer, answered) = oneshot::channel();
         let this = self.clone();
         let span = tracing::info_span!("start", %session);
         let start = async move {
             // Nobody listens any more where the caller has gone away.
-            let _gone = answer.send(this.lead(&session, lang, revision).await);
+            let _gone = answer.send(this.lead(&session, lang, held).await);
         };
         self.context.supervise("start of a game", start.instrument(span));
         answered.await.unwrap_or_else(|_| Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the start failed")))
     }
 
     /// Starts the game while keeping the start's record alive, and leaves the answer in it.
-    async fn lead(&self, session: &SessionId, lang: Lang, mut revision: u64) -> Result<Answer, Refusal> {
-        let key = start_key(session);
+    async fn lead(&self, session: &SessionId, lang: Lang, mut held: Held) -> Result<Answer, Refusal> {
         let mut renewals = interval_at(Instant::now() + self.renew, self.renew);
         renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut work = std::pin::pin!(self.play(session, lang));
@@ -151,11 +157,11 @@ impl Starts {
                 // The work first: once it is done there is nothing to keep alive.
                 biased;
                 result = &mut work => break result,
-                _ = renewals.tick() => match self.records.write_for(KEPT, &key, &StartRecord::default(), revision).await {
-                    Ok(next) => revision = next,
+                _ = renewals.tick() => match self.write(&mut held, None).await {
+                    Ok(()) => {}
                     Err(error) if error.is_conflict() => {
                         tracing::warn!("start taken for dead and done by another bridge");
-                        break Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the start was interrupted"));
+                        break Err(Refusal::interrupted());
                     }
                     Err(error) => tracing::warn!(error = chain(&error), "start's record not renewed"),
                 },
@@ -163,11 +169,28 @@ impl Starts {
         };
         let answer = Answer::of(result);
         metrics::start(answer.outcome());
-        let record = StartRecord { answer: Some(answer.clone()) };
-        if let Err(error) = self.records.write_for(KEPT, &key, &record, revision).await {
+        if let Err(error) = self.write(&mut held, Some(answer.clone())).await {
             tracing::warn!(error = chain(&error), "the answer to a start was not kept");
         }
         Ok(answer)
+    }
+
+    /// Rewrites the record of a start that is ours. A write that seemed to fail may have been stored: what then stands in
+    /// the way of the next one is our own.
+    async fn write(&self, held: &mut Held, answer: Option<Answer>) -> Result<(), BucketError> {
+        let record = StartRecord { starter: held.starter.clone(), answer };
+        let result = match self.records.write_for(KEPT, &held.key, &record, held.revision).await {
+            Err(error) if error.is_conflict() => {
+                let slot = self.records.get(&held.key).await?;
+                if slot.record().is_none_or(|record| record.starter != held.starter) {
+                    return Err(error);
+                }
+                self.records.write_for(KEPT, &held.key, &record, slot.revision).await
+            }
+            result => result,
+        };
+        held.revision = result?;
+        Ok(())
     }
 
     /// Claims a Game Master, ends what runs there and in the session, and starts.
@@ -198,6 +221,7 @@ impl Starts {
             let ended = claim.previous_saw_end().await.map_err(|error| Refusal::nats(&error))?;
             tracing::info!(previous = %previous.session, ended, "game master goes to another session");
             self.actions.take_over(&previous.session, ended).await?;
+            claim.told();
         }
         let action = self.actions.claim_start(session).await?;
         match self.ask(claim, &action, session, lang).await {
@@ -219,7 +243,7 @@ impl Starts {
         // The last look before the Game Master is asked: neither the claim nor the action is somebody else's by now.
         claim.confirm().await?;
         if !action.is_held() {
-            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the start was interrupted"));
+            return Err(Refusal::interrupted());
         }
         let json = claim.seat().gm.start(lang).await.map_err(|error| Refusal::game_master(&error, UNREACHABLE))?;
         let broken = |error: &(dyn std::error::Error + 'static)| {
@@ -258,6 +282,13 @@ async fn end(action: action::Claim) {
     if let Err(error) = action.finish().await {
         tracing::warn!(error = chain(&error), "the action of a start was not ended in order");
     }
+}
+
+/// The record of a start that runs here.
+struct Held {
+    key: String,
+    starter: String,
+    revision: u64,
 }
 
 /// What the Game Master answered.

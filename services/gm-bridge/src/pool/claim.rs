@@ -28,8 +28,8 @@ pub(crate) struct Claim<'a> {
     seat: &'a Seat,
     record: GameMasterRecord,
     revision: u64,
-    /// The game that the session itself had here.
-    own: Option<GameMasterRecord>,
+    /// As it was before.
+    old: GameMasterRecord,
 }
 
 /// What came of watching somebody else's start.
@@ -79,8 +79,7 @@ impl Pool {
         let choose = self.last_choose(&old).await?;
         let record = old.claimed(session, now_ms(), choose, &self.rules);
         let revision = self.records.write(&seat.key, &record, slot.revision).await?;
-        let own = old.is_played_by(session).then_some(old);
-        Ok(Claim { pool: self, seat, record, revision, own })
+        Ok(Claim { pool: self, seat, record, revision, old })
     }
 
     /// Which one to take; `None` if they are all in use.
@@ -183,9 +182,13 @@ impl Claim<'_> {
         }
     }
 
-    /// Makes sure that the claim still stands, the previous player having been told.
-    pub(crate) async fn confirm(&mut self) -> Result<(), BucketError> {
+    /// The previous player has been told that the game is over.
+    pub(crate) fn told(&mut self) {
         self.record.previous = None;
+    }
+
+    /// Makes sure that the claim still stands.
+    pub(crate) async fn confirm(&mut self) -> Result<(), BucketError> {
         self.revision = self.pool.records.write(&self.seat.key, &self.record, self.revision).await?;
         Ok(())
     }
@@ -200,11 +203,15 @@ impl Claim<'_> {
         self.pool.records.write(&self.seat.key, &self.record, self.revision).await.map(drop)
     }
 
-    /// The start came to nothing. A session that played here before plays on: what became of its game is not known.
+    /// The start came to nothing. Who played here before plays on, unless told that the game is over; a session that
+    /// wanted to start anew does, too: what became of its game is not known.
     pub(crate) async fn release(self) -> Result<(), BucketError> {
-        let record = match self.own {
-            Some(own) => GameMasterRecord { since: now_ms(), choose: None, cut: self.record.cut, ..own },
-            None => GameMasterRecord { session: None, state: State::Free, previous: None, ..self.record },
+        let plays_on = self.old.state == State::Playing
+            && (self.old.session == self.record.session || self.record.previous.is_some());
+        let record = if plays_on {
+            GameMasterRecord { choose: None, cut: self.record.cut, ..self.old }
+        } else {
+            GameMasterRecord { session: None, state: State::Free, ..self.record }
         };
         self.pool.records.write(&self.seat.key, &record, self.revision).await.map(drop)
     }

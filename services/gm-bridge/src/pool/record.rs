@@ -25,7 +25,7 @@ pub(crate) struct GameMasterRecord {
     /// Stream sequence of the start's `_action`: what the log says of this game stands behind it.
     #[serde(default)]
     pub(crate) after: u64,
-    /// While `starting`: who played before and was not yet told that the game is over.
+    /// Who played before, and has not yet been told that the game is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) previous: Option<Previous>,
     /// Stream sequence of the `_action` of its last choose, until somebody has noted its end.
@@ -110,8 +110,8 @@ impl GameMasterRecord {
         let runs_on = self.runs_on(now, choose, rules);
         let previous = match (&self.session, self.state) {
             (Some(player), State::Playing) => Some(Previous { session: player.clone(), after: self.after }),
-            (_, State::Starting) => self.previous.clone(),
-            _ => None,
+            (_, State::Starting | State::Free) => self.previous.clone(),
+            (None, State::Playing) => None,
         };
         Self {
             g: self.g.clone(),

@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use crate::master::Master;
 
 /// How long anything may take to be seen.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// Everything a test needs.
 pub(crate) struct House {
@@ -62,7 +62,7 @@ impl House {
     pub(crate) async fn add_bridge(&mut self, masters: &[&Master], change: impl Fn(&mut Config)) {
         let mut config = Config::default();
         config.gm.base_urls = masters.iter().map(|master| master.url.clone()).collect();
-        config.gm.edge_forgotten = HumanDuration::from_secs(3);
+        config.gm.edge_forgotten = HumanDuration::from_secs(5);
         change(&mut config);
         let context = Context::new("gm-bridge", common(&self.nats));
         let task = tokio::spawn(gm_bridge::start(config, context.clone()));
@@ -149,6 +149,14 @@ impl House {
     pub(crate) async fn publish(&self, subject: &str, payload: &str) {
         let jetstream = async_nats::jetstream::new(self.client.clone());
         jetstream.publish(subject.to_owned(), payload.to_owned().into()).await.unwrap().await.unwrap();
+    }
+
+    /// Makes the stream of events capture these subjects, as an operator could.
+    pub(crate) async fn capture(&self, subjects: &[&str]) {
+        let jetstream = async_nats::jetstream::new(self.client.clone());
+        let mut config = jetstream.get_stream("EVENTS").await.unwrap().cached_info().config.clone();
+        config.subjects = subjects.iter().map(|&subject| subject.into()).collect();
+        jetstream.update_stream(&config).await.unwrap();
     }
 
     /// Starts a game for the session, which must succeed.

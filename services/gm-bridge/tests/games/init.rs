@@ -110,15 +110,11 @@ async fn an_init_that_could_not_tell_the_engine_is_finished_by_a_later_one() {
     within(SOON, async {
         let master = Master::start().await;
         let house = House::build(1, &[&master], |_| {}).await;
-        let jetstream = async_nats::jetstream::new(house.client.clone());
-        let mut config = jetstream.get_stream("EVENTS").await.unwrap().cached_info().config.clone();
-        let subjects = std::mem::replace(&mut config.subjects, vec!["gm.>".to_owned()]);
-        jetstream.update_stream(&config).await.unwrap();
+        house.capture(&["gm.>"]).await;
         let id = session();
         let refused = house.post("/init_session", &json!({"session_id": id})).await.expect(503);
         assert_eq!(refused.error(), "NATS is not connected");
-        config.subjects = subjects;
-        jetstream.update_stream(&config).await.unwrap();
+        house.capture(&["gm.>", "arena.>"]).await;
         house.post("/init_session", &json!({"session_id": id})).await.expect(200);
         assert_eq!(house.event("arena.init").await, json!({"session_id": id}));
         house.post("/init_session", &json!({"session_id": id})).await.expect(400);

@@ -196,6 +196,35 @@ async fn a_game_master_that_fails_is_told_as_it_is_and_stays_free() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_start_knows_its_own_record_whatever_became_of_a_write() {
+    within(SOON, async {
+        let master = Master::start().await;
+        let house = House::build(1, &[&master], |config| {
+            config.action.renew = HumanDuration::from_millis(100);
+        })
+        .await;
+        master.hold_starts(true);
+        let id = session();
+        let key = format!("{id}.start");
+        let path = format!("/api/start?session_id={id}");
+        let disturb = async {
+            eventually("a start", SOON, async || if master.asked("start") > 0 { Ok(()) } else { Err(()) }).await;
+            // As a renewal that was stored although no acknowledgement came.
+            let running = house.record("SESSIONS", &key).await.unwrap();
+            house.put("SESSIONS", &key, &running).await;
+            let stored = async || house.last("KV_SESSIONS", &format!("$KV.SESSIONS.{key}")).await.unwrap().sequence;
+            let disturbed = stored().await;
+            eventually("a renewal", SOON, async || if stored().await > disturbed { Ok(()) } else { Err(()) }).await;
+            master.hold_starts(false);
+        };
+        let (reply, ()) = join(house.get(&path), disturb).await;
+        reply.expect(200);
+        assert_eq!(house.record("SESSIONS", &key).await.unwrap()["answer"]["status"], 200);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_session_whose_restart_fails_keeps_its_game() {
     within(SOON, async {
         let master = Master::start().await;

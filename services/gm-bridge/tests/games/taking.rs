@@ -13,6 +13,8 @@ use crate::{
 /// No rest before a look at who watches.
 fn at_once(config: &mut Config) {
     config.gm.unwatched = HumanDuration::from_millis(0);
+    // Machines that run tests are slow.
+    config.gm.watching_timeout = HumanDuration::from_secs(2);
 }
 
 async fn start(house: &House, id: &str) -> u16 {
@@ -153,7 +155,7 @@ async fn a_game_master_with_a_cut_choose_is_nobody_elses_for_a_while() {
         let master = Master::start().await;
         let house = House::build(1, &[&master], |config| {
             at_once(config);
-            config.gm.cut_choose = HumanDuration::from_millis(1500);
+            config.gm.cut_choose = HumanDuration::from_secs(4);
         })
         .await;
         let first = session();
@@ -208,8 +210,8 @@ async fn a_start_whose_bridge_died_lapses() {
     within(SOON, async {
         let master = Master::start().await;
         let house = House::build(1, &[&master], |config| {
-            config.action.renew = HumanDuration::from_millis(300);
-            config.action.lapse = HumanDuration::from_millis(800);
+            config.action.renew = HumanDuration::from_millis(500);
+            config.action.lapse = HumanDuration::from_secs(2);
         })
         .await;
         let (first, died, third) = (session(), session(), session());
@@ -220,12 +222,33 @@ async fn a_start_whose_bridge_died_lapses() {
         seat["session"] = json!(died);
         seat["state"] = json!("starting");
         house.put("ALIASES", &key, &seat).await;
-        house.put("SESSIONS", &format!("{died}.start"), &json!({})).await;
+        house.put("SESSIONS", &format!("{died}.start"), &json!({"starter": "of the dead"})).await;
         house.start_game(&third).await;
         check_taken_over(&house, &first).await;
         assert_eq!(house.count(&format!("gm.{died}.error")).await, 0, "it had no game");
         // Its own player may start again, too; the other game is left alone then.
         assert_eq!(start(&house, &died).await, 503);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_game_goes_on_where_a_start_that_would_take_it_fails_before_it_is_over() {
+    within(SOON, async {
+        let master = Master::start().await;
+        let house = House::build(1, &[&master], |config| {
+            config.gm.when_busy = WhenBusy::Takeover;
+            config.action.claim_wait = HumanDuration::from_millis(500);
+        })
+        .await;
+        let (first, second) = (session(), session());
+        house.start_game(&first).await;
+        house.capture(&["arena.>"]).await;
+        assert_eq!(start(&house, &second).await, 503);
+        house.capture(&["gm.>", "arena.>"]).await;
+        house.get(&format!("/api/propose?session_id={first}")).await.expect(202);
+        house.event(&format!("gm.{first}.result")).await;
+        assert_eq!(master.asked("start"), 1);
     })
     .await;
 }
