@@ -86,7 +86,8 @@ pub struct Limits {
     pub idle: Duration,
     /// Server: so many requests are executed at once (256) ...
     pub concurrent: usize,
-    /// ... and so many more wait for their turn (1,024); beyond, the answer is 503 at once.
+    /// ... and so many more wait for their turn, or for their responses to be taken (1,024); beyond, the answer is 503 at
+    /// once.
     pub waiting: usize,
     /// Server: a handler that has no response after this long is dropped, the answer is 500 (120 s).
     pub handler: Duration,

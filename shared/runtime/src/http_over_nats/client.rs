@@ -36,6 +36,9 @@ pub struct Client {
     limits: Limits,
 }
 
+/// Nobody waits longer, whatever the configuration says.
+const LONGEST: Duration = Duration::from_secs(3600);
+
 /// What a forward says about its requests.
 #[derive(Clone, Debug)]
 pub struct RequestMeta {
@@ -129,7 +132,7 @@ impl Client {
         request: Request<Body>,
         meta: &RequestMeta,
     ) -> Result<Response<Body>, ForwardError> {
-        let deadline = Instant::now() + meta.timeout;
+        let deadline = Instant::now() + meta.timeout.min(LONGEST);
         if !self.nats.connected() {
             return Err(ForwardError::NotConnected);
         }

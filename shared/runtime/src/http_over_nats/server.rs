@@ -82,10 +82,12 @@ pub async fn serve(
     let service = Arc::new(Service::new(service, instance));
     let questions = micro::subscribe(nats, &service).await?;
     let tools = AbortOnDropHandle::new(tokio::spawn(micro::answer(nats.clone(), Arc::clone(&service), questions)));
+    let room = limits.concurrent.saturating_add(limits.waiting).min(Semaphore::MAX_PERMITS);
     let shared = Arc::new(Shared {
         responder: Responder { nats: nats.clone(), inbox: Inbox::open(nats).await?, limits },
-        taken: Arc::new(Semaphore::new(limits.concurrent + limits.waiting)),
-        running: Semaphore::new(limits.concurrent),
+        taken: Arc::new(Semaphore::new(room)),
+        running: Semaphore::new(limits.concurrent.min(room)),
+        room,
         service,
         router,
         limits,
@@ -101,6 +103,7 @@ pub(super) struct Shared {
     router: Router,
     service: Arc<Service>,
     pub(super) limits: Limits,
+    room: usize,
     taken: Arc<Semaphore>,
     running: Semaphore,
 }
@@ -153,7 +156,11 @@ impl Taking {
         self.count += 1;
         let received = Instant::now();
         let permit = Arc::clone(&self.shared.taken).try_acquire_owned().ok();
-        // A refusal is short work; but it is sent by a task, too: the loop never waits for the connection.
+        // A refusal is short work; but it is sent by a task, too: the loop never waits for the connection. Where refusals
+        // can't be sent as fast as they come, the caller's own time limit has to do.
+        if permit.is_none() && self.tasks.len() > self.shared.room.saturating_mul(2) {
+            return self.shared.dropped("overloaded");
+        }
         self.tasks.spawn(Arc::clone(&self.shared).serve(message, received, permit));
     }
 
@@ -238,7 +245,7 @@ impl Shared {
             }
         };
         let deadline = received + head.deadline;
-        let Ok(Ok(_running)) = timeout_at(deadline, self.running.acquire()).await else {
+        let Ok(Ok(running)) = timeout_at(deadline, self.running.acquire()).await else {
             return self.dropped("expired");
         };
         let is_head = head.method == http::Method::HEAD;
@@ -254,6 +261,8 @@ impl Shared {
             return self.dropped("expired");
         }
         let response = self.execute(request).await;
+        // Whoever reads slowly holds up nobody who wants something executed.
+        drop(running);
         self.responder.respond(reply, response, is_head).await;
     }
 

@@ -10,7 +10,6 @@ use std::{
 };
 
 use ::http::{HeaderMap as HttpHeaders, Method, Request, Response, StatusCode, header};
-use async_nats::HeaderMap;
 use axum::{
     Extension, Json, Router,
     body::Body,
@@ -354,99 +353,6 @@ async fn an_upload_that_breaks_off_is_no_request() {
         }
         assert_eq!(bytes(pair.ask(Request::post("/").body(Body::empty()).unwrap()).await.unwrap()).await, "");
         assert_eq!(executed.load(Ordering::SeqCst), 1);
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn malformed_requests_are_answered_and_counted_not_executed() {
-    within(LIMIT, async {
-        let pair = Pair::new(Router::new().fallback(async || "executed")).await;
-        let nats = pair.service.client();
-        for (lines, missing) in [
-            (vec![], "Herald-Method"),
-            (vec![("Herald-Method", "GET")], "Herald-Path"),
-            (vec![("Herald-Method", "GET"), ("Herald-Path", "/"), ("Herald-Deadline", "x")], "Herald-Deadline"),
-        ] {
-            let mut headers = HeaderMap::new();
-            for (name, value) in lines {
-                headers.insert(name, value);
-            }
-            let answer = nats.request_with_headers("http.gm", headers, Bytes::new()).await.unwrap();
-            assert_eq!(answer.headers.unwrap().get("Herald-Status").unwrap().as_str(), "400");
-            let text: Value = serde_json::from_slice(&answer.payload).unwrap();
-            assert_eq!(text["error"], format!("bad request: {missing} is missing or not valid"));
-        }
-        nats.publish("http.gm", "no reply subject".into()).await.unwrap();
-        assert_eq!(bytes(pair.get("/").await.unwrap()).await, "executed");
-    })
-    .await;
-}
-
-/// What an engine's or a door's author in another language reads in the documentation.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_format_on_the_wire_is_the_documented_one() {
-    within(LIMIT, async {
-        let limits = Limits { part: 1024, ..Limits::default() };
-        let router = Router::new()
-            .route("/small", get(async || "small"))
-            .route("/large", post(async |body: Bytes| pattern(body.len() * 20 * 1024)));
-        let pair = Pair::with(router, limits, limits).await;
-        let nats = pair.service.client();
-        let line = |message: &async_nats::Message, name: &str| {
-            message.headers.as_ref().and_then(|headers| headers.get(name)).map(ToString::to_string)
-        };
-        let mut headers = HeaderMap::new();
-        headers.insert("Herald-Method", "GET");
-        headers.insert("Herald-Path", "/small");
-        let answer = nats.request_with_headers("http.gm", headers.clone(), Bytes::new()).await.unwrap();
-        for (name, value) in [
-            ("Herald-Status", "200"),
-            ("Herald-Part", "0"),
-            ("Herald-End", "1"),
-            ("Herald-H-content-type", "text/plain; charset=utf-8"),
-        ] {
-            assert_eq!(line(&answer, name).as_deref(), Some(value), "{name}");
-        }
-        assert_eq!((&answer.payload[..], answer.reply), (&b"small"[..], None));
-
-        let mut replies = nats.subscribe("test.replies").await.unwrap();
-        let mut body = nats.subscribe("test.body").await.unwrap();
-        headers.insert("Herald-Method", "POST");
-        headers.insert("Herald-Path", "/large");
-        headers.insert("Herald-Body", "test.body");
-        nats.publish_with_reply_and_headers("http.gm", "test.replies", headers, Bytes::new()).await.unwrap();
-        for (number, end) in [("0", false), ("1", true)] {
-            let ask = body.next().await.unwrap();
-            assert_eq!(line(&ask, "Herald-Part").as_deref(), Some(number));
-            let mut part = HeaderMap::new();
-            part.insert("Herald-Part", number);
-            if end {
-                part.insert("Herald-End", "1");
-            }
-            nats.publish_with_headers(ask.reply.unwrap(), part, "x".into()).await.unwrap();
-        }
-        let mut received = Vec::new();
-        for number in 0..40_u64 {
-            if number == 8 {
-                let more = tokio::time::timeout(Duration::from_millis(100), replies.next()).await;
-                assert!(more.is_err(), "the window is full");
-            }
-            if number >= 8 {
-                // Each acknowledgement makes room for one more part.
-                let mut ack = HeaderMap::new();
-                ack.insert("Herald-Ack", (number - 8).to_string());
-                let to = received.last().and_then(|part: &async_nats::Message| part.reply.clone()).unwrap();
-                nats.publish_with_headers(to, ack, Bytes::new()).await.unwrap();
-            }
-            let part = replies.next().await.unwrap();
-            assert_eq!(line(&part, "Herald-Part"), Some(number.to_string()));
-            assert_eq!(line(&part, "Herald-Status").is_some(), number == 0);
-            assert_eq!((line(&part, "Herald-End").is_some(), part.reply.is_none()), (number == 39, number == 39));
-            received.push(part);
-        }
-        let whole: Vec<u8> = received.iter().flat_map(|part| part.payload.to_vec()).collect();
-        assert!(whole == pattern(40 * 1024));
     })
     .await;
 }

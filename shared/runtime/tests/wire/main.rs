@@ -7,6 +7,7 @@ mod connection;
 mod ensure;
 mod epoch;
 mod http;
+mod http_format;
 mod http_lifecycle;
 mod jetstream;
 mod pair;

@@ -24,6 +24,8 @@ use crate::{
     nats::{Nats, NatsState},
 };
 
+/// How long after a change the stream is looked at again.
+const SETTLE: Duration = Duration::from_millis(100);
 /// The longest pause between two attempts to create what is missing.
 const SLOWEST: Duration = Duration::from_secs(5);
 
@@ -132,7 +134,8 @@ impl Owner {
             next = Instant::now() + outcome.pause();
             if let Outcome::Rewritten(known) | Outcome::Nameless(known) | Outcome::Unnamed(known) = outcome {
                 match self.renew(&known).await {
-                    Ok(_) => next = Instant::now(),
+                    // Soon, not at once: what was just written may take a moment to be seen.
+                    Ok(_) => next = Instant::now() + SETTLE,
                     Err(error) => tracing::warn!(stream = self.stream.name, %error, "can't set a new epoch yet"),
                 }
             }
