@@ -93,8 +93,8 @@ impl Nats {
         &self.inner.jetstream
     }
 
-    /// Follows the state. When it turns to `Connected`, subscriptions are about to be made again: `client().flush()` waits
-    /// until the server has them.
+    /// Follows the state. When it turns to `Connected`, subscriptions are about to be made again: the answer to any request
+    /// proves that the server has them (`client().flush()` only that they were sent).
     #[must_use]
     pub fn state(&self) -> watch::Receiver<NatsState> {
         self.inner.state.subscribe()

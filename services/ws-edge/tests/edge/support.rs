@@ -9,7 +9,7 @@ use herald_runtime::{
     Context,
     config::Common,
     http_over_nats::{Limits, ServerHandle, serve},
-    jetstream::{BucketSpec, StreamSpec, epoch::EpochOwner},
+    jetstream::{BucketSpec, StreamSpec, epoch::EpochOwner, stream_info},
     nats::{Nats, connect},
 };
 
@@ -36,8 +36,8 @@ impl Engine {
     pub(crate) async fn serve(&self, router: Router) -> ServerHandle {
         let service = Name::new("gm").unwrap();
         let served = serve(&self.nats, &service, &self.context.instance, router, Limits::default()).await.unwrap();
-        // From here on the server knows of it.
-        self.nats.client().flush().await.unwrap();
+        // A connection's commands are worked off in turn: with this answer the server knows of the subscription.
+        stream_info(&self.nats, "EVENTS").await.unwrap();
         served
     }
 
