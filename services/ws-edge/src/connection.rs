@@ -7,8 +7,6 @@
 mod closing;
 mod heartbeat;
 mod socket;
-#[cfg(test)]
-mod tests;
 
 use std::{
     collections::VecDeque,
@@ -108,7 +106,7 @@ pub async fn serve(tcp: TcpStream, leftover: Bytes, setup: Setup, limits: Arc<Co
 /// Why a connection ends.
 #[derive(Debug)]
 enum End {
-    /// We close it.
+    /// We close it. Cursors in it are those of the moment: they are set anew when it is said.
     Close(Close),
     /// The client's bytes make no sense any more: closed, and what it still sends is not looked at.
     Broken(Close),
@@ -238,7 +236,7 @@ impl Connection {
             }
             writable = self.socket.tcp().writable(), if self.doing == Doing::Blocked => {
                 writable?;
-                self.doing = Doing::Going;
+                self.doing = if self.asking.is_some() { Doing::Asking } else { Doing::Going };
             }
             () = sleep_until(wake_at) => {}
             readable = self.socket.tcp().readable() => {
@@ -261,18 +259,16 @@ impl Connection {
     fn look_at_the_clock(&mut self) -> Result<(), End> {
         let now = Instant::now();
         if self.leave_at.is_some_and(|at| now >= at) {
-            self.take_over();
-            // Who has got nothing yet comes back as it came.
-            let after = self.feed.cursor(self.place).filter(|cursor| cursor.seq > 0);
-            return Err(End::Close(Close::Restart { after }));
+            return Err(End::Close(Close::Restart { after: None }));
         }
+        let due = self.heartbeat.due(now);
         if let Some(since) = self.blocked_since
-            && (now >= since + self.limits.unwritable || self.feed.lags(self.place))
+            && (now >= since + self.limits.unwritable || due == Due::Dead || self.feed.lags(self.place))
         {
             let close = self.feed.cursor(self.place).map(|after| Close::TooSlow { after });
             return Err(End::Close(close.unwrap_or(Close::TryLater("too slow"))));
         }
-        match self.heartbeat.due(now) {
+        match due {
             Due::Nothing => Ok(()),
             Due::Dead => Err(End::Dead),
             Due::Ping if self.blocked_since.is_some() => {

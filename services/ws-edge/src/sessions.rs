@@ -8,6 +8,8 @@
 //! sockets, except the one socket's own.
 
 mod seat;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -304,10 +306,7 @@ impl Sessions {
 impl Rings for Sessions {
     fn append(&self, event: &Event) {
         self.position.store(event.seq, Ordering::Release);
-        let session = {
-            let registry = lock(&self.registry);
-            if registry.now.serving { registry.sessions.get(event.session()).cloned() } else { None }
-        };
+        let session = lock(&self.registry).sessions.get(event.session()).cloned();
         if let Some(session) = session {
             session.append(event, &self.meters);
         }
@@ -345,11 +344,12 @@ impl Session {
         let mut rounds: Vec<(Arc<View>, Frame, Vec<Entry>)> = Vec::new();
         {
             let mut state = lock(&self.state);
-            let epoch = state.now.epoch;
+            let Now { epoch, serving, .. } = state.now;
             for room in &mut state.rooms {
                 let Some(frame) = room.log.append(event, epoch) else { continue };
                 meters.frames.increment(1);
-                if !room.listening.is_empty() {
+                // While the stream is in doubt, those who listen wait for that to end, not for frames.
+                if serving && !room.listening.is_empty() {
                     rounds.push((room.log.view().clone(), frame, std::mem::take(&mut room.listening)));
                 }
             }

@@ -38,12 +38,10 @@ impl Connection {
             End::Gone => return count("gone"),
         };
         count(if close == Close::GoingAway { "dead" } else { name(&close) });
-        tracing::debug!(code = close.code(), reason = close.reason(), "closing a connection");
         self.take_over();
         self.queue.truncate(usize::from(self.written > 0));
-        if self.queue.is_empty() {
-            self.written = 0;
-        }
+        let close = self.said_now(close);
+        tracing::debug!(code = close.code(), reason = close.reason(), "closing a connection");
         (self.control, self.asking) = (None, None);
         self.feed.leave();
         if let Some(after) = resumes_at(&close) {
@@ -60,6 +58,17 @@ impl Connection {
         }
         // Whoever does not answer is left all the same.
         let _late = timeout(limit, self.say_and_hear(wait)).await;
+    }
+
+    /// The close with the cursor of what the client has by the time it reads it: a frame that has begun comes before.
+    fn said_now(&self, close: Close) -> Close {
+        let place = self.queue.front().map_or(self.place, |begun| begun.place);
+        match (close, self.feed.cursor(place)) {
+            (Close::TooSlow { .. }, Some(after)) => Close::TooSlow { after },
+            // Who has got nothing yet comes back as it came.
+            (Close::Restart { .. }, after) => Close::Restart { after: after.filter(|after| after.seq > 0) },
+            (close, _) => close,
+        }
     }
 
     async fn say_and_hear(&mut self, wait: Wait) {

@@ -22,7 +22,7 @@ const BODIES: [&str; 2] = [
     include_str!("../../../../shared/testkit/fixtures/traces/gm-choose.turn1.sse"),
 ];
 
-async fn edge() -> (Nats, Engine, Service) {
+pub(crate) async fn edge() -> (Nats, Engine, Service) {
     let nats = Nats::start().await;
     let engine = Engine::start(&nats).await;
     let edge = Edge::new(&nats).start().await;
@@ -30,7 +30,7 @@ async fn edge() -> (Nats, Engine, Service) {
 }
 
 /// Topic and payload of the recorded events: one whole turn of the Game Master, then the arena's game.
-fn recording() -> Vec<(String, String)> {
+pub(crate) fn recording() -> Vec<(String, String)> {
     #[derive(serde::Deserialize)]
     struct Recorded<'a> {
         subject: String,

@@ -1,0 +1,257 @@
+//! The registry under threads: whoever comes while events are appended misses none, and nothing stays behind.
+
+use std::sync::atomic::AtomicBool;
+
+use async_nats::Subject;
+use bytes::Bytes;
+
+use super::*;
+use crate::{
+    dialect::Dialect,
+    view::{Encoding, Views},
+};
+
+const EPOCH: Epoch = Epoch::new(7);
+const RING: RingLimits = RingLimits { frames: 64, bytes: 1 << 20 };
+
+fn sessions(linger: Duration) -> Arc<Sessions> {
+    let sessions = Sessions::new(SessionLimits { ring: RING, budget: Budget::new(1 << 20), linger });
+    sessions.reset(Life { epoch: EPOCH, head: 0 });
+    sessions
+}
+
+fn view(encoding: Encoding) -> Arc<View> {
+    static VIEWS: std::sync::LazyLock<Views> = std::sync::LazyLock::new(Views::default);
+    VIEWS.intern(View {
+        roots: vec!["gm".into()],
+        hidden: Vec::new(),
+        snapshot: Vec::new(),
+        dialect: Dialect::Event,
+        encoding,
+    })
+}
+
+fn event(session: &str, seq: u64) -> Event {
+    let payload = Bytes::from(format!("{{\"n\":{seq}}}"));
+    Event::parse(Subject::from(format!("gm.{session}.x")), seq, 0, payload).unwrap()
+}
+
+fn id(session: &str) -> SessionId {
+    session.parse().unwrap()
+}
+
+/// Takes frames until it has had so many in a row, then does not any more for a while.
+#[derive(Default)]
+struct Reader {
+    token: AtomicU64,
+    /// Sequences, in the order they came.
+    got: Mutex<Vec<u64>>,
+    most: usize,
+}
+
+impl Listener for Reader {
+    fn offer(&self, token: u64, frame: &Frame) -> bool {
+        let mut got = lock(&self.got);
+        let takes = self.is_current(token) && got.len() < self.most;
+        if takes && got.last().is_none_or(|last| *last < frame.seq) {
+            got.push(frame.seq);
+        } else if !takes {
+            self.dismiss(token);
+        }
+        takes
+    }
+
+    fn dismiss(&self, token: u64) {
+        let _other = self.token.compare_exchange(token, 0, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    fn is_current(&self, token: u64) -> bool {
+        self.token.load(Ordering::Acquire) == token
+    }
+}
+
+/// One connection's life: begins live, reads and listens in turn, and checks that not one event is missing. In this
+/// session every sequence is one of its events.
+fn watch(sessions: &Arc<Sessions>, encoding: Encoding, most: usize) {
+    let reader = Arc::new(Reader { most, ..Reader::default() });
+    let weak: Weak<Reader> = Arc::downgrade(&reader);
+    let seat = sessions.attach(&id("s"), &view(encoding), weak, true);
+    let opening = seat.opening().unwrap();
+    let (mut at, mut token) = (opening.head, 0);
+    while at < opening.head + 200 {
+        if reader.token.load(Ordering::Acquire) != 0 {
+            std::thread::yield_now();
+            continue;
+        }
+        for seq in std::mem::take(&mut *lock(&reader.got)) {
+            assert_eq!(seq, at + 1, "offered");
+            at = seq;
+        }
+        token += 1;
+        lock(&reader.got).clear();
+        reader.token.store(token, Ordering::Release);
+        let read = seat.read(opening.generation, at, 16, 1 << 20, token);
+        if !matches!(read, SeatRead::UpToDate) {
+            reader.token.store(0, Ordering::Release);
+        }
+        match read {
+            SeatRead::Frames { frames, .. } => {
+                for frame in frames {
+                    assert_eq!(frame.seq, at + 1, "read");
+                    at = frame.seq;
+                }
+            }
+            // History would have it.
+            SeatRead::Behind { floor, .. } => at = floor,
+            SeatRead::Unchained { floor } => seat.chain(opening.generation, floor, floor),
+            SeatRead::UpToDate => {}
+            SeatRead::Suspended | SeatRead::OtherLife => panic!("{read:?}"),
+        }
+    }
+}
+
+#[test]
+fn who_comes_while_events_are_appended_misses_none() {
+    let sessions = sessions(Duration::ZERO);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for seq in 1.. {
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+                sessions.append(&event("s", seq));
+                if seq % 64 == 0 {
+                    sessions.sweep(Instant::now());
+                }
+            }
+        });
+        let readers: Vec<_> = (0..4_usize)
+            .map(|reader| {
+                let sessions = &sessions;
+                scope.spawn(move || {
+                    for round in 0..50 {
+                        let encoding = if (reader + round) % 2 == 0 { Encoding::V1 } else { Encoding::Plain };
+                        watch(sessions, encoding, 1 + round % 30);
+                    }
+                })
+            })
+            .collect();
+        let all = readers.into_iter().map(std::thread::ScopedJoinHandle::join).collect::<Vec<_>>();
+        done.store(true, Ordering::Relaxed);
+        assert!(all.iter().all(Result::is_ok));
+    });
+    assert_eq!(sessions.count("s"), 0);
+}
+
+fn idle() -> Weak<dyn Listener> {
+    Weak::<Reader>::new()
+}
+
+#[test]
+fn a_session_is_kept_for_the_linger_time_after_its_last_connection() {
+    let linger = Duration::from_secs(60);
+    let sessions = sessions(linger);
+    let begun = Instant::now();
+    let (first, second) = (
+        sessions.attach(&id("s"), &view(Encoding::Plain), idle(), true),
+        sessions.attach(&id("s"), &view(Encoding::Sse), idle(), false),
+    );
+    assert_eq!((sessions.watched(), sessions.count("s")), (1, 1), "who only follows does not count");
+    sessions.append(&event("s", 1));
+    drop(first);
+    drop(second);
+    sessions.sweep(begun + linger / 2);
+    assert_eq!(sessions.watched(), 1);
+    let back = sessions.attach(&id("s"), &view(Encoding::Plain), idle(), true);
+    assert!(matches!(back.read(1, 0, 9, 999, 1), SeatRead::Frames { .. }), "its ring was kept");
+    sessions.sweep(Instant::now() + linger);
+    assert_eq!(sessions.watched(), 1, "somebody is there");
+    drop(back);
+    sessions.sweep(Instant::now() + linger);
+    assert_eq!((sessions.watched(), sessions.limits.budget.used()), (0, 0));
+}
+
+#[test]
+fn rings_that_nobody_reads_go_first_where_memory_is_tight() {
+    let sessions = sessions(Duration::from_secs(60));
+    let seats = ["a", "b"].map(|name| sessions.attach(&id(name), &view(Encoding::Plain), idle(), true));
+    let mut seq = 0;
+    while !sessions.limits.budget.is_tight() {
+        seq += 1;
+        let payload = Bytes::from(format!("\"{}\"", "x".repeat(50_000)));
+        sessions.append(&Event::parse(Subject::from_static("gm.a.x"), seq, 0, payload).unwrap());
+    }
+    let [a, b] = seats;
+    drop(a);
+    sessions.sweep(Instant::now());
+    assert_eq!((sessions.watched(), sessions.limits.budget.used()), (1, 0), "without waiting");
+    drop(b);
+}
+
+#[test]
+fn a_ring_that_never_learnt_its_beginning_goes_with_its_last_connection() {
+    let sessions = sessions(Duration::from_secs(60));
+    let seat = sessions.attach(&id("s"), &view(Encoding::V1), idle(), true);
+    sessions.append(&event("s", 1));
+    assert!(matches!(seat.read(1, 0, 9, 999, 1), SeatRead::Unchained { floor: 0 }));
+    drop(seat);
+    assert_eq!(sessions.watched(), 0);
+}
+
+#[test]
+fn what_is_held_back_is_bounded_and_the_chain_stays_true() {
+    let sessions = sessions(Duration::from_secs(60));
+    let seat = sessions.attach(&id("s"), &view(Encoding::V1), idle(), true);
+    for seq in 1..=RING.frames as u64 + 3 {
+        sessions.append(&event("s", seq));
+    }
+    let floor = RING.frames as u64 + 1;
+    assert!(matches!(seat.read(1, 0, 9, 999, 1), SeatRead::Behind { floor: at, .. } if at == floor));
+    seat.chain(1, 0, 0);
+    let SeatRead::Frames { frames, .. } = seat.read(1, floor, 9, 999, 1) else { panic!("the ring goes on") };
+    assert_eq!(
+        frames.iter().map(|frame| (frame.prev, frame.seq)).collect::<Vec<_>>(),
+        [(floor, floor + 1), (floor + 1, floor + 2)]
+    );
+}
+
+#[test]
+fn who_does_not_listen_any_more_is_cleared_from_the_list() {
+    let sessions = sessions(Duration::from_secs(60));
+    let reader = Arc::new(Reader { most: 9, ..Reader::default() });
+    let weak: Weak<Reader> = Arc::downgrade(&reader);
+    let seat = sessions.attach(&id("s"), &view(Encoding::Plain), weak, true);
+    for token in 1..=1000 {
+        reader.token.store(token, Ordering::Release);
+        assert_eq!(seat.read(1, 0, 9, 999, token), SeatRead::UpToDate);
+        reader.token.store(0, Ordering::Release);
+        seat.stopped_listening();
+    }
+    let session = lock(&sessions.registry).sessions["s"].clone();
+    let listening = lock(&session.state).rooms[0].listening.len();
+    assert!(listening < 20, "{listening}");
+}
+
+#[test]
+fn nothing_is_served_while_the_life_of_the_stream_is_in_doubt() {
+    let sessions = sessions(Duration::from_secs(60));
+    let reader = Arc::new(Reader { most: 9, ..Reader::default() });
+    let weak: Weak<Reader> = Arc::downgrade(&reader);
+    let seat = sessions.attach(&id("s"), &view(Encoding::Plain), weak, true);
+    sessions.append(&event("s", 1));
+    reader.token.store(1, Ordering::Release);
+    assert_eq!(seat.read(1, 1, 9, 999, 1), SeatRead::UpToDate);
+    sessions.suspend();
+    assert_eq!((reader.token.load(Ordering::Acquire), sessions.epoch()), (0, None), "it is told");
+    sessions.append(&event("s", 2));
+    reader.token.store(2, Ordering::Release);
+    assert_eq!(seat.read(1, 0, 9, 999, 2), SeatRead::Suspended);
+    sessions.resume();
+    assert_eq!(reader.token.load(Ordering::Acquire), 0, "it is told again");
+    let SeatRead::Frames { frames, .. } = seat.read(1, 0, 9, 999, 3) else { panic!("what was there is there") };
+    assert_eq!(frames.len(), 2);
+    sessions.reset(Life { epoch: Epoch::new(8), head: 0 });
+    assert_eq!(seat.read(1, 0, 9, 999, 4), SeatRead::OtherLife);
+    assert_eq!(seat.opening().map(|opening| (opening.generation, opening.epoch)), Some((2, Epoch::new(8))));
+}
