@@ -19,8 +19,13 @@ pub struct Plan {
     pub gms: usize,
     /// Whether the Game Masters know doors (spread over the edges), and with them the arena. Default yes.
     pub doors: bool,
-    /// The `--speed` of the stand-ins. Default `max`.
-    pub speed: String,
+    /// The `--speed` of the Game Masters. Default `max`.
+    pub speed: &'static str,
+    /// The `--speed` of the arena. Default 8, a round a second. At `max` a round may be over before the Game Master has its
+    /// answer for the news, and as the original, it hears nothing from before that.
+    pub arena_speed: &'static str,
+    /// How long a choose waits for the end of the debate (`--arena-wait`). Default 10s.
+    pub arena_wait: &'static str,
     /// Further settings of each edge.
     pub edge: fn(Edge) -> Edge,
     /// Further settings of each bridge.
@@ -31,13 +36,14 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        let speed = "max".to_owned();
         Self {
             edges: 1,
             bridges: 1,
             gms: 1,
             doors: true,
-            speed,
+            speed: "max",
+            arena_speed: "8",
+            arena_wait: "10s",
             edge: |edge| edge,
             bridge: |bridge| bridge,
             gm: |gm| gm,
@@ -81,9 +87,9 @@ impl System {
         let bridge = |_| (plan.bridge)(Bridge::new(&nats).gm(&urls.join(","))).start();
         let bridges = join_all((0..plan.bridges).map(bridge)).await;
         join_all(edges.iter_mut().map(|edge| edge.wait_ready(START))).await;
-        let arena = SimArena::at_speed(&nats, &plan.speed).start().await;
+        let arena = SimArena::at_speed(&nats, plan.arena_speed).start().await;
         let gm = |(index, port): (usize, &Reserved)| {
-            let gm = SimGm::at(port.address(), &plan.speed);
+            let gm = SimGm::at(port.address(), plan.speed).arg(format!("--arena-wait={}", plan.arena_wait));
             let door = || format!("--door={}", edges[index % edges.len()].http("/gm"));
             (plan.gm)(gm.arg(if plan.doors { door() } else { "--no-door".to_owned() })).start()
         };
