@@ -88,7 +88,8 @@ pub enum WhenBusy {
 pub struct ActionConfig {
     /// How often the record of a running action is rewritten. Default 2s.
     pub renew: HumanDuration,
-    /// A record that was not rewritten for so long has lapsed. Default 5s.
+    /// A record that was not rewritten for so long has lapsed. Longer than `renew` and `nats.reconnect_max` together, so
+    /// that a bridge is back from an outage before the others give it up. Default 5s.
     pub lapse: HumanDuration,
     /// An unacknowledged event is sent again under its id within this time; later the log is read first. It must stay
     /// below the stream's `dedupe`. Default 90s.

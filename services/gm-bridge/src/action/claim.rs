@@ -66,8 +66,8 @@ pub(super) enum Condition {
     Any,
     /// If nothing is open.
     Idle,
-    /// If the record still has this revision; the command that waits in it is carried on.
-    Lapsed { revision: u64 },
+    /// If the record still has this revision, and the last `_action` this sequence; the command that waits is carried on.
+    Lapsed { revision: u64, fence: u64 },
     /// If the last action is still number `n`, whose waiting command this is.
     After { n: u64, command: WaitingCommand },
 }
@@ -425,7 +425,7 @@ impl Condition {
         match self {
             Self::Any => true,
             Self::Idle => ledger.record().is_none() && ledger.ended(),
-            Self::Lapsed { revision } => ledger.revision() == *revision,
+            Self::Lapsed { revision, fence } => ledger.revision() == *revision && ledger.fence() == *fence,
             Self::After { n, .. } => ledger.number() == Some(*n),
         }
     }

@@ -12,6 +12,7 @@ use futures_util::{StreamExt, stream::BoxStream};
 use herald_protocol::{
     SessionId,
     record::{ActionKind, ActionRecord},
+    subject,
 };
 use herald_runtime::nats::NatsState;
 use metrics::gauge;
@@ -23,8 +24,10 @@ use tokio::{
 use super::{
     ACTIONS, Shared,
     claim::{Claim, Condition, Ending, NotClaimed},
+    ledger::LedgerError,
     runner,
 };
+use crate::bucket::Slot;
 
 /// How often the watch is begun anew: one that asks beyond the end of a bucket that was rolled back would hear nothing.
 const WATCH_AGAIN: Duration = Duration::from_secs(60);
@@ -38,6 +41,9 @@ const LOOKS: u32 = 5;
 struct Seen {
     record: ActionRecord,
     revision: u64,
+    /// The session's last `_action`, where that is not the record's: somebody has claimed and not yet written the record, or
+    /// died in between.
+    claimed: Option<u64>,
     /// Since when it would have been seen if it had been rewritten.
     since: Instant,
 }
@@ -124,10 +130,15 @@ impl Watcher {
     fn see(&mut self, session: SessionId, record: ActionRecord, revision: u64) {
         self.shared.running.supersede(session.as_str(), record.n);
         let now = Instant::now();
-        let seen = self.seen.entry(session).or_insert_with(|| Seen { record: record.clone(), revision, since: now });
+        let seen = self.seen.entry(session).or_insert_with(|| Seen {
+            record: record.clone(),
+            revision,
+            claimed: None,
+            since: now,
+        });
         // A command that was left waiting is no sign of life.
         if (seen.record.n, seen.record.beat) != (record.n, record.beat) {
-            seen.since = now;
+            (seen.since, seen.claimed) = (now, None);
         }
         seen.record = record;
         seen.revision = revision;
@@ -148,31 +159,42 @@ impl Watcher {
             due.extend(silent);
         }
         for session in due {
-            let asked = self.shared.records.get(session.as_str());
-            let Ok(Ok(slot)) = timeout(good, asked).await else {
+            let asked = timeout(good, self.ask(&session)).await;
+            let Ok(Ok((slot, fence))) = asked else {
                 // Who can't hear may not conclude anything from silence.
                 return self.count_anew();
             };
-            match slot.record {
-                None => drop(self.seen.remove(&session)),
-                Some(record) => self.see(session.clone(), record, slot.revision),
-            }
+            let Some(record) = slot.record else {
+                self.seen.remove(&session);
+                continue;
+            };
+            let seq = record.seq;
+            self.see(session.clone(), record, slot.revision);
             let lapsed = |seen: &&mut Seen| seen.record.released || seen.since.elapsed() >= lapse;
-            if let Some(seen) = self.seen.get_mut(&session).filter(lapsed) {
-                seen.since = Instant::now();
+            let Some(seen) = self.seen.get_mut(&session).filter(lapsed) else { continue };
+            seen.since = Instant::now();
+            // A claimer whose record is still missing gets as much time as one whose record is there.
+            let known = seen.claimed.replace(fence);
+            if fence == seq || known == Some(fence) {
                 let revision = seen.revision;
-                self.end(session, revision);
+                self.end(session, Condition::Lapsed { revision, fence });
             }
         }
     }
 
+    /// What the leader says of a session: its record, and the sequence of its last `_action`.
+    async fn ask(&self, session: &SessionId) -> Result<(Slot<ActionRecord>, u64), LedgerError> {
+        let slot = self.shared.records.get(session.as_str()).await?;
+        let last = self.shared.publisher.last(&subject::gm_action(session)).await?;
+        Ok((slot, last.map_or(0, |last| last.sequence)))
+    }
+
     /// Ends a lapsed action, in a task of its own. One that can't be taken on now is found again at a later look.
-    fn end(&self, session: SessionId, revision: u64) {
+    fn end(&self, session: SessionId, condition: Condition) {
         let Ok(permit) = self.shared.permit() else { return };
         let shared = Arc::clone(&self.shared);
-        tracing::warn!(%session, revision, "the bridge of an action is gone");
+        tracing::warn!(%session, "the bridge of an action is gone");
         self.shared.tasks.spawn(async move {
-            let condition = Condition::Lapsed { revision };
             match Claim::claim(&shared, &session, ActionKind::Lost, condition, permit).await {
                 Ok(claim) => end(claim).await,
                 Err(NotClaimed::Otherwise | NotClaimed::Superseded) => {

@@ -164,7 +164,7 @@ async fn a_session_that_loses_its_game_master_is_told() {
             bridges[0].run(&s, PROPOSE).await.unwrap();
             world.wait_topic(&s, "phase").await;
             by.take_over(&s, true).await.unwrap();
-            assert!(world.gm.asked(PROPOSE_PATH)[trial].hung_up.is_some(), "its runner is gone when that returns");
+            world.gm.wait_hung_up(PROPOSE_PATH, trial, BOUND).await;
             assert_eq!(world.log(&s).await.last().unwrap().json(), told);
         }
         let idle = session("idle");

@@ -153,8 +153,8 @@ pub(crate) fn quick() -> ActionConfig {
 /// Limits of the Game Master that a test reaches.
 pub(crate) fn quick_gm() -> GmConfig {
     GmConfig {
-        silence: HumanDuration::from_millis(1_500),
-        heartbeat_silence: HumanDuration::from_millis(500),
+        silence: HumanDuration::from_secs(4),
+        heartbeat_silence: HumanDuration::from_millis(1_500),
         max_event: ByteSize::from_kib(64),
         ..GmConfig::default()
     }
@@ -249,6 +249,8 @@ fn context(server: &herald_testkit::Nats, name: &str) -> Context {
     let mut common = Common::with_operations_port(0);
     common.nats.url = server.url();
     common.nats.request_timeout = HumanDuration::from_secs(2);
+    // A bridge must be back before its record lapses.
+    common.nats.reconnect_max = HumanDuration::from_millis(200);
     common.instance = InstanceId::new(name).unwrap();
     Context::new("gm-bridge", common)
 }

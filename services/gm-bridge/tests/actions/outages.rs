@@ -10,7 +10,10 @@ use herald_testkit::{
     within,
 };
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::{
+    task::yield_now,
+    time::{Instant, sleep},
+};
 
 use crate::harness::{BOUND, Bridge, LIMIT, PROPOSE, World, quick, session};
 
@@ -152,11 +155,14 @@ async fn a_claim_that_was_answered_with_a_failure_is_never_carried_out() {
             let s = session(&format!("late-{trial}"));
             // The server halts somewhere within the claim: while it reads, before or behind the store.
             let halt = async {
-                sleep(Duration::from_micros(trial * 500)).await;
+                let begun = Instant::now();
+                while begun.elapsed() < Duration::from_micros(trial * 400) {
+                    yield_now().await;
+                }
                 world.server.freeze().await;
                 sleep(Duration::from_millis(500)).await;
             };
-            let (claimed, ()) = tokio::join!(bridge.run(&s, PROPOSE), halt);
+            let ((), claimed) = tokio::join!(halt, bridge.run(&s, PROPOSE));
             world.server.thaw();
             if claimed.is_ok() {
                 carried_out += 1;

@@ -97,8 +97,8 @@ async fn every_way_a_game_master_can_fail_ends_in_one_error_and_one_request() {
             ("sends-html", Answer::html("<p>hello</p>"), "the game master answered with something else than events"),
             ("is-no-http", Answer::raw("hello\r\n\r\n"), "the game master can't be reached"),
             ("refuses", Answer::refuse(), "the game master can't be reached"),
-            ("hangs", Answer::sse().hang(), "no event for 1s500ms"),
-            ("hangs-after-life", Answer::sse().send(beat.clone()).hang(), "no event for 500ms"),
+            ("hangs", Answer::sse().hang(), "no event for 4s"),
+            ("hangs-after-life", Answer::sse().send(beat.clone()).hang(), "no event for 1s500ms"),
             ("drips", Answer::sse().send(beat).endless("data: x\n"), "an event is larger than 64KiB"),
             ("ends-early", Answer::sse().send(first.clone()), "the stream ended before its result"),
             ("is-killed", Answer::sse().send(first.clone()).cut_off(), "the stream broke off"),
@@ -169,8 +169,8 @@ async fn heartbeats_keep_a_silent_stream_alive() {
         let beat = sse([json!({"type": "heartbeat"})]);
         let mut answer = Answer::sse();
         for _ in 0..12 {
-            // 3 s in all: longer than either silence.
-            answer = answer.send(beat.clone()).pause(Duration::from_millis(250));
+            // 4.8 s in all: longer than either silence.
+            answer = answer.send(beat.clone()).pause(Duration::from_millis(400));
         }
         world.gm.on(CHOOSE_PATH, [answer.send(sse([json!({"type": "result"})]))]);
         let s = session("slow");
