@@ -312,6 +312,18 @@ impl Service {
     }
 }
 
+/// What `--print-config` of one of our services prints where nothing configures it.
+///
+/// # Panics
+/// If it prints none.
+#[must_use]
+pub fn printed_config(binary: &str) -> String {
+    let output = std::process::Command::new(program(binary)).arg("--print-config").env_clear().output();
+    let output = output.expect("the service");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
 /// The program in the target folder that this test program was built into.
 fn program(name: &str) -> PathBuf {
     let me = std::env::current_exe().expect("a test program");

@@ -1,0 +1,91 @@
+//! What the README says is so: its configuration tables, and the engine it shows.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use herald_testkit::{Edge, Launch, Nats, http, service::printed_config, within, ws};
+
+fn repository() -> &'static Path {
+    // shared/testkit is two below it.
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the repository")
+}
+
+fn readme() -> String {
+    std::fs::read_to_string(repository().join("README.md")).expect("README.md")
+}
+
+/// The text between two marks.
+fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
+    let (_, rest) = text.split_once(from).unwrap_or_else(|| panic!("README.md has no {from:?}"));
+    rest.split_once(to).unwrap_or_else(|| panic!("README.md has no {to:?} behind {from:?}")).0
+}
+
+/// Key and default of each row of a table.
+fn documented(table: &str) -> BTreeMap<String, String> {
+    let rows = table.lines().filter(|line| line.starts_with("| `"));
+    rows.map(|row| {
+        let cells: Vec<_> = row.split(" | ").collect();
+        (cells[0].trim_matches(['|', ' ', '`']).to_owned(), cells[1].trim_matches('`').to_owned())
+    })
+    .collect()
+}
+
+/// Key and default of all that a service prints: what all services share, and its own.
+fn printed(service: &str) -> [BTreeMap<String, String>; 2] {
+    let (mut tables, mut own) = ([BTreeMap::new(), BTreeMap::new()], 0);
+    for line in printed_config(service).lines() {
+        if line.starts_with('[') {
+            own = 1;
+        } else if let Some(key) = line.strip_prefix("# ").and_then(|line| line.strip_suffix(" is not set")) {
+            tables[own].insert(key.to_owned(), "not set".to_owned());
+        } else if let Some((key, value)) = line.strip_suffix("  # default").and_then(|line| line.split_once(" = ")) {
+            let value = if value == "\"\"" { "none" } else { value.trim_matches('"') };
+            tables[own].insert(key.to_owned(), value.to_owned());
+        }
+    }
+    tables
+}
+
+#[test]
+fn the_configuration_tables_name_every_key_with_its_default() {
+    let readme = readme();
+    let table = |name: &str| {
+        documented(between(&readme, &format!("<!-- config:{name} -->"), &format!("<!-- /config:{name} -->")))
+    };
+    for service in ["gm-bridge", "ws-edge"] {
+        let [shared, own] = printed(service);
+        for (section, mut printed) in [("shared", shared), (service, own)] {
+            let mut documented = table(section);
+            // These have no default that could be written down as it is printed.
+            for key in ["instance", "operations.address", "listeners"] {
+                assert_eq!(documented.remove(key).is_some(), printed.remove(key).is_some(), "{section}: {key}");
+            }
+            assert_eq!(documented, printed, "README.md, configuration of {section}");
+        }
+    }
+}
+
+#[test]
+fn the_engine_shown_is_the_engine_that_is_built() {
+    let readme = readme();
+    let built = std::fs::read_to_string(repository().join("shared/runtime/examples/engine.rs")).expect("the example");
+    assert_eq!(between(&readme, "```rust\n", "```").trim(), built.trim());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_engine_shown_answers_at_the_door_and_its_event_reaches_the_socket() {
+    within(Duration::from_secs(60), async {
+        let nats = Nats::start().await;
+        let _engine = Launch::new("engine").env("NATS_URL", nats.url()).start().await;
+        let config = between(&readme(), "```toml\n", "```").replace("127.0.0.1:8001", "127.0.0.1:0");
+        let edge = Edge::new(&nats).config(config).start().await;
+        let socket = ws::Client::connect(&edge.ws("/ws/table-1"), ws::V1).await;
+        socket.wait_for("hello", Duration::from_secs(10), |frame| frame.event() == "herald.hello").await;
+        let reply = http::post(&edge.http("/dice/roll/table-1")).await.expect_status(200);
+        let roll = socket.wait_for("the roll", Duration::from_secs(10), |frame| frame.event() == "dice.roll").await;
+        assert_eq!(roll.seq().map(|seq| seq.to_string()), Some(reply.text()));
+        let face = roll.data()["face"].as_u64().expect("a face");
+        assert!((1..=6).contains(&face), "{face}");
+        assert_eq!(http::post(&edge.http("/dice/roll/no.session")).await.status, 400);
+    })
+    .await;
+}
