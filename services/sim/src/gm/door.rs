@@ -144,6 +144,7 @@ impl Door {
                     // Never again, as the original: each choose now waits in vain until this process is restarted.
                     return;
                 }
+                tokio::time::sleep(RETRY.0).await;
             }
         };
         token.run_until_cancelled(life).await;

@@ -40,9 +40,7 @@ pub async fn watch(api: &Api, session: &SessionId, options: &PlayersOptions, tok
             }
             Err(error) => {
                 tracing::warn!(%error, "the door is away, trying again");
-                if token.run_until_cancelled(tokio::time::sleep(RETRY)).await.is_none() {
-                    return Ok(());
-                }
+                token.run_until_cancelled(tokio::time::sleep(RETRY)).await;
                 continue;
             }
         };
@@ -67,8 +65,8 @@ pub async fn watch(api: &Api, session: &SessionId, options: &PlayersOptions, tok
         }
         if token.is_cancelled() {
             let _ = tokio::time::timeout(RETRY, stream.close(None)).await;
-            return Ok(());
         }
+        token.run_until_cancelled(tokio::time::sleep(RETRY)).await;
     }
 }
 
