@@ -159,7 +159,7 @@ pub struct PlayersOptions {
     /// Sessions; each needs a game master of its own unless `--debates` is given.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub sessions: u32,
-    /// Turns to play per session; a game that ends earlier is started again.
+    /// Turns to play in each of the sessions; where a game ends earlier, another session takes its place.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub turns: u32,
     /// Language of the games: fr or en.

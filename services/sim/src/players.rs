@@ -14,7 +14,7 @@ pub mod session;
 pub mod socket;
 pub mod watch;
 
-use std::{io::Write, process::ExitCode, sync::Arc, time::Duration};
+use std::{io::Write, process::ExitCode, sync::Arc};
 
 use anyhow::Result;
 use herald_protocol::SessionId;
@@ -33,8 +33,6 @@ use crate::{cli::PlayersOptions, dice::Dice};
 
 /// Handshakes at once: more only wait in the door's accept queue.
 const HANDSHAKES: usize = 128;
-/// Sockets get this long to say goodbye.
-const GOODBYE: Duration = Duration::from_secs(5);
 
 /// Plays, checks or watches; exit code 0 if everything came as it should, else 1.
 ///
@@ -46,14 +44,13 @@ pub async fn run(options: PlayersOptions, context: Context) -> Result<ExitCode> 
         watch::watch(&api, session, &options, token).await?;
         return Ok(ExitCode::SUCCESS);
     }
-    let sockets = CancellationToken::new();
-    let shared =
-        Shared { api, latency: Latency::default(), handshakes: Semaphore::new(HANDSHAKES), token: sockets.clone() };
+    let shared = Shared { api, latency: Latency::default(), handshakes: Semaphore::new(HANDSHAKES) };
     let players = Players { options: Arc::new(options), shared: Arc::new(shared), stop: token };
     let holds = if players.options.check { players.check().await } else { players.play().await };
     Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+#[derive(Clone)]
 struct Players {
     options: Arc<PlayersOptions>,
     shared: Arc<Shared>,
@@ -61,25 +58,56 @@ struct Players {
 }
 
 impl Players {
-    /// All sessions, each with its share of the sockets, side by side.
+    /// All players side by side.
     async fn play(&self) -> bool {
-        let sessions = self.open_all();
         let mut games = JoinSet::new();
-        for session in sessions {
-            let (options, stop) = (self.options.clone(), self.stop.clone());
-            games.spawn(async move { play_one(session, &options, &stop).await });
+        for at in 0..self.options.sessions as usize {
+            let players = self.clone();
+            games.spawn(async move { players.play_one(at).await });
         }
-        // Every session is played to its end before any socket closes: a late event would be seen as missing.
-        let mut played: Vec<_> = games.join_all().await;
-        self.shared.token.cancel();
-        for (session, _) in &mut played {
-            let _ = tokio::time::timeout(GOODBYE, session.close()).await;
-        }
-        played.sort_by(|one, other| one.0.id.cmp(&other.0.id));
-        let rows = played.into_iter().map(|(_, row)| row).collect();
+        let mut rows = games.join_all().await.concat();
+        rows.sort_by(|one, other| one.session.cmp(&other.session));
         let report = Report { rows, latency: &self.shared.latency, interrupted: self.stop.is_cancelled() };
         say(&report.to_string());
         report.holds()
+    }
+
+    /// One player and those who watch: as many games as it takes for the turns wanted. Each has a session of its own, as
+    /// the arena plays ten rounds for a session and no more.
+    async fn play_one(&self, at: usize) -> Vec<Row> {
+        let (sockets, sessions) = (self.options.sockets as usize, self.options.sessions as usize);
+        // The first sessions get what does not divide; each has at least one.
+        let share = (sockets / sessions + usize::from(at < sockets % sessions)).max(1);
+        let mut dice = self.dice(&format!("session {at}"));
+        let mut given = self.options.session.clone().filter(|_| at == 0);
+        let (mut rows, mut left) = (Vec::new(), self.options.turns);
+        while left > 0 && !self.stop.is_cancelled() {
+            let Some(id) = given.take().or_else(|| fresh_id(&mut dice)) else { break };
+            let mut session = Session::open(id, share, self.shared.clone(), dice.clone(), self.options.timeout.get());
+            let mut played = 0;
+            let game = async {
+                session.opened().await?;
+                if self.options.debates {
+                    session.debate(&self.options, left, &mut played).await
+                } else {
+                    session.play(&self.options, left, &mut played).await
+                }
+            };
+            let failure = match self.stop.run_until_cancelled(game).await {
+                Some(Err(error)) => Some(error.to_string()),
+                Some(Ok(())) if played == 0 => Some("the session was over before its first turn".to_owned()),
+                // Ended by a signal: what was seen so far still has to be sound.
+                Some(Ok(())) | None => None,
+            };
+            let behind = session.settle().await;
+            session.close().await;
+            left -= played;
+            if failure.is_some() {
+                left = 0;
+            }
+            rows.push(Row::of(&session, played, behind, failure));
+        }
+        rows
     }
 
     /// One turn on one session.
@@ -90,8 +118,7 @@ impl Players {
         let mut session = Session::open(id, 1, self.shared.clone(), dice, self.options.timeout.get());
         let outcome = self.stop.run_until_cancelled(self.check_turn(&mut session)).await;
         let behind = session.settle().await;
-        self.shared.token.cancel();
-        let _ = tokio::time::timeout(GOODBYE, session.close()).await;
+        session.close().await;
         let progress = session.progress.borrow().clone();
         let mut wrong = match outcome {
             None => vec!["interrupted".to_owned()],
@@ -113,50 +140,17 @@ impl Players {
 
     async fn check_turn(&self, session: &mut Session) -> Result<Vec<String>, PlayError> {
         session.opened().await?;
-        self.shared.api.start(&session.id, self.options.lang).await?;
+        session.start(self.options.lang).await?;
         session.turn(self.options.pick, self.options.lang).await?;
         session.wait("a complete debate", |progress| progress.complete_debates > 0).await?;
         let progress = session.progress.borrow().clone();
         Ok(check::posters(&self.shared.api, &progress).await)
     }
 
-    fn open_all(&self) -> Vec<Session> {
-        let (sockets, count) = (self.options.sockets as usize, self.options.sessions as usize);
-        let open = |at: usize| {
-            let mut dice = self.dice(&format!("session {at}"));
-            let own = self.options.session.clone().filter(|_| at == 0);
-            let id = own.or_else(|| fresh_id(&mut dice))?;
-            // The first sessions get what does not divide; each has at least one.
-            let share = (sockets / count + usize::from(at < sockets % count)).max(1);
-            Some(Session::open(id, share, self.shared.clone(), dice, self.options.timeout.get()))
-        };
-        (0..count).filter_map(open).collect()
-    }
-
     fn dice(&self, place: &str) -> Dice {
         let seed = self.options.seed.unwrap_or_else(rand::random);
         Dice::new(seed, &format!("players {place}"))
     }
-}
-
-async fn play_one(mut session: Session, options: &PlayersOptions, stop: &CancellationToken) -> (Session, Row) {
-    let mut turns = 0;
-    let game = async {
-        session.opened().await?;
-        if options.debates {
-            session.debate(options, &mut turns).await
-        } else {
-            session.play(options, &mut turns).await
-        }
-    };
-    let failure = match stop.run_until_cancelled(game).await {
-        Some(Err(error)) => Some(error.to_string()),
-        // Ended by a signal: what was seen so far still has to be sound.
-        Some(Ok(())) | None => None,
-    };
-    let behind = session.settle().await;
-    let row = Row::of(&session, turns, behind, failure);
-    (session, row)
 }
 
 /// The arena takes nothing but UUIDs.

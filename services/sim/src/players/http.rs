@@ -8,9 +8,13 @@ use herald_protocol::{
     record::{Lang, NewsKind},
 };
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 /// Longer than any answer may take: a start waits for the action that it ends.
 const CALL: Duration = Duration::from_secs(30);
+
+/// Between two attempts to connect.
+const RETRY: Duration = Duration::from_millis(250);
 
 /// The door.
 #[derive(Debug, Clone)]
@@ -131,7 +135,7 @@ impl Api {
     ) -> Result<bytes::Bytes, ApiError> {
         let unreachable =
             |source: reqwest::Error| ApiError::Unreachable { path: path.to_owned(), source: source.without_url() };
-        let response = request.send().await.map_err(unreachable)?;
+        let response = send_when_there(request).await.map_err(unreachable)?;
         let status = response.status().as_u16();
         let body = response.bytes().await.map_err(unreachable)?;
         if status == expected {
@@ -140,5 +144,19 @@ impl Api {
         // An error's text is short; a page of HTML would fill the screen.
         let body = String::from_utf8_lossy(&body).chars().take(300).collect();
         Err(ApiError::Refused { path: path.to_owned(), status, body })
+    }
+}
+
+/// Sends a request as soon as the door takes a connection: a door that is started again is away for a moment. Nothing
+/// was sent before, so nothing is done twice.
+async fn send_when_there(request: reqwest::RequestBuilder) -> Result<reqwest::Response, reqwest::Error> {
+    let deadline = Instant::now() + CALL;
+    loop {
+        // A request without a body that streams can always be copied.
+        let Some(copy) = request.try_clone() else { return request.send().await };
+        match copy.send().await {
+            Err(error) if error.is_connect() && Instant::now() < deadline => tokio::time::sleep(RETRY).await,
+            answer => return answer,
+        }
     }
 }

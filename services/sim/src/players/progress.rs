@@ -16,8 +16,10 @@ pub struct Progress {
     pub counts: BTreeMap<String, u64>,
     /// The first `gm.error` texts.
     pub errors: Vec<String>,
-    /// Whether the current game is over.
-    pub ended: bool,
+    /// Whether the game is over.
+    pub game_over: bool,
+    /// Whether the arena has played its last round.
+    pub arena_over: bool,
     /// Whether a proposal came with its secret.
     pub secret_shown: bool,
     /// Paths of the last posters.
@@ -75,11 +77,6 @@ impl Progress {
         }
     }
 
-    /// A new game began.
-    pub fn restarted(&mut self) {
-        self.ended = false;
-    }
-
     fn note_gm(&mut self, name: &str, data: &RawValue) {
         let Ok(Marks { error, data, .. }) = serde_json::from_str(data.get()) else { return };
         let data = data.unwrap_or_default();
@@ -90,13 +87,14 @@ impl Progress {
                 let paths = data.as_object().into_iter().flat_map(|paths| paths.values());
                 self.posters = paths.filter_map(|path| path.as_str().map(str::to_owned)).collect();
             }
-            "end" => self.ended = true,
+            "end" => self.game_over = true,
             _ => {}
         }
     }
 
     fn note_arena(&mut self, topic: &str, data: &RawValue) {
         self.waiting = topic == "input.waiting";
+        self.arena_over = topic == "event.end";
         if topic == "round.start" {
             self.debate = Some(Debate::default());
         }
@@ -177,10 +175,8 @@ mod tests {
         note(&mut progress, "gm.images", serde_json::json!({"data": {"real": "/a.png", "fake": "/b.png"}}));
         note(&mut progress, "gm.error", serde_json::json!({"error": "no"}));
         note(&mut progress, "gm.end", serde_json::json!({"data": {"win": true}}));
-        assert!(progress.secret_shown && progress.ended);
+        assert!(progress.secret_shown && progress.game_over);
         assert_eq!(progress.posters.len(), 2);
         assert_eq!((progress.errors.as_slice(), progress.finished_actions()), (["no".to_owned()].as_slice(), 1));
-        progress.restarted();
-        assert!(!progress.ended);
     }
 }

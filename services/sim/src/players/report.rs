@@ -2,8 +2,6 @@
 
 use std::fmt::{self, Write as _};
 
-use herald_protocol::SessionId;
-
 use super::{latency::Latency, progress::Progress, session::Session};
 
 /// Rows shown; the sum stands for the rest.
@@ -12,7 +10,8 @@ const MOST_ROWS: usize = 20;
 /// What became of a session.
 #[derive(Debug, Clone, Default)]
 pub struct Row {
-    session: String,
+    /// Whose it is.
+    pub session: String,
     sockets: usize,
     turns: u32,
     frames: u64,
@@ -145,10 +144,6 @@ impl fmt::Display for Report<'_> {
 }
 
 fn cells(row: &Row) -> String {
-    let id = match SessionId::new(&row.session) {
-        Ok(id) => id.to_string(),
-        Err(_) => row.session.clone(),
-    };
     let numbers = [
         row.sockets as u64,
         u64::from(row.turns),
@@ -161,7 +156,7 @@ fn cells(row: &Row) -> String {
         row.gaps,
         u64::from(row.resumes),
     ];
-    let mut cells = vec![id];
+    let mut cells = vec![row.session.clone()];
     cells.extend(numbers.iter().map(u64::to_string));
     line(&cells)
 }

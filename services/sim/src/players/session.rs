@@ -11,6 +11,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     http::ApiError,
@@ -25,6 +26,12 @@ use crate::{
 
 /// All sockets of a session have the same last event within this time, or one of them is behind for good.
 const SETTLE: Duration = Duration::from_secs(10);
+/// Sockets get this long to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(5);
+/// A game master whose players left is free after 15 s.
+const BUSY: Duration = Duration::from_secs(30);
+/// Between two starts that are refused.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Between two looks at whether they have.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -54,8 +61,8 @@ pub struct Session {
     pub sockets: Vec<Arc<Socket>>,
     /// What that one has shown.
     pub progress: watch::Receiver<Progress>,
-    eyes: watch::Sender<Progress>,
     shared: Arc<Shared>,
+    token: CancellationToken,
     tasks: JoinSet<()>,
     dice: Dice,
     timeout: Duration,
@@ -67,12 +74,14 @@ impl Session {
     pub fn open(id: SessionId, sockets: usize, shared: Arc<Shared>, dice: Dice, timeout: Duration) -> Self {
         let (eyes, progress) = watch::channel(Progress::default());
         let sockets: Vec<Arc<Socket>> = (0..sockets).map(|_| Arc::default()).collect();
-        let mut tasks = JoinSet::new();
-        for (at, socket) in sockets.iter().enumerate() {
-            let eyes = (at == 0).then(|| eyes.clone());
-            tasks.spawn(socket.clone().run(shared.clone(), id.clone(), eyes));
+        let (mut tasks, token) = (JoinSet::new(), CancellationToken::new());
+        let mut eyes = Some(eyes);
+        for socket in &sockets {
+            let (shared, token) = (shared.clone(), token.clone());
+            // The first one sees for the player.
+            tasks.spawn(socket.clone().run(shared, id.clone(), eyes.take(), token));
         }
-        Self { id, sockets, progress, eyes, shared, tasks, dice, timeout }
+        Self { id, sockets, progress, shared, token, tasks, dice, timeout }
     }
 
     /// Waits until each socket has its first frame.
@@ -95,22 +104,33 @@ impl Session {
         Ok(())
     }
 
-    /// Plays turns on a game master; `played` counts those that are complete.
+    /// Plays turns on a game master until `left` are played or the game is over; `played` counts those that are complete.
     ///
     /// # Errors
     /// [`PlayError`], at the first thing that fails or does not come.
-    pub async fn play(&mut self, options: &PlayersOptions, played: &mut u32) -> Result<(), PlayError> {
-        let (api, lang) = (self.shared.api.clone(), options.lang);
-        api.start(&self.id, lang).await?;
-        while *played < options.turns {
-            if self.progress.borrow().ended {
-                self.eyes.send_modify(Progress::restarted);
-                api.start(&self.id, lang).await?;
-            }
-            self.turn(options.pick, lang).await?;
+    pub async fn play(&mut self, options: &PlayersOptions, left: u32, played: &mut u32) -> Result<(), PlayError> {
+        self.start(options.lang).await?;
+        while *played < left && !self.progress.borrow().game_over {
+            self.turn(options.pick, options.lang).await?;
             *played += 1;
         }
         Ok(())
+    }
+
+    /// Starts a game, and waits a while for a game master that is busy: one is free soon after its players left.
+    ///
+    /// # Errors
+    /// As [`Session::play`].
+    pub async fn start(&self, lang: Lang) -> Result<(), PlayError> {
+        let deadline = Instant::now() + BUSY;
+        loop {
+            match self.shared.api.start(&self.id, lang).await {
+                Err(ApiError::Refused { status: 503, .. }) if Instant::now() < deadline => {
+                    tokio::time::sleep(ASK_AGAIN).await;
+                }
+                answer => return Ok(answer?),
+            }
+        }
     }
 
     /// One turn: a proposal, a choice, and the debate if there is one.
@@ -133,11 +153,11 @@ impl Session {
         self.wait("the end of the debate", |progress| !progress.debating()).await
     }
 
-    /// Plays rounds without a game master: news go straight to the arena.
+    /// Plays rounds without a game master, news going straight to the arena, until `left` are played or it plays no more.
     ///
     /// # Errors
     /// As [`Session::play`].
-    pub async fn debate(&mut self, options: &PlayersOptions, played: &mut u32) -> Result<(), PlayError> {
+    pub async fn debate(&mut self, options: &PlayersOptions, left: u32, played: &mut u32) -> Result<(), PlayError> {
         let (api, words) = (self.shared.api.clone(), Words::of(options.lang));
         match api.init_session(&self.id).await {
             // It is known already, and its arena waits or is woken by the news.
@@ -147,7 +167,7 @@ impl Session {
                 self.wait("arena.input.waiting", |progress| progress.waiting).await?;
             }
         }
-        while *played < options.turns {
+        while *played < left && !self.progress.borrow().arena_over {
             let theme = words.themes[self.dice.index(words.themes.len())];
             let title = theme.titles[self.dice.index(theme.titles.len())];
             let news = article(words, &mut self.dice, title, theme.topic, options.article_bytes as usize);
@@ -173,9 +193,14 @@ impl Session {
         }
     }
 
-    /// Waits for the sockets' tasks, which end with the token.
+    /// Closes the sockets.
     pub async fn close(&mut self) {
-        while self.tasks.join_next().await.is_some() {}
+        self.token.cancel();
+        let goodbyes = async { while self.tasks.join_next().await.is_some() {} };
+        // Whoever does not answer by then is cut off.
+        if timeout(GOODBYE, goodbyes).await.is_err() {
+            self.tasks.shutdown().await;
+        }
     }
 
     /// Waits until a mark is there.

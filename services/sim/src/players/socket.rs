@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use herald_protocol::{Cursor, Epoch, SessionId, frame::SUB_PROTOCOL};
+use herald_protocol::{Epoch, SessionId, frame::SUB_PROTOCOL};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::{
@@ -65,8 +65,6 @@ pub struct Shared {
     pub latency: Latency,
     /// Handshakes at once.
     pub handshakes: Semaphore,
-    /// The end.
-    pub token: CancellationToken,
 }
 
 /// One socket: its state, written by its task, read by whoever reports.
@@ -104,11 +102,18 @@ impl Socket {
     }
 
     /// Reads until the token is cancelled, across any number of connections. `eyes`: where the session's progress goes.
-    pub async fn run(self: Arc<Self>, shared: Arc<Shared>, session: SessionId, eyes: Option<watch::Sender<Progress>>) {
+    pub async fn run(
+        self: Arc<Self>,
+        shared: Arc<Shared>,
+        session: SessionId,
+        eyes: Option<watch::Sender<Progress>>,
+        token: CancellationToken,
+    ) {
+        let url = shared.api.socket(&session);
         let mut last_alive = Instant::now();
         loop {
             let before = self.proof().cursor();
-            let end = self.connection(&shared, &session, eyes.as_ref(), before).await;
+            let end = self.connection(&shared, &url, eyes.as_ref(), &token).await;
             if self.proof().cursor() != before {
                 last_alive = Instant::now();
             }
@@ -121,7 +126,7 @@ impl Socket {
                 End::Never(why) => return self.give_up(why),
             };
             tokio::select! {
-                () = shared.token.cancelled() => return,
+                () = token.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
             }
         }
@@ -134,13 +139,13 @@ impl Socket {
     async fn connection(
         &self,
         shared: &Shared,
-        session: &SessionId,
+        url: &str,
         eyes: Option<&watch::Sender<Progress>>,
-        after: Option<Cursor>,
+        token: &CancellationToken,
     ) -> End {
-        let url = shared.api.socket(session);
-        let url = after.map_or_else(|| url.clone(), |after| format!("{url}?after={after}"));
-        let mut stream = match shared.token.run_until_cancelled(open(&url, &shared.handshakes)).await {
+        let after = self.proof().cursor();
+        let url = after.map_or_else(|| url.to_owned(), |after| format!("{url}?after={after}"));
+        let mut stream = match token.run_until_cancelled(open(&url, &shared.handshakes)).await {
             None => return End::Ours,
             Some(Ok(stream)) => stream,
             Some(Err(Refusal::Retry)) => return End::Back(RETRY),
@@ -153,7 +158,7 @@ impl Socket {
         loop {
             let message = tokio::select! {
                 message = stream.next() => message,
-                () = shared.token.cancelled() => {
+                () = token.cancelled() => {
                     // A clean goodbye; whether it is answered does not matter any more.
                     let _ = timeout(Duration::from_secs(1), stream.close(None)).await;
                     return End::Ours;
