@@ -19,7 +19,7 @@ use std::{
 
 use bytes::Bytes;
 use herald_protocol::{Close, record::AliasTarget};
-use metrics::{Counter, counter, gauge};
+use metrics::{Counter, counter};
 use rand::RngExt as _;
 use socket2::SockRef;
 use tokio::{
@@ -92,15 +92,12 @@ pub async fn serve(tcp: TcpStream, leftover: Bytes, setup: Setup, limits: Arc<Co
     if let Err(error) = SockRef::from(&tcp).set_send_buffer_size(limits.send_buffer) {
         tracing::debug!(%error, "send buffer not set");
     }
-    let open = gauge!("herald_open_connections", "transport" => "socket");
-    open.increment(1);
     let mut connection = Connection::new(tcp, setup, limits, drain);
     let end = match connection.receive(&leftover) {
         Ok(()) => connection.run().await,
         Err(end) => end,
     };
     connection.end(end).await;
-    open.decrement(1);
 }
 
 /// Why a connection ends.

@@ -453,7 +453,6 @@ impl Feed {
     fn failed(&mut self, error: &HistoryError) {
         let failing = self.failing.get_or_insert_with(|| Failing { since: Instant::now(), times: 0 });
         failing.times = failing.times.saturating_add(1);
-        counter!("herald_history_failures_total").increment(1);
         if failing.since.elapsed() >= self.limits.patience {
             tracing::warn!(error = %error, tries = failing.times, "history is not available: closing a connection");
             self.close = Some(Close::TryLater("history is not available"));

@@ -154,7 +154,7 @@ async fn open(
     for stream in streams {
         let ring = RingLimits { frames: config.ring.frames, bytes: config.ring.bytes.as_usize() };
         let limits = SessionLimits { ring, budget: budget.clone(), linger: config.ring.linger.get() };
-        let sessions = Sessions::new(limits);
+        let sessions = Sessions::new(&stream, limits);
         intakes.push(Intake::spawn(nats, &stream, &config.intake, sessions.clone(), context));
         let (tended, until) = (sessions.clone(), end.clone());
         context.supervise("rings", async move {

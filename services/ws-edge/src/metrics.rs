@@ -17,14 +17,18 @@ pub fn describe() {
 
 const COUNTERS: &[(&str, &str)] = &[
     ("herald_aliases_dropped_total", "Aliases not followed, by reason"),
+    ("herald_closed_connections_total", "Watching connections that ended, by transport and reason"),
     ("herald_connections_refused_total", "Connections not served, by reason"),
     ("herald_connections_total", "Connections taken, by listener"),
+    ("herald_feed_starts_total", "Beginnings of a connection in a log, by where it began"),
     ("herald_forward_failures_total", "Forwarded requests without an answer of their service, by forward and reason"),
     ("herald_frames_delivered_total", "Frames handed to connections, by way: direct, or by the connection's own task"),
     ("herald_frames_encoded_total", "Frames made, once for all connections that share a view"),
+    ("herald_gaps_total", "Gaps that connections were told of, by reason"),
     ("herald_history_failures_total", "Reads from the stream that failed, by reason"),
     ("herald_history_lagging_reads_total", "Reads repeated because a replica was behind its leader"),
     ("herald_history_shared_reads_total", "Reads answered by another connection's equal read"),
+    ("herald_ignored_messages_total", "Messages that clients sent up their sockets"),
     ("herald_intake_events_total", "Events taken in, by stream"),
     ("herald_intake_restarts_total", "Consumers begun anew, by stream and reason"),
     ("herald_intake_skipped_messages_total", "Messages left to history because the intake was too far behind"),
@@ -35,7 +39,7 @@ const GAUGES: &[(&str, &str)] = &[
     ("herald_http_connections_count", "Connections that speak HTTP now, event streams included"),
     ("herald_intake_pending_count", "Messages between the intake and the end of its stream"),
     ("herald_ring_bytes", "Memory of all rings"),
-    ("herald_watched_sessions", "Sessions with a ring"),
+    ("herald_watched_sessions", "Sessions with a ring, by stream"),
     ("herald_watching_connections_count", "Connections that watch a session now, by transport"),
 ];
 

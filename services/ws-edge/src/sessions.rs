@@ -125,9 +125,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Sessions {
-    /// No sessions, and no life of the stream known yet.
+    /// No sessions of that stream, and no life of it known yet.
     #[must_use]
-    pub fn new(limits: SessionLimits) -> Arc<Self> {
+    pub fn new(stream: &str, limits: SessionLimits) -> Arc<Self> {
         Arc::new(Self {
             limits,
             registry: Mutex::new(Registry {
@@ -140,7 +140,7 @@ impl Sessions {
             meters: Meters {
                 frames: counter!("herald_frames_encoded_total"),
                 deliveries: counter!("herald_frames_delivered_total", "way" => "direct"),
-                watched: gauge!("herald_watched_sessions"),
+                watched: gauge!("herald_watched_sessions", "stream" => stream.to_owned()),
                 ring_bytes: gauge!("herald_ring_bytes"),
             },
         })

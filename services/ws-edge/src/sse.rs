@@ -21,7 +21,7 @@ use http::{
     HeaderName, HeaderValue, Response,
     header::{CACHE_CONTROL, CONTENT_TYPE},
 };
-use metrics::{counter, gauge};
+use metrics::counter;
 use tokio::{
     sync::{
         Notify,
@@ -82,12 +82,9 @@ pub fn respond(
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
     headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
     let feeding = async move {
-        let open = gauge!("herald_open_connections", "transport" => "sse");
-        open.increment(1);
         let mut events = Events::new(sender, setup, limits, comment, drain);
         let end = events.run().await;
         events.end(end, &abort).await;
-        open.decrement(1);
     };
     (response, feeding)
 }

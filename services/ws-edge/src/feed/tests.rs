@@ -338,7 +338,7 @@ struct World {
 impl World {
     fn new(ring: RingLimits) -> Self {
         let limits = SessionLimits { ring, budget: Budget::new(1 << 20), linger: Duration::from_secs(60) };
-        let sessions = Sessions::new(limits);
+        let sessions = Sessions::new("EVENTS", limits);
         sessions.reset(StreamLife { epoch: Epoch::new(1), head: 0 });
         let stream = Stream { epoch: 1, events: Vec::new(), first: 1, last: 0 };
         Self { stream, sessions, heard: 0, serving: true }

@@ -15,7 +15,7 @@ const EPOCH: Epoch = Epoch::new(7);
 const RING: RingLimits = RingLimits { frames: 64, bytes: 1 << 20 };
 
 fn sessions(linger: Duration) -> Arc<Sessions> {
-    let sessions = Sessions::new(SessionLimits { ring: RING, budget: Budget::new(1 << 20), linger });
+    let sessions = Sessions::new("EVENTS", SessionLimits { ring: RING, budget: Budget::new(1 << 20), linger });
     sessions.reset(Life { epoch: EPOCH, head: 0 });
     sessions
 }
