@@ -33,6 +33,8 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const MISSED_HEARTBEATS: u32 = 3;
 /// So many messages are taken in one go before anything else is looked at.
 const BURST: usize = 256;
+/// A look at the stream that takes longer than this is worth saying: nothing is taken in meanwhile.
+const LATE: Duration = Duration::from_secs(2);
 /// The first pause before a consumer that failed is created again; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest one.
@@ -152,6 +154,8 @@ impl<R: Rings> Actor<R> {
     async fn settle(&mut self) {
         self.report_position();
         let mut looked = pin!(self.watcher.check());
+        let mut late = pin!(sleep(LATE));
+        let mut is_late = false;
         loop {
             // The doubt counts from the moment it is there, not from when it is settled.
             if self.life.borrow_and_update().epoch().is_none() {
@@ -160,6 +164,12 @@ impl<R: Rings> Actor<R> {
             tokio::select! {
                 _ = &mut looked => return,
                 Ok(()) = self.life.changed() => {}
+                () = &mut late, if !is_late => {
+                    is_late = true;
+                    if self.epoch.is_some() {
+                        self.condition.fail("the stream does not answer");
+                    }
+                }
             }
         }
     }

@@ -274,7 +274,11 @@ impl Record {
 
 impl Rings for Record {
     fn append(&self, event: &Event) {
-        drop(self.free.wait_while(self.busy.lock().unwrap(), |busy| *busy).unwrap());
+        let busy = self.busy.lock().unwrap();
+        if *busy {
+            // With word to the runtime: else whatever this thread had to do next would stand still, too.
+            tokio::task::block_in_place(|| drop(self.free.wait_while(busy, |busy| *busy).unwrap()));
+        }
         self.say(Said::Event { seq: event.seq, ts_ms: event.ts_ms });
     }
     fn advance(&self, seq: u64) {
