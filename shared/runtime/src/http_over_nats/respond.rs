@@ -123,16 +123,17 @@ impl Responder {
 
     /// Publishes. What can't be sent is missed by the other side, which has its own time limit.
     pub(super) async fn send(&self, subject: &Subject, reply: Option<&Subject>, headers: HeaderMap, payload: Bytes) {
-        // The gate lives as long as `self`.
-        let client = self.nats.client();
-        let sent = match reply {
-            Some(reply) => {
-                client.publish_with_reply_and_headers(subject.clone(), reply.clone(), headers, payload).await
+        let (client, subject) = (self.nats.client(), subject.clone());
+        let sending = async {
+            match reply {
+                Some(reply) => client.publish_with_reply_and_headers(subject, reply.clone(), headers, payload).await,
+                None => client.publish_with_headers(subject, headers, payload).await,
             }
-            None => client.publish_with_headers(subject.clone(), headers, payload).await,
         };
-        if let Err(error) = sent {
-            tracing::warn!(%error, "a part of an exchange could not be sent");
+        match timeout(self.limits.idle, sending).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "a part of an exchange could not be sent"),
+            Err(_) => tracing::warn!("a part of an exchange could not be sent in time"),
         }
     }
 }

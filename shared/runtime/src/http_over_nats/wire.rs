@@ -138,14 +138,7 @@ fn write_header<'a>(head: &mut HeaderMap, name: &str, values: impl IntoIterator<
 fn read_headers(head: &HeaderMap) -> http::HeaderMap {
     let mut headers = http::HeaderMap::new();
     for (name, values) in head.iter() {
-        let name: &str = name.as_ref();
-        let Some(name) = name
-            .get(..HTTP_PREFIX.len())
-            .filter(|prefix| prefix.eq_ignore_ascii_case(HTTP_PREFIX))
-            .and_then(|_| HeaderName::from_bytes(&name.as_bytes()[HTTP_PREFIX.len()..]).ok())
-        else {
-            continue;
-        };
+        let Some(name) = http_name(name.as_ref()) else { continue };
         for value in values {
             if let Ok(value) = HeaderValue::from_bytes(value.as_str().as_bytes()) {
                 headers.append(name.clone(), value);
@@ -153,6 +146,12 @@ fn read_headers(head: &HeaderMap) -> http::HeaderMap {
         }
     }
     headers
+}
+
+/// The name of the HTTP header that travels under `name`.
+fn http_name(name: &str) -> Option<HeaderName> {
+    let (prefix, name) = name.split_at_checked(HTTP_PREFIX.len())?;
+    if prefix.eq_ignore_ascii_case(HTTP_PREFIX) { HeaderName::from_bytes(name.as_bytes()).ok() } else { None }
 }
 
 fn fitting(head: HeaderMap) -> Result<HeaderMap, HeadTooLarge> {
