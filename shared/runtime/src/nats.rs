@@ -130,8 +130,9 @@ impl Nats {
     async fn probe_jetstream(&self) -> Result<(), JetStreamError> {
         use jetstream::{ErrorCode, context::AccountErrorKind};
 
-        let mut refused_since = None;
-        for attempt in 1.. {
+        let (mut refused_since, mut attempt) = (None, 0);
+        loop {
+            attempt += 1;
             let (major, minor, patch) = OLDEST_SERVER;
             if self.connected() && !self.inner.client.is_server_compatible(major, minor, patch) {
                 return Err(JetStreamError::TooOld { found: self.inner.client.server_info().version });
@@ -166,7 +167,6 @@ impl Nats {
             }
             tokio::time::sleep(delay(attempt, Duration::from_millis(100), Duration::from_secs(1))).await;
         }
-        unreachable!("attempts are not counted to the end of usize")
     }
 
     /// Lets what was published leave, ends the subscriptions, closes. Waits for nothing longer than `limit`.

@@ -178,3 +178,23 @@ async fn the_health_check_says_what_readyz_says() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn logs_are_json_where_no_terminal_is() {
+    within(LIMIT, async {
+        let nats = Nats::start().await;
+        let launch = service(&nats).env("HERALD_LOG__FORMAT", "auto").set("mischief", "panic");
+        let (code, log) = end(launch).await;
+        assert_eq!(code, Some(1), "{log}");
+        let mut lines: Vec<_> = log.lines().collect();
+        assert_eq!(lines.pop(), Some("sim: the task mischief panicked"), "the last word is for people");
+        let events: Vec<Value> =
+            lines.iter().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect();
+        let starting = &events[0];
+        assert_eq!((&starting["level"], &starting["message"]), (&json!("INFO"), &json!("starting")));
+        assert_eq!((&starting["service"], &starting["version"]), (&json!("sim"), &json!("0.1.0")));
+        let panicked = events.iter().find(|event| event["message"] == "as told").expect("the panic is a line too");
+        assert!(panicked["place"].as_str().is_some_and(|place| place.contains("minimal.rs")), "{panicked}");
+    })
+    .await;
+}

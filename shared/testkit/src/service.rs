@@ -347,3 +347,34 @@ fn newer_source(program: &Path) -> Option<PathBuf> {
     let (_, sources) = list.lines().next()?.split_once(": ")?;
     sources.split(' ').map(PathBuf::from).find(|source| changed(source) > built)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "no-such-program is not built: run `cargo build")]
+    fn a_program_that_was_not_built_is_named() {
+        let _path = program("no-such-program");
+    }
+
+    #[test]
+    fn a_program_older_than_its_sources_is_found_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        let write = |name: &str, seconds: u64| {
+            std::fs::write(place(name), "").unwrap();
+            let file = std::fs::File::options().write(true).open(place(name)).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
+        };
+        let (program, old, new) = (place("program"), place("old.rs"), place("new.rs"));
+        std::fs::write(place("program.d"), format!("{}: {} {}\n", program.display(), old.display(), new.display()))
+            .unwrap();
+        for (name, seconds) in [("program", 100), ("old.rs", 99), ("new.rs", 100)] {
+            write(name, seconds);
+        }
+        assert_eq!(newer_source(&program), None);
+        write("new.rs", 101);
+        assert_eq!(newer_source(&program), Some(new));
+    }
+}

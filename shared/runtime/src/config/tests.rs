@@ -384,3 +384,15 @@ fn credentials_are_masked_wherever_a_url_stands() {
         assert_eq!(print::without_credentials(text), masked);
     }
 }
+
+#[test]
+fn a_health_check_finds_a_process_on_a_free_port_by_its_ports_file() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("ports.json");
+    let mut common = Common { ports_file: Some(path.clone()), ..Common::with_operations_port(0) };
+    assert_eq!(common.operations_address().port(), 0, "nothing has been written yet");
+    std::fs::write(&path, r#"{"operations":"127.0.0.1:1234","listeners":[]}"#).expect("file");
+    assert_eq!(common.operations_address().to_string(), "127.0.0.1:1234");
+    common.operations.address.set_port(9100);
+    assert_eq!(common.operations_address().port(), 9100, "a port that was told is not looked up");
+}
