@@ -1,9 +1,9 @@
 //! The configuration of gm-bridge: section `[gm-bridge]` of `herald.toml`.
 
-use herald_runtime::config::{ByteSize, Fault, HumanDuration, ServiceConfig, comma_separated};
-use serde::{Deserialize, Serialize};
+mod faults;
 
-use crate::redact::Redaction;
+use herald_runtime::config::{ByteSize, HumanDuration, comma_separated};
+use serde::{Deserialize, Serialize};
 
 /// All of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -241,97 +241,5 @@ impl Default for StreamConfig {
             max_bytes: ByteSize::from_gib(2),
             session_age: HumanDuration::from_secs(7 * 86_400),
         }
-    }
-}
-
-impl ServiceConfig for Config {
-    const SERVICE: &'static str = "gm-bridge";
-    const OPERATIONS_PORT: u16 = 9101;
-    const ALIASES: &'static [(&'static str, &'static str)] = &[("GM_BASE_URL", "gm.base_urls")];
-
-    fn validate(&self) -> Vec<Fault> {
-        let mut faults = Vec::new();
-        if self.gm.base_urls.is_empty() {
-            faults.push(Fault::new("gm.base_urls", "at least one Game Master is needed"));
-        }
-        for (index, url) in self.gm.base_urls.iter().enumerate() {
-            let usable = reqwest::Url::parse(url).is_ok_and(|url| {
-                matches!(url.scheme(), "http" | "https")
-                    && url.has_host()
-                    && url.query().is_none()
-                    && url.fragment().is_none()
-            });
-            if !usable {
-                let message = format!("number {}: expected http://HOST[:PORT] without query", index + 1);
-                faults.push(Fault::new("gm.base_urls", message));
-            }
-            if self.gm.base_urls[..index].iter().any(|other| other.trim_end_matches('/') == url.trim_end_matches('/')) {
-                faults.push(Fault::new("gm.base_urls", format!("number {} stands there twice", index + 1)));
-            }
-        }
-        for entry in &self.redact {
-            if let Err(error) = entry.parse::<Redaction>() {
-                faults.push(Fault::new("redact", format!("'{entry}': {error}")));
-            }
-        }
-        if self.action.lapse.get() < self.action.renew.get() * 2 {
-            faults.push(Fault::new("action.lapse", "must be at least twice action.renew"));
-        }
-        if self.arena.waiting_timeout.get() + self.arena.settle.get() >= self.arena.news_timeout.get() {
-            faults.push(Fault::new("arena.news_timeout", "must be longer than arena.waiting_timeout and arena.settle"));
-        }
-        let positive = [
-            ("gm.request_timeout", self.gm.request_timeout),
-            ("gm.connect_timeout", self.gm.connect_timeout),
-            ("gm.probe_timeout", self.gm.probe_timeout),
-            ("gm.silence", self.gm.silence),
-            ("gm.heartbeat_silence", self.gm.heartbeat_silence),
-            ("gm.claim_wait", self.gm.claim_wait),
-            ("gm.start_wait", self.gm.start_wait),
-            ("gm.watching_timeout", self.gm.watching_timeout),
-            ("gm.edge_forgotten", self.gm.edge_forgotten),
-            ("action.renew", self.action.renew),
-            ("action.publish_wait", self.action.publish_wait),
-            ("stream.max_age", self.stream.max_age),
-            ("stream.session_age", self.stream.session_age),
-        ];
-        faults.extend(
-            positive
-                .iter()
-                .filter(|(_, value)| value.get().is_zero())
-                .map(|(key, _)| Fault::new(*key, "must not be zero")),
-        );
-        if self.http.max_requests == 0 {
-            faults.push(Fault::new("http.max_requests", "must not be zero"));
-        }
-        faults
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_defaults_are_without_fault() {
-        assert_eq!(Config::default().validate(), []);
-    }
-
-    #[test]
-    fn all_faults_are_told_at_once() {
-        let mut config = Config::default();
-        config.gm.base_urls = ["ftp://x", "http://a", "http://a/", "nonsense"].map(str::to_owned).to_vec();
-        config.redact = vec!["proposal".to_owned()];
-        config.action.lapse = HumanDuration::from_secs(1);
-        let keys: Vec<String> = config.validate().into_iter().map(|fault| fault.key).collect();
-        assert_eq!(keys, ["gm.base_urls", "gm.base_urls", "gm.base_urls", "redact", "action.lapse"]);
-    }
-
-    #[test]
-    fn actions_queue_on_the_app_door_unless_told_otherwise() {
-        let mut config = Config::default();
-        assert_eq!((config.policy("event"), config.policy("app")), (ActionPolicy::Cancel, ActionPolicy::Queue));
-        config.action_policy = Some(ActionPolicy::Cancel);
-        assert_eq!(config.policy("app"), ActionPolicy::Cancel);
     }
 }

@@ -2,33 +2,30 @@
 //!
 //! The record of a start lies beside its session's, is rewritten while the start runs, and holds its answer afterwards.
 
+mod play;
+mod record;
+
 use std::time::Duration;
 
-use axum::response::{IntoResponse, Response};
-use herald_protocol::{
-    SessionId,
-    record::{Arena as Told, Lang, SessionRecord},
-};
+use herald_protocol::{SessionId, record::Lang};
 use herald_runtime::{Context, nats::Nats};
-use http::{HeaderValue, StatusCode, header};
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use http::StatusCode;
 use tokio::{
     sync::oneshot,
     time::{Instant, MissedTickBehavior, interval_at, sleep},
 };
 use tracing::Instrument;
 
+pub(crate) use self::record::{Answer, StartRecord, start_key};
 use crate::{
-    action::{self, Actions},
-    arena::{Arena, QueryParams},
+    action::Actions,
+    arena::Arena,
     bucket::{Bucket, BucketError},
     config::Config,
     metrics,
-    pool::{self, Pool, now_ms},
+    pool::{Pool, now_ms},
     refusal::{Refusal, chain},
     sessions::{SESSIONS, Sessions},
-    splice::splice,
 };
 
 /// How often somebody who waits for another's start looks for its answer.
@@ -37,29 +34,6 @@ const LOOK: Duration = Duration::from_millis(100);
 const KEPT: Duration = Duration::from_secs(60);
 /// What a client is told of a Game Master that fails, whatever the reason.
 pub(crate) const UNREACHABLE: &str = "GM unreachable";
-
-/// The record of a session's last start.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(crate) struct StartRecord {
-    /// Who runs it: another name for each start.
-    #[serde(default)]
-    starter: String,
-    /// What it was answered; none while it runs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    answer: Option<Answer>,
-}
-
-/// The answer to a start.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Answer {
-    status: u16,
-    body: Box<RawValue>,
-}
-
-/// The key of a session's start in the bucket `SESSIONS`. No session id has a dot.
-pub(crate) fn start_key(session: &SessionId) -> String {
-    format!("{session}.start")
-}
 
 /// Starts games.
 #[derive(Clone)]
@@ -74,12 +48,6 @@ pub(crate) struct Starts {
     lapse: Duration,
     repeated: Duration,
     patience: Duration,
-}
-
-impl StartRecord {
-    pub(crate) const fn is_running(&self) -> bool {
-        self.answer.is_none()
-    }
 }
 
 impl Starts {
@@ -192,96 +160,6 @@ impl Starts {
         held.revision = result?;
         Ok(())
     }
-
-    /// Claims a Game Master, ends what runs there and in the session, and starts.
-    async fn play(&self, session: &SessionId, lang: Lang) -> Result<Box<RawValue>, Refusal> {
-        let mut claim = self.pool.claim(session).await?;
-        let result = self.play_on(&mut claim, session, lang).await;
-        let (started, action) = match result {
-            Ok(started) => started,
-            Err(refusal) => {
-                if let Err(error) = claim.release().await {
-                    tracing::warn!(error = chain(&error), "game master not released after a failed start");
-                }
-                return Err(refusal);
-            }
-        };
-        let settled = self.settle(claim, session, lang, &started).await;
-        end(action).await;
-        settled.map(|()| started.body)
-    }
-
-    async fn play_on(
-        &self,
-        claim: &mut pool::Claim<'_>,
-        session: &SessionId,
-        lang: Lang,
-    ) -> Result<(Started, action::Claim), Refusal> {
-        if let Some(previous) = claim.previous() {
-            let ended = claim.previous_saw_end().await.map_err(|error| Refusal::nats(&error))?;
-            tracing::info!(previous = %previous.session, ended, "game master goes to another session");
-            self.actions.take_over(&previous.session, ended).await?;
-            claim.told();
-        }
-        let action = self.actions.claim_start(session).await?;
-        match self.ask(claim, &action, session, lang).await {
-            Ok(started) => Ok((started, action)),
-            Err(refusal) => {
-                end(action).await;
-                Err(refusal)
-            }
-        }
-    }
-
-    async fn ask(
-        &self,
-        claim: &mut pool::Claim<'_>,
-        action: &action::Claim,
-        session: &SessionId,
-        lang: Lang,
-    ) -> Result<Started, Refusal> {
-        // The last look before the Game Master is asked: neither the claim nor the action is somebody else's by now.
-        claim.confirm().await?;
-        if !action.is_held() {
-            return Err(Refusal::interrupted());
-        }
-        let json = claim.seat().gm.start(lang).await.map_err(|error| Refusal::game_master(&error, UNREACHABLE))?;
-        let broken = |error: &(dyn std::error::Error + 'static)| {
-            tracing::warn!(error = chain(error), "the game master's answer to a start can't be used");
-            Refusal::new(StatusCode::BAD_GATEWAY, UNREACHABLE)
-        };
-        let spliced = splice(&json, session).map_err(|error| broken(&error))?;
-        let body = serde_json::from_slice(&spliced.body).map_err(|error| broken(&error))?;
-        Ok(Started { body, g: spliced.gm_session_id, after: action.sequence() })
-    }
-
-    /// Notes what has been started, and tells the arena engine of the session if nobody has yet.
-    async fn settle(
-        &self,
-        claim: pool::Claim<'_>,
-        session: &SessionId,
-        lang: Lang,
-        started: &Started,
-    ) -> Result<(), Refusal> {
-        let key = claim.seat().key.clone();
-        claim.playing(started.g.clone(), started.after).await?;
-        tracing::info!(g = started.g, after = started.after, "game started");
-        let note = |record: &mut SessionRecord| {
-            record.gm = Some(key.clone());
-            record.lang = Some(lang);
-        };
-        if self.sessions.change(session, note).await?.arena == Told::None {
-            self.arena.init(session, Some(lang), &QueryParams::new()).await?;
-            self.sessions.change(session, |record| record.arena = Told::Sent).await?;
-        }
-        Ok(())
-    }
-}
-
-async fn end(action: action::Claim) {
-    if let Err(error) = action.finish().await {
-        tracing::warn!(error = chain(&error), "the action of a start was not ended in order");
-    }
 }
 
 /// The record of a start that runs here.
@@ -289,39 +167,6 @@ struct Held {
     key: String,
     starter: String,
     revision: u64,
-}
-
-/// What the Game Master answered.
-struct Started {
-    body: Box<RawValue>,
-    g: Option<String>,
-    after: u64,
-}
-
-impl Answer {
-    fn of(result: Result<Box<RawValue>, Refusal>) -> Self {
-        match result {
-            Ok(body) => Self { status: StatusCode::OK.as_u16(), body },
-            Err(refusal) => Self { status: refusal.status.as_u16(), body: refusal.body() },
-        }
-    }
-
-    const fn outcome(&self) -> &'static str {
-        match self.status {
-            200 => "started",
-            400 => "refused",
-            502 => "unreachable",
-            _ => "unavailable",
-        }
-    }
-}
-
-impl IntoResponse for Answer {
-    fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-        (status, json, String::from(Box::<str>::from(self.body))).into_response()
-    }
 }
 
 fn age(written_ms: u64) -> Duration {
