@@ -1,0 +1,128 @@
+//! The configuration as an operator gives it.
+
+use herald_runtime::config::{Sources, load};
+
+use super::*;
+
+fn loaded(toml: &str, set: &[&str], environment: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("herald.toml");
+    std::fs::write(&file, toml).unwrap();
+    let sources = Sources {
+        file: Some(file),
+        environment: environment.iter().map(|(name, value)| (name.into(), value.into())).collect(),
+        set: set.iter().map(|text| (*text).to_owned()).collect(),
+    };
+    let loaded = load::<Config>(&sources);
+    loaded.map(|it| it.service).map_err(|faults| faults.0.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn the_default_is_the_arena_game_on_port_8000() {
+    let config = loaded("", &[], &[]).unwrap();
+    let listeners = config.listeners();
+    assert_eq!(listeners.len(), 1);
+    assert_eq!(listeners[0].address.to_string(), "127.0.0.1:8000");
+    let paths: Vec<_> = listeners[0].routes.iter().map(|route| route.path.as_str()).collect();
+    for path in ["/ws/{sid}", "/app/ws/{sid}", "/gm/ws/{sid}", "/sse/{sid}", "/app/sse/{sid}", "/gm/sse/{sid}"] {
+        assert!(paths.contains(&path), "{path}");
+    }
+    assert!(config.validate().is_empty());
+}
+
+#[test]
+fn the_first_listener_moves_by_variables() {
+    let config = loaded("", &[], &[("PORT", "9999"), ("HERALD_HOST", "0.0.0.0")]).unwrap();
+    assert_eq!(config.listeners()[0].address.to_string(), "0.0.0.0:9999");
+}
+
+#[test]
+fn a_file_adds_listeners_routes_and_limits() {
+    let toml = r#"
+        [ws-edge.socket]
+        heartbeat = "5s"
+        [[ws-edge.listeners]]
+        builtin = "arena"
+        origins = ["https://play.example"]
+        [[ws-edge.listeners.routes]]
+        path = "/lobby/{sid}"
+        stream = "LOBBY"
+        roots = ["lobby"]
+        snapshot = ["lobby.state"]
+        start = "snapshot"
+        [[ws-edge.listeners]]
+        name = "game-master"
+        address = "127.0.0.1:8001"
+        builtin = "arena-gm"
+        dialect = "gm"
+    "#;
+    let config = loaded(toml, &["http.max_connections=5"], &[]).unwrap();
+    assert_eq!((config.http.max_connections, config.socket.heartbeat), (5, HumanDuration::from_secs(5)));
+    let listeners = config.listeners();
+    let lobby = listeners[0].routes.last().unwrap();
+    assert_eq!((lobby.stream.as_str(), lobby.start), ("LOBBY", StartConfig::Snapshot));
+    let gm = &listeners[1].routes[0];
+    assert_eq!(
+        (gm.path.as_str(), gm.alias.as_deref(), gm.dialect),
+        ("/ws/{sid}", Some("ALIASES"), Some(DialectName::Gm))
+    );
+}
+
+#[test]
+fn all_faults_are_reported_at_once() {
+    let toml = r#"
+        [ws-edge]
+        colour = "blue"
+        [ws-edge.http]
+        max_connections = 0
+        header_timeout = "0s"
+        max_header = "1KiB"
+        [ws-edge.socket]
+        heartbeat_timeout = "0s"
+        [[ws-edge.listeners]]
+        avatars = "/nowhere/at/all"
+        origins = ["play.example"]
+        [[ws-edge.listeners.routes]]
+        path = "/ws/{id}"
+        roots = ["gm"]
+        hidden = ["arena.x"]
+        [[ws-edge.listeners.routes]]
+        path = "/ws/{sid}"
+        stream = "a.b"
+        start = "snapshot"
+        [[ws-edge.listeners.forwards]]
+        name = ""
+        paths = ["/a/*/b", "no-slash"]
+        strip = "/app"
+        [[ws-edge.listeners]]
+        dialekt = "gm"
+    "#;
+    let faults = loaded(toml, &[], &[]).unwrap_err();
+    let all = faults.join("\n");
+    for part in ["colour", "dialekt"] {
+        assert!(all.contains(part), "{part} in {all}");
+    }
+    let known = toml.replace("colour = \"blue\"", "").replace("dialekt = \"gm\"", "");
+    let all = loaded(&known, &[], &[]).unwrap_err().join("\n");
+    for part in [
+        "http.max_connections",
+        "http.header_timeout",
+        "http.max_header",
+        "socket.heartbeat_timeout",
+        "listeners[0].avatars",
+        "listeners[0].origins",
+        "listeners[0].routes[0].path",
+        "listeners[0].routes[0].hidden",
+        "listeners[0].routes[1].stream",
+        "listeners[0].routes[1].roots",
+        "listeners[0].routes[1].start",
+        "listeners[0].forwards[0].name",
+        "listeners[0].forwards[0].service",
+        "listeners[0].forwards[0].paths",
+        "listeners[0].forwards[0].strip",
+        "listeners[1].name",
+        "listeners[1].address",
+    ] {
+        assert!(all.contains(part), "{part} in {all}");
+    }
+}
