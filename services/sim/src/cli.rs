@@ -4,10 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use herald_protocol::{
-    Position, SessionId,
-    record::{Lang, NewsKind},
-};
+use herald_protocol::{Position, SessionId, record::Lang};
 use herald_runtime::{
     Context,
     config::{Common, HumanDuration},
@@ -15,7 +12,12 @@ use herald_runtime::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{arena, gm, pace::Speed, players, replay};
+use crate::{
+    arena, gm,
+    pace::Speed,
+    players::{self, pick::Pick},
+    replay,
+};
 
 /// Stand-ins for what Herald does not contain: a Game Master, an arena engine, recorded traffic, players.
 ///
@@ -200,25 +202,6 @@ pub struct PlayersOptions {
     pub snapshot: bool,
 }
 
-/// Which news to choose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pick {
-    /// Always this one.
-    Always(NewsKind),
-    /// Drawn from the seed.
-    Lot,
-}
-
-impl std::str::FromStr for Pick {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "lot" => Ok(Self::Lot),
-            kind => NewsKind::parse(kind).map(Self::Always).ok_or("expected real, fake, satirical or lot".into()),
-        }
-    }
-}
-
 fn parse_lang(text: &str) -> Result<Lang, String> {
     Lang::parse(text).ok_or("expected fr or en".into())
 }
@@ -292,13 +275,10 @@ mod tests {
     }
 
     #[test]
-    fn maps_and_picks_are_checked() {
+    fn maps_are_checked() {
         assert!(parse_map("a=b").is_ok());
         for bad in ["a", "=b", "a=", "a.b=c", "a=b=c"] {
             assert!(parse_map(bad).is_err(), "{bad}");
         }
-        assert_eq!("fake".parse(), Ok(Pick::Always(NewsKind::Fake)));
-        assert_eq!("lot".parse(), Ok(Pick::Lot));
-        assert!("none".parse::<Pick>().is_err());
     }
 }

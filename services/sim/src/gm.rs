@@ -11,7 +11,7 @@ pub mod door;
 pub mod event;
 pub mod game;
 pub mod indices;
-mod memory;
+pub mod memory;
 pub mod poster;
 mod python;
 pub mod script;
@@ -22,11 +22,9 @@ pub mod words;
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
-use anyhow::{Context as _, Result};
-use axum::serve::ListenerExt;
+use anyhow::Result;
 use bytes::Bytes;
 use herald_protocol::SessionId;
 use herald_runtime::Context;
@@ -37,10 +35,7 @@ use self::{
     game::{Game, Rules},
     stream::Outlet,
 };
-use crate::cli::GmOptions;
-
-/// How long a shutdown waits for the streams that are told to end.
-const STREAMS_END: Duration = Duration::from_secs(5);
+use crate::{cli::GmOptions, serve};
 
 /// The one game of this process, and everything that acts on it.
 #[derive(Debug)]
@@ -106,21 +101,5 @@ pub async fn run(options: GmOptions, context: Context) -> Result<()> {
         let (gm, door) = (gm.clone(), door.clone());
         context.supervise("door", async move { door.run(&gm.token).await });
     }
-    // Small events at once: they are what latency is measured by.
-    let listener = listener.tap_io(|tcp| {
-        if let Err(error) = tcp.set_nodelay(true) {
-            tracing::debug!(%error, "no TCP_NODELAY");
-        }
-    });
-    let served =
-        axum::serve(listener, server::router(gm.clone())).with_graceful_shutdown(token.clone().cancelled_owned());
-    let ending = async {
-        token.cancelled().await;
-        tokio::time::sleep(STREAMS_END).await;
-    };
-    tokio::select! {
-        served = served => served.context("serving")?,
-        () = ending => tracing::warn!("streams did not end in time"),
-    }
-    Ok(())
+    serve::until(token, listener, server::router(gm)).await
 }

@@ -34,3 +34,4 @@ pub mod gm;
 pub mod pace;
 pub mod players;
 pub mod replay;
+pub mod serve;

@@ -7,6 +7,7 @@
 pub mod check;
 pub mod http;
 pub mod latency;
+pub mod pick;
 pub mod progress;
 pub mod proof;
 pub mod report;

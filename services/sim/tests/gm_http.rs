@@ -150,6 +150,33 @@ async fn a_game_ends_and_reveals_what_was_secret() {
 }
 
 #[tokio::test]
+async fn the_seed_decides_every_byte_but_the_own_id() {
+    let played = async |seed: &str| {
+        let gm = Served::start(&["--seed", seed, "--id", "9e0d0000-0000-4000-8000-000000000001"]).await;
+        let mut story = String::new();
+        for path in ["/api/start", "/api/stream/propose", "/api/stream/choose?kind=satirical", "/api/state"] {
+            story.push_str(&gm.get(path).await.text().await.unwrap());
+        }
+        story
+    };
+    assert_eq!(played("4").await, played("4").await);
+    assert_ne!(played("4").await, played("5").await);
+}
+
+#[tokio::test]
+async fn actions_keep_to_their_streams_unless_they_shall_leak() {
+    for (flags, whole) in [(&["--speed", "8"][..], true), (&["--speed", "8", "--leak"], false)] {
+        let gm = Served::start(flags).await;
+        // The first propose has begun and is left alone; its tokens come for more than a second.
+        let mut cut = gm.get("/api/stream/propose").await;
+        assert!(cut.chunk().await.unwrap().is_some());
+        let events = gm.stream("/api/stream/propose").await;
+        let tokens: String = events.iter().filter_map(|event| event["text"].as_str()).collect();
+        assert_eq!(serde_json::from_str::<Value>(&tokens).is_ok(), whole, "{flags:?}");
+    }
+}
+
+#[tokio::test]
 async fn mistakes_are_answered_as_the_original_answers_them() {
     let gm = Served::start(&[]).await;
     let mismatch = r#"{"detail":[{"ctx":{"pattern":"^(fr|en)$"},"input":"de","loc":["query","lang"],"msg":"String should match pattern '^(fr|en)$'","type":"string_pattern_mismatch"}]}"#;

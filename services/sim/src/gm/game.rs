@@ -4,6 +4,7 @@ use super::{
     dashboard::{AGENTS, Empty, Reaction, StartBody, StateBody, agents},
     event::{End, Manipulation, News, Proposal, Reveal, Score, Secret},
     indices::Indices,
+    memory::TurnRecord,
     words::{Theme, Words, article, place},
 };
 use crate::dice::Dice;
@@ -48,27 +49,6 @@ pub struct Game {
     plan: String,
     /// The order in which this game takes up the themes.
     themes: Vec<usize>,
-}
-
-/// A turn that was played.
-#[derive(Debug, Clone)]
-pub struct TurnRecord {
-    /// What was chosen.
-    pub kind: NewsKind,
-    /// Its headline.
-    pub title: String,
-    /// What it did.
-    pub impact: Indices,
-    /// The indices before.
-    pub before: Indices,
-    /// And after.
-    pub after: Indices,
-    /// Who did not go along.
-    pub resisted: Vec<&'static str>,
-    /// How the agents took it.
-    pub reactions: Vec<Reaction>,
-    /// What the game master wanted.
-    pub manipulation: Manipulation,
 }
 
 impl Game {

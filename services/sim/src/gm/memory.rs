@@ -1,13 +1,35 @@
-//! What the game master's tools answer: its memory of the game and the log of a turn.
+//! The turns played, and what the game master's tools answer: its memory of the game and the log of a turn.
 
 use herald_protocol::record::NewsKind;
 use serde::Serialize;
 
 use super::{
-    dashboard::{AGENTS, Empty},
-    game::{Game, TurnRecord},
+    dashboard::{AGENTS, Empty, Reaction},
+    event::Manipulation,
+    game::Game,
     indices::Indices,
 };
+
+/// A turn that was played.
+#[derive(Debug, Clone)]
+pub struct TurnRecord {
+    /// What was chosen.
+    pub kind: NewsKind,
+    /// Its headline.
+    pub title: String,
+    /// What it did.
+    pub impact: Indices,
+    /// The indices before.
+    pub before: Indices,
+    /// And after.
+    pub after: Indices,
+    /// Who did not go along.
+    pub resisted: Vec<&'static str>,
+    /// How the agents took it.
+    pub reactions: Vec<Reaction>,
+    /// What the game master wanted.
+    pub manipulation: Manipulation,
+}
 
 /// The answer of `read_game_memory`.
 #[derive(Debug, Serialize)]

@@ -9,8 +9,8 @@ use serde_json::json;
 use super::{
     dashboard::AGENTS,
     event::{GmEvent, News, Proposal, Strategy},
-    game::{Game, TurnRecord},
-    memory::{Memory, TurnLog},
+    game::Game,
+    memory::{Memory, TurnLog, TurnRecord},
     python,
     words::{Words, fill},
 };

@@ -2,10 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use herald_protocol::{
-    SessionId,
-    record::{Lang, NewsKind},
-};
+use herald_protocol::{SessionId, record::Lang};
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -15,11 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     http::ApiError,
+    pick::Pick,
     progress::Progress,
     socket::{Shared, Socket},
 };
 use crate::{
-    cli::{Pick, PlayersOptions},
+    cli::PlayersOptions,
     dice::Dice,
     gm::words::{Words, article},
 };
@@ -142,10 +140,7 @@ impl Session {
         let before = self.progress.borrow().clone();
         api.propose(&self.id, lang).await?;
         self.action_after(&before, "gm.result of the proposal", "gm.proposal").await?;
-        let kind = match pick {
-            Pick::Always(kind) => kind,
-            Pick::Lot => [NewsKind::Real, NewsKind::Fake, NewsKind::Satirical][self.dice.index(3)],
-        };
+        let kind = pick.draw(&mut self.dice);
         let before = self.progress.borrow().clone();
         api.choose(&self.id, kind, lang).await?;
         self.action_after(&before, "gm.result of the choice", "gm.turn_update").await?;

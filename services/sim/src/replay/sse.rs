@@ -18,7 +18,6 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
-    serve::ListenerExt,
 };
 use bytes::Bytes;
 use futures_util::stream;
@@ -40,6 +39,7 @@ use crate::{
         poster,
     },
     pace::Speed,
+    serve,
 };
 
 /// A piece of a body, and the pause before it, at speed 1.
@@ -231,10 +231,5 @@ pub(super) async fn run(options: ReplayOptions, context: Context) -> Result<()> 
     let listener = context.listen("recorded game master", options.listen).await?;
     let (proposes, chooses) = (recorded.proposes.recordings.len(), recorded.chooses.recordings.len());
     tracing::info!(proposes, chooses, "recorded traffic, no game master");
-    let listener = listener.tap_io(|tcp| {
-        if let Err(error) = tcp.set_nodelay(true) {
-            tracing::debug!(%error, "no TCP_NODELAY");
-        }
-    });
-    axum::serve(listener, recorded.router()).with_graceful_shutdown(token.cancelled_owned()).await.context("serving")
+    serve::until(token, listener, recorded.router()).await
 }
