@@ -10,8 +10,8 @@ mod watching;
 
 use futures_util::future::{BoxFuture, try_join_all};
 use herald_protocol::{
-    EventType, SessionId,
-    record::{ActionKind, AliasTarget, SessionRecord},
+    EventType, SessionId, headers,
+    record::{ActionEvent, ActionKind, AliasTarget, SessionRecord},
     subject,
 };
 use herald_runtime::{
@@ -187,14 +187,26 @@ impl Pool {
     }
 
     /// What became of a Game Master's last choose whose end nobody has noted, as happens when a bridge dies. The log says
-    /// it: a choose is over with its `result` or `error`, and cut where another action was claimed before that.
+    /// it: a choose is over with its `result` or the Game Master's own `error`, and cut where a bridge ended it, or another
+    /// action was claimed before that.
     async fn last_choose(&self, record: &GameMasterRecord) -> Result<Choose, ApiError> {
         let (Some(session), Some(choose)) = (&record.session, record.choose) else { return Ok(Choose::Over) };
         let action = self.next_event(choose, &subject::gm_action(session)).await?;
-        for event_type in ["result", "error"] {
-            let end = self.next_event(choose, &subject::gm_event(session, &EventType::from_wire(event_type))).await?;
-            if end.is_some_and(|end| action.as_ref().is_none_or(|action| end.sequence < action.sequence)) {
-                return Ok(Choose::Over);
+        let its_own = |event: &Stored| action.as_ref().is_none_or(|action| event.sequence < action.sequence);
+        let topic = |name| subject::gm_event(session, &EventType::from_wire(name));
+        if self.next_event(choose, &topic("result")).await?.is_some_and(|result| its_own(&result)) {
+            return Ok(Choose::Over);
+        }
+        let opened = jetstream::get_leader(&self.nats, EVENTS, choose).await?;
+        let opened = opened.and_then(|opened| serde_json::from_slice::<ActionEvent>(&opened.payload).ok());
+        let number = opened.map(|opened| opened.n.to_string());
+        let mut from = choose;
+        while let Some(error) = self.next_event(from, &topic("error")).await?.filter(its_own) {
+            match error.headers.get(headers::ENDS) {
+                None => return Ok(Choose::Over),
+                Some(ends) if Some(ends.as_str()) == number.as_deref() => return Ok(Choose::Cut(error.time_ms())),
+                // Its first word, by which it ended the action before.
+                Some(_) => from = error.sequence,
             }
         }
         Ok(action.map_or(Choose::Running, |action| Choose::Cut(action.time_ms())))

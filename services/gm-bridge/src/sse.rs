@@ -47,6 +47,7 @@ struct TooLarge;
 const DATA: &[u8] = b"data: ";
 
 /// Assembles lines, and events out of lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Reader {
     limit: usize,
     /// The line in the making.
@@ -164,6 +165,33 @@ mod tests {
             assert_eq!(all(&[&bytes[..at], &[], &bytes[at..]]).await, odd_events(), "split at {at}");
         }
         assert_eq!(all(&bytes.chunks(1).collect::<Vec<_>>()).await, odd_events());
+    }
+
+    /// Every recorded body, cut at every byte: what was read up to an event's end and the state there are the same. (From
+    /// one event's end to the next, as nothing else is remembered beyond it.)
+    #[test]
+    fn recorded_streams_are_read_alike_wherever_they_are_cut() {
+        let files = ["propose.turn1", "propose.turn2", "choose.turn1", "choose.turn2"];
+        for file in files.map(|name| format!("gm-{name}.sse")) {
+            let body = herald_testkit::traces::read(&file);
+            let (mut reader, mut events, mut rest) = (Reader::new(1 << 20), 0, &body[..]);
+            while let Some(end) = rest.windows(2).position(|pair| pair == b"\n\n") {
+                let (block, behind) = rest.split_at(end + 2);
+                let (mut whole, mut seen) = (reader.clone(), Vec::new());
+                whole.feed(block, &mut seen).unwrap();
+                assert_eq!(seen, [&block[b"data: ".len()..end]], "{file}: one line of data");
+                for at in 1..block.len() {
+                    let (mut cut, mut seen_cut) = (reader.clone(), Vec::new());
+                    cut.feed(&block[..at], &mut seen_cut).unwrap();
+                    assert!(seen_cut.is_empty(), "no event before its end");
+                    cut.feed(&block[at..], &mut seen_cut).unwrap();
+                    assert_eq!((&seen_cut, &cut), (&seen, &whole), "{file}: event {events} cut at {at}");
+                }
+                (reader, rest) = (whole, behind);
+                events += 1;
+            }
+            assert!(events > 60 && rest.is_empty(), "{file}: {events}");
+        }
     }
 
     #[test]

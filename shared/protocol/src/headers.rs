@@ -42,7 +42,8 @@ pub const REQUEST_HEADERS: [&str; 10] = [
 /// The door a request came through where nothing else is configured.
 pub const DEFAULT_DOOR: &str = "event";
 
-/// On a `gm.<sid>.error`: the number of the action that it ends, where that is not the action which published it.
+/// On a `gm.<sid>.error` that a bridge formed: the number of the action whose end it is. That is the one which published
+/// it or, as that one's first word, the one before. A Game Master's own error has none.
 pub const ENDS: &str = "Herald-Ends";
 
 /// JetStream: the id by which a repeated publish is recognised.

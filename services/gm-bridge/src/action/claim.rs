@@ -259,18 +259,14 @@ impl Claim {
                 Err(error) => patience.after(&error).await?,
             }
         };
-        if last.as_ref().is_none_or(ends) {
+        self.before.last = None;
+        if last.is_none_or(|last| ends(&last, self.before.number)) {
             return Ok(false);
         }
         tracing::info!(session = %self.session, n = self.before.number, ?ending, "action ended by another one");
-        let mut headers = HeaderMap::new();
+        // Whoever has nothing else to do ends itself with the same word.
         let last_word = matches!(self.kind, ActionKind::Cancel | ActionKind::Lost);
-        if !last_word {
-            headers.insert(headers::ENDS, self.before.number.to_string());
-        }
-        let subject = subject::gm_event(&self.session, &error_type());
-        self.publish_on(&subject, ending.payload(kind), headers).await?;
-        self.ended = last_word;
+        self.publish_end(ending.payload(kind), if last_word { self.n } else { self.before.number }).await?;
         self.shared.lease.finish(&self.session, action, false).await;
         Ok(true)
     }
@@ -300,12 +296,22 @@ impl Claim {
 
     /// Publishes that the action failed: its last event.
     pub(super) async fn fail(&mut self, error: &str, detail: &str) -> Result<(), PublishFailure> {
-        self.publish(&error_type(), error_payload(error, Some(detail))).await.map(drop)
+        self.publish_end(error_payload(error, Some(detail)), self.n).await
     }
 
     /// Publishes that ending as the action's own last event.
     pub(super) async fn end_with(&mut self, ending: Ending) -> Result<(), PublishFailure> {
-        self.publish(&error_type(), ending.payload(self.kind)).await.map(drop)
+        self.publish_end(ending.payload(self.kind), self.n).await
+    }
+
+    /// Publishes an error of our own making, the end of the action number `ends`.
+    async fn publish_end(&mut self, payload: Bytes, ends: u64) -> Result<(), PublishFailure> {
+        let mut headers = HeaderMap::new();
+        headers.insert(headers::ENDS, ends.to_string());
+        let subject = subject::gm_event(&self.session, &EventType::from_wire("error"));
+        self.publish_on(&subject, payload, headers).await?;
+        self.ended = ends == self.n;
+        Ok(())
     }
 
     async fn publish_on(&mut self, subject: &str, payload: Bytes, headers: HeaderMap) -> Result<u64, PublishFailure> {
@@ -352,7 +358,9 @@ impl Claim {
             }
         };
         if shared.shutdown.is_cancelled() {
-            holding.release().await?;
+            while let Err(error) = holding.release().await {
+                patience.after(&error).await?;
+            }
             return Ok(None);
         }
         let kind = next.kind;
@@ -472,10 +480,6 @@ const fn name(kind: ActionKind) -> &'static str {
         ActionKind::Cancel => "cancel",
         ActionKind::Lost => "lost",
     }
-}
-
-fn error_type() -> EventType {
-    EventType::from_wire("error")
 }
 
 fn error_payload(error: &str, detail: Option<&str>) -> Bytes {

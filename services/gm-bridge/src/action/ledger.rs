@@ -86,7 +86,7 @@ impl Ledger {
     /// Whether the last action has come to its end, as far as it was read.
     pub(super) fn ended(&self) -> bool {
         match (&self.last, &self.action) {
-            (Some(last), Some((_, opened))) => last.sequence > *opened && ends(last),
+            (Some(last), Some((action, opened))) => last.sequence > *opened && ends(last, action.n),
             (None, None) => true,
             (Some(_), None) => true,
             (None, Some(_)) => false,
@@ -94,13 +94,13 @@ impl Ledger {
     }
 }
 
-/// Whether this event is the last one of its action.
-pub(super) fn ends(event: &Stored) -> bool {
+/// Whether this event of the action number `n` is its last one.
+pub(super) fn ends(event: &Stored, n: u64) -> bool {
     let topic = EventSubject::parse(&event.subject).map_or("", |subject| subject.topic);
     match topic {
         subject::DONE_TOPIC | "result" => true,
-        // One that ends the action before is the first word of its own.
-        "error" => event.headers.get(headers::ENDS).is_none(),
+        // It may be the first word of an action, by which it ended the one before.
+        "error" => event.headers.get(headers::ENDS).is_none_or(|ends| ends.as_str() == n.to_string()),
         _ => false,
     }
 }
@@ -114,5 +114,82 @@ impl From<LedgerError> for ActionError {
     fn from(error: LedgerError) -> Self {
         tracing::warn!(error = &error as &dyn std::error::Error, "state of actions not readable");
         Self::NotConnected
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_nats::HeaderMap;
+    use bytes::Bytes;
+    use herald_protocol::{InstanceId, record::ActionKind};
+
+    use super::*;
+
+    fn stored(topic: &str, sequence: u64, payload: &str, ends: Option<u64>) -> Stored {
+        let mut headers = HeaderMap::new();
+        if let Some(ends) = ends {
+            headers.insert(headers::ENDS, ends.to_string());
+        }
+        let payload = Bytes::copy_from_slice(payload.as_bytes());
+        Stored { subject: format!("gm.s.{topic}").into(), sequence, time_ns: 0, headers, payload }
+    }
+
+    fn ledger(last: Option<Stored>, action: Option<(ActionKind, u64)>, record: Option<(u64, ActionKind)>) -> Ledger {
+        let bridge = InstanceId::new("b").unwrap();
+        let record = record.map(|(n, kind)| ActionRecord {
+            n,
+            seq: 1,
+            kind,
+            bridge,
+            gm: None,
+            next: None,
+            beat: 0,
+            released: false,
+        });
+        let action = action.map(|(kind, sequence)| (ActionEvent { n: 5, kind }, sequence));
+        Ledger { last, action, slot: Slot { record, revision: 1, written_ms: 0 } }
+    }
+
+    #[test]
+    fn an_action_ends_with_its_own_last_word() {
+        for (topic, ends_header, expected) in [
+            ("result", None, true),
+            ("_done", None, true),
+            ("error", None, true),
+            ("error", Some(5), true),
+            ("error", Some(4), false),
+            ("end", None, false),
+            ("tool_error", None, false),
+            ("_action", None, false),
+        ] {
+            assert_eq!(ends(&stored(topic, 9, "{}", ends_header), 5), expected, "{topic} {ends_header:?}");
+        }
+    }
+
+    #[test]
+    fn an_end_read_before_a_newer_claim_is_not_that_ones_end() {
+        let result = || Some(stored("result", 9, "{}", None));
+        assert!(ledger(None, None, None).ended());
+        assert!(ledger(result(), Some((ActionKind::Propose, 3)), None).ended());
+        assert!(!ledger(result(), Some((ActionKind::Propose, 10)), None).ended());
+        assert!(!ledger(None, Some((ActionKind::Propose, 10)), None).ended());
+    }
+
+    #[test]
+    fn numbers_never_fall_and_enders_speak_of_what_they_end() {
+        let propose = Some((ActionKind::Propose, 3));
+        assert_eq!(ledger(None, None, None).next_number(), 1);
+        assert_eq!(ledger(None, propose, Some((4, ActionKind::Start))).next_number(), 6);
+        assert_eq!(ledger(None, propose, Some((40, ActionKind::Start))).next_number(), 41, "the log was lost");
+        assert_eq!(ledger(None, propose, Some((4, ActionKind::Choose))).kind(), Some(ActionKind::Propose));
+        let lost = Some((ActionKind::Lost, 3));
+        assert_eq!(ledger(None, lost, Some((5, ActionKind::Choose))).kind(), Some(ActionKind::Choose));
+        assert_eq!(ledger(None, lost, None).kind(), Some(ActionKind::Lost));
+    }
+
+    #[test]
+    fn an_unreadable_claim_is_a_claim() {
+        assert_eq!(opened(&stored("_action", 3, "{\"n\":7,\"kind\":\"choose\"}", None)).n, 7);
+        assert_eq!(opened(&stored("_action", 3, "nonsense", None)), ActionEvent { n: 0, kind: ActionKind::Lost });
     }
 }

@@ -101,7 +101,7 @@ impl Watcher {
                     Some(Ok(entry)) => self.note(entry),
                     // A missed heartbeat among others: the watch repairs itself.
                     Some(Err(error)) => tracing::debug!(error = &*error, "watch of the records stumbled"),
-                    None => return,
+                    None => return sleep(RETRY).await,
                 },
                 _ = looks.tick() => {
                     // A process that was halted has missed what was written meanwhile.
