@@ -27,7 +27,7 @@ enum Wait {
 
 impl Connection {
     /// Ends the connection. What has begun to be written is written, the rest is not: the client comes back for it.
-    pub(super) async fn end(mut self, end: End) {
+    pub(super) async fn end(&mut self, end: End) {
         let limit = self.limits.close_timeout;
         let (close, wait, limit) = match end {
             End::Close(close) => (close, Wait::Close, limit),
