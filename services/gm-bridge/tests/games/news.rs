@@ -137,3 +137,19 @@ async fn news_for_a_game_master_go_to_whoever_plays_there_now() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn news_are_answered_before_a_game_master_gives_up() {
+    within(SOON, async {
+        let master = Master::start().await;
+        let house = House::build(1, &[&master], |config| {
+            config.arena.waiting_timeout = HumanDuration::from_secs(60);
+            config.arena.news_timeout = HumanDuration::from_millis(500);
+        })
+        .await;
+        let id = session();
+        house.post("/init_session", &json!({"session_id": id})).await.expect(200);
+        house.post("/submit_news", &json!({"session_id": id, "content": "x"})).await.expect(503);
+    })
+    .await;
+}
