@@ -1,5 +1,7 @@
 //! What the README says is so: its configuration tables, and the engine it shows.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed step is a failed test")]
+
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use herald_testkit::{Edge, Launch, Nats, http, service::printed_config, within, ws};
