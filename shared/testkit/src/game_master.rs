@@ -323,20 +323,21 @@ mod tests {
             let body = sse([json!({"type": "phase"}), json!({"type": "result", "data": {}})]);
             let timing = r#"{"t_ms": 1.0, "bytes": 24}
                 {"t_ms": 30.0, "bytes": 35}"#;
+            let text = std::str::from_utf8(&body).unwrap();
             gm.on(
                 PROPOSE,
                 [
                     Answer::sse().send(body.clone()),
                     Answer::sse().split(&body, 1),
                     Answer::sse().cut_at(&body, 7),
-                    Answer::sse().recorded(&body, timing, f64::INFINITY),
+                    Answer::sse().recorded(text, timing, f64::INFINITY),
                 ],
             );
             for _ in 0..4 {
                 let reply = http::get(&format!("{}{PROPOSE}", gm.url())).await.expect_status(200);
                 assert_eq!(reply.body, body);
             }
-            gm.on(PROPOSE, [Answer::sse().recorded(&body, timing, 1.0)]);
+            gm.on(PROPOSE, [Answer::sse().recorded(text, timing, 1.0)]);
             let begun = Instant::now();
             http::get(&format!("{}{PROPOSE}", gm.url())).await;
             assert!(begun.elapsed() >= Duration::from_millis(30), "with its timing");
