@@ -106,6 +106,37 @@ async fn it_knocks_listens_once_and_goes_on_as_soon_as_the_arena_waits_again() {
 }
 
 #[tokio::test]
+async fn a_debate_that_is_over_before_the_answer_is_not_waited_for() {
+    within(LIMIT, async {
+        let (url, door, mut called) = Door::open().await;
+        let gm = SimGm::new().arg(format!("--door={url}/gm")).start().await;
+        assert_eq!(called.recv().await.unwrap().0, "/gm/init_session");
+        assert!(called.recv().await.unwrap().0.starts_with("/gm/ws/"));
+        eventually("the door is open", LIMIT, async || {
+            let health = gm.get("/health").await.json();
+            if health["door_open"] == true { Ok(()) } else { Err(health) }
+        })
+        .await;
+        let held = door.answers.lock().await;
+        let choice = Choose::begin(&gm.url()).await;
+        assert_eq!(called.recv().await.unwrap().0, "/gm/submit_news");
+        for subject in ["round.start", "event.death", "input.waiting"] {
+            arena(&door, subject, json!({}));
+        }
+        eventually("the debate is in", LIMIT, async || {
+            let health = gm.get("/health").await.json();
+            if health["heard"] == 3 { Ok(()) } else { Err(health) }
+        })
+        .await;
+        drop(held);
+        let events = choice.end().await;
+        assert!(of_type(&events, "agent_death").is_empty(), "what came before the answer is not repeated");
+        assert_eq!(events.last().unwrap()["type"], "result");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn it_never_opens_a_second_socket_and_then_waits_in_vain() {
     within(LIMIT, async {
         let (url, door, mut called) = Door::open().await;

@@ -142,21 +142,26 @@ impl Action<'_> {
             return Vec::new();
         };
         let news = proposal.news(kind);
+        let mut heard = door.listen();
         if let Err(error) = door.submit_news(&format!("{}\n\n{}", news.text, news.body)).await {
             tracing::warn!(error = format!("{:#}", anyhow::Error::new(error)), "news not taken");
             self.say(GmEvent::phase(words.no_arena)).await;
             return Vec::new();
         }
-        // From here on, as the original empties its queue only now: what came before the answer is not heard.
-        let mut heard = door.listen();
+        // As the original empties its queue only now, what came before the answer is not repeated. A stand-in for the arena
+        // may have held its whole debate by then, which no real one can: it would be waited for in vain.
+        let over = Door::passed(&mut heard);
         let id = self.gm.game().id.as_str().chars().take(8).collect::<String>();
         self.say(GmEvent::phase(words.news_sent.replace("{id}", &id))).await;
+        if over {
+            return Vec::new();
+        }
         let deadline = Instant::now() + self.gm.options.arena_wait.get();
         let mut takes = Takes::default();
         while let Ok(said) = timeout_at(deadline, Door::next(&mut heard)).await {
             match said.as_deref() {
                 None => break,
-                Some(said) if matches!(said.subject.as_str(), "input.waiting" | "event.end") => break,
+                Some(said) if said.ends_debate() => break,
                 Some(said) => self.repeat(said, words, &mut takes).await,
             }
         }

@@ -53,6 +53,14 @@ pub struct Heard {
     pub data: Box<RawValue>,
 }
 
+impl Heard {
+    /// Whether the arena is done with what it was given.
+    #[must_use]
+    pub fn ends_debate(&self) -> bool {
+        matches!(self.subject.as_str(), "input.waiting" | "event.end")
+    }
+}
+
 /// Why news were not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum DoorError {
@@ -117,6 +125,21 @@ impl Door {
                 Ok(said) => return Some(said),
                 Err(broadcast::error::RecvError::Lagged(missed)) => tracing::warn!(missed, "arena events dropped"),
                 Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    /// Skips what was said so far; whether a whole debate was in it.
+    pub fn passed(heard: &mut broadcast::Receiver<Arc<Heard>>) -> bool {
+        let (mut begun, mut over) = (false, false);
+        loop {
+            match heard.try_recv() {
+                Ok(said) => {
+                    begun |= said.subject == "round.start";
+                    over |= begun && said.ends_debate();
+                }
+                Err(broadcast::error::TryRecvError::Lagged(_)) => {}
+                Err(_) => return over,
             }
         }
     }
