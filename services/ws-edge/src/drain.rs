@@ -44,3 +44,20 @@ impl Drain {
         self.retry.mul_f64(rand::rng().random())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_go_all_over_the_period() {
+        let drain = Drain::new(CancellationToken::new(), Duration::from_secs(10), Duration::from_secs(2));
+        let delays: Vec<_> = (0..1000).map(|_| drain.delay().as_secs_f64()).collect();
+        for second in 0..10 {
+            let at = f64::from(second)..f64::from(second + 1);
+            let count = delays.iter().filter(|delay| at.contains(*delay)).count();
+            assert!((50..150).contains(&count), "{count} go in second {second}");
+        }
+        assert!((0..1000).all(|_| drain.retry() <= Duration::from_secs(2)));
+    }
+}

@@ -365,7 +365,11 @@ impl Feed {
     fn run(&mut self, token: u64) -> Option<Step> {
         let (Some(seat), Some(life)) = (&self.seat, self.life) else { return Some(Step::Idle) };
         match seat.read(life.generation, self.place.seq, BATCH.0, BATCH.1, token) {
-            SeatRead::UpToDate | SeatRead::Suspended => Some(Step::Listen),
+            SeatRead::UpToDate | SeatRead::Suspended => {
+                // While the whole stream is away, nobody runs out of patience.
+                self.failing = None;
+                Some(Step::Listen)
+            }
             SeatRead::OtherLife => {
                 let at = Position::Cursor(cursor(life.epoch, self.place.seq));
                 self.stage = Stage::Start(Start::After(at));
@@ -454,7 +458,7 @@ impl Feed {
         let failing = self.failing.get_or_insert_with(|| Failing { since: Instant::now(), times: 0 });
         failing.times = failing.times.saturating_add(1);
         if failing.since.elapsed() >= self.limits.patience {
-            tracing::warn!(error = %error, tries = failing.times, "history is not available: closing a connection");
+            tracing::debug!(error = %error, tries = failing.times, "history is not available: closing a connection");
             self.close = Some(Close::TryLater("history is not available"));
         }
     }

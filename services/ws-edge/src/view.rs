@@ -217,3 +217,118 @@ impl Views {
 pub(crate) const fn cursor(epoch: Epoch, seq: u64) -> Cursor {
     Cursor { epoch, seq }
 }
+
+#[cfg(test)]
+mod tests {
+    use async_nats::Subject;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const CURSOR: Cursor = Cursor { epoch: Epoch::new(0xab), seq: 7 };
+
+    fn view(encoding: Encoding) -> View {
+        View {
+            roots: vec!["gm".into(), "arena".into()],
+            hidden: vec!["arena.input.fakenews".parse().unwrap(), "gm.secret.>".parse().unwrap()],
+            snapshot: vec!["gm.proposal".parse().unwrap(), "arena.agent.*.status".parse().unwrap()],
+            dialect: Dialect::Event,
+            encoding,
+        }
+    }
+
+    fn event(subject: &str, payload: &str) -> Event {
+        Event::parse(Subject::from(subject), 7, 9, Bytes::from(payload.to_owned())).unwrap()
+    }
+
+    fn encoded(encoding: Encoding, payload: &str, tail: Tail) -> Bytes {
+        let view = view(encoding);
+        view.encode(&view.head(&event("gm.s.phase", payload)).unwrap(), tail, Some(CURSOR))
+    }
+
+    #[test]
+    fn a_view_shows_its_roots_without_what_is_hidden() {
+        let view = view(Encoding::Plain);
+        for shown in ["gm.s.phase", "arena.s.agent.7.output", "arena.s.input.waiting", "gm.s.secret"] {
+            assert!(view.shows(&event(shown, "")), "{shown}");
+        }
+        for hidden in ["lobby.s.x", "gm.s._action", "arena.s.input.fakenews", "gm.s.secret.plan"] {
+            assert!(!view.shows(&event(hidden, "")), "{hidden}");
+        }
+        let filters = view.snapshot_filters(&"s".parse().unwrap());
+        assert_eq!(filters, ["gm.s.proposal", "arena.s.agent.*.status"]);
+    }
+
+    #[test]
+    fn each_encoding_has_exactly_these_bytes() {
+        let tail = Tail { prev: Some(3), ..Tail::plain(7, 9) };
+        let plain = br#"{"event":"gm.phase","data":{"a":1},"seq":7,"ts":9}"#;
+        assert_eq!(encoded(Encoding::Plain, "{\"a\":1}", tail), [&[0x81, 50], &plain[..]].concat());
+        let v1 = br#"{"event":"gm.phase","data":{"a":1},"seq":7,"ts":9,"prev":3}"#;
+        assert_eq!(encoded(Encoding::V1, "{\"a\":1}", tail), [&[0x81, 59], &v1[..]].concat());
+        let sse = [b"id: 000000ab-7\ndata: ", &plain[..], b"\n\n"].concat();
+        assert_eq!(encoded(Encoding::Sse, "{\"a\":1}", tail), sse);
+        let snapshot = Tail { snapshot: true, ..Tail::plain(7, 9) };
+        assert!(encoded(Encoding::V1, "1", snapshot).ends_with(br#","snapshot":true}"#));
+        assert!(encoded(Encoding::Plain, "1", snapshot).ends_with(br#""ts":9}"#), "nothing the originals don't know");
+    }
+
+    #[test]
+    fn control_is_for_those_who_know_it() {
+        let live = Control::Live { after: 5 };
+        assert_eq!(view(Encoding::Plain).control(&live, Some(CURSOR)), None);
+        let v1 = view(Encoding::V1).control(&live, Some(CURSOR)).unwrap();
+        assert_eq!(&v1[2..], br#"{"event":"herald.live","data":{"after":5}}"#);
+        let sse = view(Encoding::Sse).control(&live, Some(CURSOR)).unwrap();
+        assert_eq!(sse, "event: herald.live\nid: 000000ab-7\ndata: {\"after\":5}\n\n");
+        let nameless = view(Encoding::Sse).control(&live, None).unwrap();
+        assert_eq!(nameless, "event: herald.live\ndata: {\"after\":5}\n\n");
+    }
+
+    #[test]
+    fn long_frames_have_their_longer_header() {
+        for len in [10, 125, 126, 65_535, 65_536, 200_000] {
+            let frame = encoded(Encoding::Plain, &format!("\"{}\"", "x".repeat(len)), Tail::plain(7, 9));
+            let mut cursor = std::io::Cursor::new(&frame[..]);
+            let (_, length) = tungstenite::protocol::frame::FrameHeader::parse(&mut cursor).unwrap().unwrap();
+            assert_eq!(length, frame.len() as u64 - cursor.position());
+        }
+    }
+
+    #[test]
+    fn equal_views_are_one() {
+        let views = Views::default();
+        let first = views.intern(view(Encoding::V1));
+        assert!(Arc::ptr_eq(&first, &views.intern(view(Encoding::V1))));
+        assert!(!Arc::ptr_eq(&first, &views.intern(view(Encoding::Plain))));
+    }
+
+    #[test]
+    fn topics_are_read_as_they_are_written() {
+        for good in ["gm.proposal", "arena.agent.*.status", "lobby.>"] {
+            assert_eq!(good.parse::<Topics>().unwrap().to_string(), good);
+        }
+        for bad in ["gm", "gm.", ".x", "*.x", "GM.x", "gm.a..b", "gm.>.x", "gm.a b"] {
+            assert!(bad.parse::<Topics>().is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        /// Whatever breaks lines in a payload, a client that reads as the standard says has the same JSON.
+        #[test]
+        fn a_server_sent_event_survives_line_breaks(
+            breaks in prop::collection::vec(prop_oneof![Just("\n"), Just("\r"), Just("\r\n"), Just(" "), Just("")], 4),
+            text in "\\PC{0,12}[\r\n]{0,3}\\PC{0,12}",
+        ) {
+            let text = serde_json::to_string(&text).unwrap();
+            let payload = format!("{}{{{}\"a\"{}:{text}{}}}", breaks[0], breaks[1], breaks[2], breaks[3]);
+            let sent = encoded(Encoding::Sse, &payload, Tail::plain(7, 9));
+            let sent = std::str::from_utf8(&sent).unwrap().strip_suffix("\n\n").unwrap();
+            prop_assert!(!sent.contains('\r') && !sent.contains("\n\n"));
+            let lines: Vec<_> = sent.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+            prop_assert_eq!(lines.len() + 1, sent.lines().count());
+            let read: serde_json::Value = serde_json::from_str(&lines.join("\n")).unwrap();
+            prop_assert_eq!(&read["data"], &serde_json::from_str::<serde_json::Value>(&payload).unwrap());
+        }
+    }
+}

@@ -43,8 +43,12 @@ fn event(subject: &str, seq: u64) -> Event {
     Event::parse(Subject::from(subject), seq, 1000 + seq, Bytes::from(payload)).unwrap()
 }
 
+fn is_shown(view: &View, event: &Event) -> bool {
+    view.shows(event) && view.head(event).is_some()
+}
+
 fn shown(view: &View, event: &Event) -> bool {
-    event.session() == SESSION && view.shows(event) && view.head(event).is_some()
+    event.session() == SESSION && is_shown(view, event)
 }
 
 /// A stream: all it ever held in this life, and what of it is kept.
@@ -63,27 +67,28 @@ impl Stream {
         event
     }
 
-    fn kept(&self) -> impl DoubleEndedIterator<Item = &Event> {
-        self.events.iter().filter(|event| event.seq >= self.first && event.session() == SESSION)
+    fn kept(&self, session: &str) -> impl DoubleEndedIterator<Item = &Event> {
+        self.events.iter().filter(move |event| event.seq >= self.first && event.session() == session)
     }
 
     fn answer(&self, question: &Question, page: usize) -> Answer {
         let extent = Extent { first: self.first, last: self.last };
-        let shown = |event: &&Event| shown(&question.view, event);
-        let before = |seq| self.kept().filter(shown).rfind(|event| event.seq < seq).map_or(0, |event| event.seq);
+        let session = question.session.as_str();
+        let shown = |event: &&Event| is_shown(&question.view, event);
+        let before = |seq| self.kept(session).filter(shown).rfind(|event| event.seq < seq).map_or(0, |event| event.seq);
         match question.ask {
             Ask::Extent => Answer::Extent(extent),
             Ask::Before { seq } => Answer::Before { seq, prev: before(seq) },
             Ask::Page { after, upto, before: wanted } => {
                 let asked = |event: &&Event| event.seq > after && event.seq <= upto;
-                let all: Vec<_> = self.kept().filter(asked).cloned().collect();
+                let all: Vec<_> = self.kept(session).filter(asked).cloned().collect();
                 let events: Vec<_> = all.iter().take(page).cloned().collect();
                 let through = if events.len() < all.len() { events[events.len() - 1].seq } else { upto };
                 let page = Arc::new(Page { events, through });
                 Answer::Page { page, extent, before: wanted.then(|| before(after + 1)) }
             }
             Ask::Snapshot => {
-                let last = self.kept().rfind(|event| event.topic() == "state");
+                let last = self.kept(session).rfind(|event| event.topic() == "state");
                 Answer::Snapshot(Arc::new(Snapshot { events: last.into_iter().cloned().collect(), cut: self.last }))
             }
         }
@@ -450,7 +455,118 @@ proptest! {
         }
         world.settle(&mut client, page);
         // What is no longer kept is of no interest to a client that asked for what there is.
-        let last = world.stream.kept().rfind(|event| shown(&client.view, event)).map_or(0, |event| event.seq);
+        let last = world.stream.kept(SESSION).rfind(|event| shown(&client.view, event)).map_or(0, |event| event.seq);
         prop_assert!(client.at.is_none_or(|at| at >= last), "ends at {:?}, the stream at {last}", client.at);
     }
+}
+
+/// Steps until there is nothing more to do; sequence and `prev` of the events that were sent.
+fn sent(feed: &mut Feed, stream: &Stream) -> Vec<(u64, Option<u64>)> {
+    let mut events = Vec::new();
+    for token in 1..1000 {
+        match feed.step(token) {
+            Step::Listen | Step::Idle => return events,
+            Step::Ask(question) => feed.answer(Ok(stream.answer(&question, 2))),
+            Step::Close(close) => panic!("closed: {close:?}"),
+            Step::Send(outs) => {
+                for out in outs {
+                    let text = &out.bytes[if out.bytes[1] < 126 { 2 } else { 4 }..];
+                    let frame: serde_json::Value = serde_json::from_slice(text).unwrap();
+                    events.extend(frame["seq"].as_u64().map(|seq| (seq, frame["prev"].as_u64())));
+                }
+            }
+        }
+    }
+    panic!("it never comes to rest");
+}
+
+fn follower(world: &World, encoding: Encoding) -> (Arc<Socket>, Feed) {
+    let socket = Arc::new(Socket::default());
+    let weak: Weak<Socket> = Arc::downgrade(&socket);
+    let target = Target::Alias(watch::Sender::new(None).subscribe());
+    let view = VIEWS.intern(view(encoding));
+    (socket, Feed::new(world.sessions.clone(), view, &target, Start::Live, limits(u64::MAX), weak))
+}
+
+fn target(after: u64) -> Option<AliasTarget> {
+    Some(AliasTarget { session: SESSION.parse().unwrap(), after })
+}
+
+#[test]
+fn who_follows_an_alias_moves_exactly_there() {
+    let mut world = World::new(RingLimits { frames: 2, bytes: 1 << 20 });
+    let publish = |world: &mut World, count: usize| {
+        for _ in 0..count {
+            world.stream.publish("gm.s.state");
+            world.hear(1);
+        }
+    };
+    publish(&mut world, 4);
+    let (_socket, mut feed) = follower(&world, Encoding::V1);
+    assert!(matches!(feed.step(1), Step::Idle), "no session yet");
+    assert!(feed.follow(target(2)));
+    assert_eq!(sent(&mut feed, &world.stream), [(3, Some(2)), (4, Some(3))]);
+    assert_eq!(world.sessions.count(SESSION), 0, "it does not count as watching");
+    publish(&mut world, 2);
+    assert_eq!(sent(&mut feed, &world.stream), [(5, Some(4)), (6, Some(5))]);
+    assert!(!feed.follow(target(1)), "the same session once more shows nothing twice");
+    assert_eq!(sent(&mut feed, &world.stream), []);
+    publish(&mut world, 5);
+    assert!(feed.follow(target(9)), "ahead in the same session: what lies between is not shown");
+    assert_eq!(sent(&mut feed, &world.stream), [(10, Some(9)), (11, Some(10))]);
+
+    assert!(feed.follow(Some(AliasTarget { session: "other".parse().unwrap(), after: 0 })));
+    assert_eq!(sent(&mut feed, &world.stream), []);
+    assert!(feed.follow(target(6)));
+    let back = sent(&mut feed, &world.stream);
+    assert_eq!(back.first(), Some(&(7, Some(6))), "what came before belongs to this session");
+    assert!(feed.follow(None));
+    publish(&mut world, 1);
+    assert!(matches!(feed.step(99), Step::Idle), "an alias without a value shows nothing");
+}
+
+#[test]
+fn a_plain_follower_is_not_closed_because_of_a_gap() {
+    let mut world = World::new(RingLimits { frames: 9, bytes: 1 << 20 });
+    for _ in 0..6 {
+        world.stream.publish("gm.s.state");
+        world.hear(1);
+    }
+    world.stream.first = 4;
+    let (_socket, mut feed) = follower(&world, Encoding::Plain);
+    feed.follow(target(1));
+    assert_eq!(sent(&mut feed, &world.stream).iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [4, 5, 6]);
+    world.sessions.reset(StreamLife { epoch: Epoch::new(2), head: 0 });
+    world.stream = Stream { epoch: 2, events: Vec::new(), first: 1, last: 0 };
+    world.heard = 0;
+    assert_eq!(sent(&mut feed, &world.stream), []);
+    world.stream.publish("gm.s.state");
+    world.hear(1);
+    assert_eq!(sent(&mut feed, &world.stream), [(1, None)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn history_that_stays_away_ends_the_patience() {
+    let mut world = World::new(RingLimits { frames: 2, bytes: 1 << 20 });
+    for _ in 0..6 {
+        world.stream.publish("gm.s.state");
+        world.hear(1);
+    }
+    let mut client = Client::new(&world.sessions, Encoding::V1, Start::After(Position::Seq(1)), limits(9));
+    let (begun, mut asked) = (Instant::now(), 0);
+    let close = loop {
+        match client.feed.step(1) {
+            Step::Ask(question) => {
+                asked += 1;
+                tokio::time::advance(question.delay).await;
+                client.feed.answer(Err(HistoryError::Timeout));
+            }
+            Step::Close(close) => break close,
+            Step::Send(_) => {}
+            Step::Listen | Step::Idle => panic!("it has something to do"),
+        }
+    };
+    assert_eq!(close, Close::TryLater("history is not available"));
+    let waited = begun.elapsed();
+    assert!((60..70).contains(&waited.as_secs()) && (10..60).contains(&asked), "{asked} times in {waited:?}");
 }

@@ -462,3 +462,27 @@ async fn a_reader_of_events_that_does_not_read_is_cut_off_and_comes_back() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn history_that_does_not_answer_is_waited_for_but_not_for_ever() {
+    within(MINUTES, async {
+        let mut nats = Nats::start().await;
+        let engine = Engine::start(&nats).await;
+        let edge = Edge::new(&nats).set("history.timeout", "200ms").set("socket.history_patience", "1s").start().await;
+        let first = engine.publish("gm.S.phase", "1").await;
+        // Up to date: it needs no history.
+        let live = ws::Client::connect(&edge.ws("/ws/S?after=0"), ws::V1).await;
+        live.wait_events(1, BOUND).await;
+        nats.freeze().await;
+        let replay = ws::Client::connect(&edge.ws("/ws/T?after=1"), ws::V1).await;
+        let end = replay.wait_end(BOUND).await;
+        assert_eq!((end.code(), end.reason()), (1013, "history is not available"));
+        let patient = ws::Client::connect(&edge.ws("/ws/S?after=0"), ws::PLAIN).await;
+        nats.thaw();
+        patient.wait_for("what there is", BOUND, |frame| frame.seq() == Some(first)).await;
+        let second = engine.publish("gm.S.phase", "2").await;
+        live.wait_for("what comes", BOUND, |frame| frame.seq() == Some(second)).await;
+        live.check_order();
+    })
+    .await;
+}
