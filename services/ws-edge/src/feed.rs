@@ -5,6 +5,7 @@
 //! resume, replay, snapshot, a gap, another life of the stream, falling off the ring) is one state machine, the same for
 //! sockets and event streams, and can be tested without either.
 
+mod answers;
 mod past;
 #[cfg(test)]
 mod tests;
@@ -15,11 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use herald_protocol::{
-    Close, Cursor, Epoch, Position, SessionId,
-    frame::{Control, Tail},
-    record::AliasTarget,
-};
+use herald_protocol::{Close, Cursor, Epoch, Position, SessionId, frame::Control, record::AliasTarget};
 use metrics::counter;
 use rand::RngExt as _;
 use tokio::{sync::watch, time::Instant};
@@ -27,8 +24,7 @@ use tokio::{sync::watch, time::Instant};
 pub(crate) use past::{Answer, Ask, Question};
 
 use crate::{
-    event::Event,
-    history::{Extent, History, HistoryError, Page, Snapshot},
+    history::History,
     log::Mark,
     sessions::{Listener, Opening, Seat, SeatRead, Sessions},
     view::{View, cursor},
@@ -426,128 +422,6 @@ impl Feed {
         let mark = self.seat.as_ref().map_or(place.mark, Seat::mark);
         let lag = mark.since(place.mark);
         lag.frames > self.limits.lag.frames || lag.bytes > self.limits.lag.bytes
-    }
-
-    /// The answer to what [`Step::Ask`] asked.
-    pub(crate) fn answer(&mut self, answer: Result<Answer, HistoryError>) {
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(error) => return self.failed(&error),
-        };
-        self.failing = None;
-        if let (Stage::Judge { at, life }, Answer::Extent(extent)) = (self.stage, &answer) {
-            return self.judge(at, life, *extent);
-        }
-        if self.is_stale() {
-            // An answer about a life that may be over: the next step sees to it.
-            return;
-        }
-        match answer {
-            Answer::Extent(_) => {}
-            Answer::Page { page, extent, before } => self.turn_page(&page, extent, before),
-            Answer::Snapshot(snapshot) => self.show_snapshot(&snapshot),
-            Answer::Before { seq, prev } => {
-                if let (Some(seat), Some(life)) = (&self.seat, self.life) {
-                    seat.chain(life.generation, seq - 1, prev);
-                }
-            }
-        }
-    }
-
-    fn failed(&mut self, error: &HistoryError) {
-        let failing = self.failing.get_or_insert_with(|| Failing { since: Instant::now(), times: 0 });
-        failing.times = failing.times.saturating_add(1);
-        if failing.since.elapsed() >= self.limits.patience {
-            tracing::debug!(error = %error, tries = failing.times, "history is not available: closing a connection");
-            self.close = Some(Close::TryLater("history is not available"));
-        }
-    }
-
-    /// Begins behind `at` if the stream's leader has come that far in the same life, else behind the gap.
-    fn judge(&mut self, at: Position, life: Life, extent: Extent) {
-        let opening = self.seat.as_ref().and_then(Seat::opening);
-        let Some(opening) = opening.filter(|opening| opening.generation == life.generation) else {
-            self.stage = Stage::Start(Start::After(at));
-            return;
-        };
-        let reason = if is_foreign(at, life.epoch) { "epoch" } else { "beyond" };
-        if reason == "beyond" && at.seq() <= extent.last {
-            self.begin_at(at.seq(), &opening, "ring");
-            return;
-        }
-        let to = extent.first.saturating_sub(1);
-        if self.closes_at_gap(life, to, reason) {
-            return;
-        }
-        self.begin_at(to, &opening, "gap");
-        self.chain = Some(0);
-        // Of the former life nothing can be said in sequences of this one: the gap is what this one no longer keeps.
-        self.control(&Control::Gap { from: 1, to, reason }, Some(cursor(life.epoch, to)));
-    }
-
-    /// Counts a gap; a client that has no word for it is closed with where to go on.
-    fn closes_at_gap(&mut self, life: Life, to: u64, reason: &'static str) -> bool {
-        counter!("herald_gaps_total", "reason" => reason).increment(1);
-        if self.view.has_control() || self.follows {
-            return false;
-        }
-        self.close = Some(Close::Gap { after: cursor(life.epoch, to) });
-        true
-    }
-
-    fn turn_page(&mut self, page: &Page, extent: Extent, before: Option<u64>) {
-        let Some(life) = self.life else { return };
-        if let Some(before) = before {
-            self.chain = Some(before);
-        }
-        let asked = self.place.seq;
-        let kept = extent.first.saturating_sub(1);
-        let asked_for_what_there_is = self.from_start && asked == 0;
-        if kept > asked && !asked_for_what_there_is {
-            // What was trimmed may have been some of the session's; that can't be known any more.
-            if self.closes_at_gap(life, kept, "trimmed") {
-                return;
-            }
-            self.place.seq = kept;
-            (self.chain, self.from_start) = (Some(0), false);
-            let gap = Control::Gap { from: asked + 1, to: kept, reason: "trimmed" };
-            self.control(&gap, Some(cursor(life.epoch, kept)));
-        }
-        let from = self.place.seq;
-        for event in page.events.iter().filter(|event| event.seq > from) {
-            self.show(event, life);
-        }
-        self.place.seq = self.place.seq.max(page.through);
-    }
-
-    fn show(&mut self, event: &Event, life: Life) {
-        if !self.view.shows(event) {
-            return;
-        }
-        let Some(head) = self.view.head(event) else { return };
-        let tail = Tail { prev: self.chain, ..Tail::plain(event.seq, event.ts_ms) };
-        let bytes = self.view.encode(&head, tail, Some(cursor(life.epoch, event.seq)));
-        if event.seq > self.owed_from {
-            self.place.mark = self.place.mark.plus(bytes.len());
-        }
-        self.place.seq = event.seq;
-        self.chain = Some(event.seq);
-        self.ready.push(Out { bytes, place: self.place });
-    }
-
-    fn show_snapshot(&mut self, snapshot: &Snapshot) {
-        let Some(life) = self.life else { return };
-        for event in snapshot.events.iter().filter(|event| self.view.shows(event)) {
-            let Some(head) = self.view.head(event) else { continue };
-            let tail = Tail { snapshot: true, ..Tail::plain(event.seq, event.ts_ms) };
-            // No cursor: who drops out in the middle of a snapshot takes it again.
-            let bytes = self.view.encode(&head, tail, None);
-            self.ready.push(Out { bytes, place: self.place });
-        }
-        self.place.seq = snapshot.cut;
-        self.chain = None;
-        self.stage = Stage::Run;
-        self.control(&Control::Live { after: snapshot.cut }, Some(cursor(life.epoch, snapshot.cut)));
     }
 }
 

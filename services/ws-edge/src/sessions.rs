@@ -153,25 +153,6 @@ impl Sessions {
         session.map_or(0, |session| lock(&session.state).rooms.iter().map(|room| room.watchers).sum())
     }
 
-    /// How many sessions have a ring here.
-    #[must_use]
-    pub fn watched(&self) -> usize {
-        lock(&self.registry).sessions.len()
-    }
-
-    /// The epoch of the stream, if it is served now.
-    #[must_use]
-    pub fn epoch(&self) -> Option<Epoch> {
-        let now = lock(&self.registry).now;
-        now.serving.then_some(now.epoch)
-    }
-
-    /// The last sequence that is in the rings.
-    #[must_use]
-    pub fn head(&self) -> u64 {
-        self.settled.load(Ordering::Acquire)
-    }
-
     /// Takes a place in a session's ring of that view, opening it if needed. From now on the ring misses nothing; where
     /// to begin is the caller's: [`Seat::read`]. `watches`: whether the connection counts as somebody watching.
     #[must_use]

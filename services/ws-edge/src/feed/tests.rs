@@ -9,6 +9,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     dialect::Dialect,
+    event::Event,
+    history::{Extent, HistoryError, Page, Snapshot},
     intake::{Life as StreamLife, Rings as _},
     log::{Budget, Frame, RingLimits},
     sessions::SessionLimits,

@@ -142,12 +142,6 @@ impl Ring {
         self.floor
     }
 
-    /// The last sequence the ring has seen.
-    #[must_use]
-    pub const fn head(&self) -> u64 {
-        self.head
-    }
-
     /// What the ring has ever taken.
     #[must_use]
     pub const fn mark(&self) -> Mark {
@@ -334,7 +328,7 @@ mod tests {
                 prop_assert!(ring.frames.len() <= frames && ring.size <= bytes);
                 prop_assert_eq!(ring.size, budget.used());
             }
-            prop_assert_eq!(ring.head(), seq);
+            prop_assert_eq!(ring.head, seq);
             let behind: Vec<_> = model.iter().copied().filter(|(seq, _)| *seq > after).collect();
             match ring.read(after, batch, usize::MAX) {
                 Read::Behind => prop_assert!(after < ring.floor()),
