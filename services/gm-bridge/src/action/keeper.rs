@@ -7,7 +7,10 @@ use herald_protocol::{
     record::{ActionRecord, WaitingCommand},
     subject,
 };
-use tokio::{task::JoinHandle, time::sleep};
+use tokio::{
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Shared, claim::Condition, ledger::LedgerError};
@@ -70,9 +73,14 @@ async fn keep(mut holding: Holding, quit: CancellationToken, superseded: Cancell
             () = sleep(pause) => {}
         }
         // A write that is cut short here may be stored: the next one then finds another revision, reads it, and goes on.
-        match quit.run_until_cancelled(holding.renew()).await {
-            None => return holding,
-            Some(Ok(Ok(()))) => pause = renew,
+        let renewed = tokio::select! {
+            () = quit.cancelled() => return holding,
+            // What was to come over the old connection is lost: to wait for it could cost the record.
+            Ok(()) = state.changed() => None,
+            renewed = timeout(renew, holding.renew()) => renewed.ok(),
+        };
+        pause = match renewed {
+            Some(Ok(Ok(()))) => renew,
             Some(Ok(Err(Superseded))) => {
                 superseded.cancel();
                 quit.cancelled().await;
@@ -80,9 +88,10 @@ async fn keep(mut holding: Holding, quit: CancellationToken, superseded: Cancell
             }
             Some(Err(error)) => {
                 tracing::debug!(error = &error as &dyn std::error::Error, "record of the action not renewed");
-                pause = RETRY.min(renew);
+                RETRY.min(renew)
             }
-        }
+            None => Duration::ZERO,
+        };
     }
 }
 

@@ -21,10 +21,10 @@ use herald_protocol::{
 use herald_runtime::{
     Context,
     config::{ByteSize, Common, HumanDuration},
-    jetstream::{self, BatchGet, BucketSpec, Stored, StreamSpec},
+    jetstream::{self, ApiError, BatchGet, BucketSpec, Stored, StreamSpec},
     nats::{self, Nats},
 };
-use herald_testkit::{eventually, game_master::Scripted};
+use herald_testkit::{NatsCluster, eventually, game_master::Scripted, proxy::Proxy};
 use serde_json::Value;
 use tokio::runtime::{Handle, Runtime};
 
@@ -39,10 +39,13 @@ pub(crate) const CHOOSE: Command = Command::Choose { news: NewsKind::Fake, lang:
 /// A nats-server with the stream and the bucket, and a Game Master.
 pub(crate) struct World {
     pub(crate) server: herald_testkit::Nats,
+    /// The rest of its cluster, if it has one.
+    pub(crate) others: Vec<herald_testkit::Nats>,
+    /// Keeps its ports.
+    _cluster: Option<NatsCluster>,
     pub(crate) gm: Scripted,
-    /// What tests read and write with.
-    pub(crate) nats: Nats,
-    _context: Context,
+    nats: Option<Nats>,
+    _context: Option<Context>,
 }
 
 /// One event as the log holds it.
@@ -57,26 +60,71 @@ pub(crate) struct Logged {
 
 impl World {
     pub(crate) async fn new() -> Self {
-        let server = herald_testkit::Nats::start().await;
-        let context = context(&server, "test");
+        Self::on(herald_testkit::Nats::start().await, Vec::new()).await
+    }
+
+    /// With a cluster of three servers, so that the stream and the bucket have three replicas.
+    pub(crate) async fn clustered() -> Self {
+        let mut cluster = NatsCluster::start().await;
+        let mut servers = std::mem::take(&mut cluster.servers);
+        let others = servers.split_off(1);
+        Self { _cluster: Some(cluster), ..Self::on(servers.remove(0), others).await }
+    }
+
+    async fn on(server: herald_testkit::Nats, others: Vec<herald_testkit::Nats>) -> Self {
+        let mut world =
+            Self { gm: Scripted::start().await, nats: None, _context: None, server, others, _cluster: None };
+        let context = world.context("test");
         let nats = nats::connect(&context.common.nats, "nats", &context).await.unwrap();
-        jetstream::ensure_stream(&nats, &StreamSpec::new("EVENTS", ["gm.>", "arena.>"])).await.unwrap();
-        jetstream::ensure_bucket(&nats, &BucketSpec::new("ACTIONS")).await.unwrap();
-        Self { server, gm: Scripted::start().await, nats, _context: context }
+        // A cluster elects its leaders first.
+        eventually("the stream and the bucket are created", BOUND, async || {
+            jetstream::ensure_stream(&nats, &StreamSpec::new("EVENTS", ["gm.>", "arena.>"])).await?;
+            jetstream::ensure_bucket(&nats, &BucketSpec::new("ACTIONS")).await.map(drop)
+        })
+        .await;
+        (world.nats, world._context) = (Some(nats), Some(context));
+        world
+    }
+
+    /// The context of a process of that name.
+    fn context(&self, name: &str) -> Context {
+        let mut common = Common::with_operations_port(0);
+        let urls: Vec<_> = [&self.server].into_iter().chain(&self.others).map(herald_testkit::Nats::url).collect();
+        common.nats.url = urls.join(",");
+        common.nats.request_timeout = HumanDuration::from_secs(2);
+        // A bridge must be back before its record lapses.
+        common.nats.reconnect_max = HumanDuration::from_millis(200);
+        common.instance = InstanceId::new(name).unwrap();
+        Context::new("gm-bridge", common)
+    }
+
+    /// The server of that number in the cluster.
+    pub(crate) fn server(&mut self, index: usize) -> &mut herald_testkit::Nats {
+        if index == 0 { &mut self.server } else { &mut self.others[index - 1] }
+    }
+
+    /// What the test itself reads with.
+    pub(crate) fn nats(&self) -> &Nats {
+        self.nats.as_ref().unwrap()
     }
 
     /// What the log holds of a session's `gm.*`, in order.
     pub(crate) async fn log(&self, session: &SessionId) -> Vec<Logged> {
-        let (mut events, mut from, filter) = (Vec::new(), 1, format!("gm.{session}.>"));
-        loop {
+        eventually("the log can be read", BOUND, async || self.try_log(session).await).await
+    }
+
+    async fn try_log(&self, session: &SessionId) -> Result<Vec<Logged>, ApiError> {
+        // A replica that lags shows no less than the leader says there is.
+        let filter = format!("gm.{session}.>");
+        let end = jetstream::last_by_subject_leader(self.nats(), "EVENTS", &filter).await?;
+        let (mut events, mut from, end) = (Vec::new(), 1, end.map_or(0, |end| end.sequence));
+        while from <= end {
             let request = BatchGet { filter: &filter, from, batch: 500, max_bytes: 4 << 20 };
-            let batch = jetstream::batch_get(&self.nats, "EVENTS", &request).await.unwrap();
+            let batch = jetstream::batch_get(self.nats(), "EVENTS", &request).await?;
             from = batch.messages.last().map_or(from, |last| last.sequence + 1);
             events.extend(batch.messages.iter().map(logged));
-            if batch.pending == 0 {
-                return events;
-            }
         }
+        Ok(events)
     }
 
     /// The topics of a session's `gm.*`, in order, without control topics.
@@ -104,10 +152,18 @@ impl World {
         self.wait_log(topic, session, |log| log.iter().any(|event| event.topic == topic)).await
     }
 
+    /// The topic of a session's last `gm.*`, if NATS answers.
+    pub(crate) async fn try_last(&self, session: &SessionId) -> Option<String> {
+        let filter = format!("gm.{session}.>");
+        let last = jetstream::last_by_subject_leader(self.nats(), "EVENTS", &filter).await.ok()??;
+        last.subject.rsplit('.').next().map(str::to_owned)
+    }
+
     /// The record of the session's open action.
     pub(crate) async fn record(&self, session: &SessionId) -> Option<ActionRecord> {
         let subject = format!("$KV.ACTIONS.{session}");
-        let stored = jetstream::last_by_subject_leader(&self.nats, "KV_ACTIONS", &subject).await.unwrap();
+        let read = async || jetstream::last_by_subject_leader(self.nats(), "KV_ACTIONS", &subject).await;
+        let stored = eventually("the record can be read", BOUND, read).await;
         stored
             .filter(|stored| !stored.payload.is_empty())
             .map(|stored| serde_json::from_slice(&stored.payload).unwrap())
@@ -175,9 +231,19 @@ impl Bridge {
     }
 
     pub(crate) async fn start_with(world: &World, name: &str, config: ActionConfig) -> Self {
+        Self::start_in(world, world.context(name), config).await
+    }
+
+    /// One that reaches NATS through a proxy.
+    pub(crate) async fn start_behind(world: &World, proxy: &Proxy, name: &str) -> Self {
+        let mut common = Common::clone(&world.context(name).common);
+        common.nats.url = proxy.nats_url();
+        Self::start_in(world, Context::new("gm-bridge", common), quick()).await
+    }
+
+    async fn start_in(world: &World, context: Context, config: ActionConfig) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let handle = runtime.handle().clone();
-        let context = context(&world.server, name);
         let table = Arc::new(Table::new(&world.gm));
         let (lease, its): (Arc<dyn Lease>, _) = (table.clone(), context.clone());
         let started = handle.spawn(async move {
@@ -243,16 +309,6 @@ impl Drop for Bridge {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-fn context(server: &herald_testkit::Nats, name: &str) -> Context {
-    let mut common = Common::with_operations_port(0);
-    common.nats.url = server.url();
-    common.nats.request_timeout = HumanDuration::from_secs(2);
-    // A bridge must be back before its record lapses.
-    common.nats.reconnect_max = HumanDuration::from_millis(200);
-    common.instance = InstanceId::new(name).unwrap();
-    Context::new("gm-bridge", common)
 }
 
 /// Stands in for the pool: every session plays on the one Game Master, unless a test says otherwise.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod claims;
+mod cluster;
 mod harness;
 mod lost;
 mod outages;

@@ -6,7 +6,8 @@ use gm_bridge::{action::ActionError, config::ActionConfig};
 use herald_runtime::config::HumanDuration;
 use herald_testkit::{
     eventually,
-    game_master::{Answer, Gate, PROPOSE as PROPOSE_PATH, sse},
+    game_master::{Answer, CHOOSE as CHOOSE_PATH, Gate, PROPOSE as PROPOSE_PATH, sse},
+    proxy::{Network, Proxy},
     within,
 };
 use serde_json::{Value, json};
@@ -15,7 +16,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::harness::{BOUND, Bridge, LIMIT, PROPOSE, World, quick, session};
+use crate::harness::{BOUND, Bridge, CHOOSE, LIMIT, PROPOSE, World, quick, session};
 
 fn numbered(from: u64, to: u64) -> bytes::Bytes {
     sse((from..to).map(|i| json!({"type": "llm_text", "i": i})))
@@ -54,8 +55,8 @@ async fn an_action_survives_an_outage_longer_than_its_record_would() {
             // Three lapses, and longer than the time within which events are resent without a look.
             sleep(quick().lapse.get() * 3).await;
             world.server.resume().await;
-            eventually("NATS is back", BOUND, async || if world.nats.connected() { Ok(()) } else { Err(()) }).await;
-            eventually("the action has ended", BOUND, async || match jetstream_last(&world, &s).await {
+            eventually("NATS is back", BOUND, async || if world.nats().connected() { Ok(()) } else { Err(()) }).await;
+            eventually("the action has ended", BOUND, async || match world.try_last(&s).await {
                 Some(topic) if topic == "result" => Ok(()),
                 other => Err(other),
             })
@@ -66,12 +67,6 @@ async fn an_action_survives_an_outage_longer_than_its_record_would() {
         drop(bridges);
     })
     .await;
-}
-
-async fn jetstream_last(world: &World, session: &herald_protocol::SessionId) -> Option<String> {
-    let filter = format!("gm.{session}.>");
-    let last = herald_runtime::jetstream::last_by_subject_leader(&world.nats, "EVENTS", &filter).await.ok()??;
-    last.subject.rsplit('.').next().map(str::to_owned)
 }
 
 #[tokio::test]
@@ -112,8 +107,8 @@ async fn a_lapse_is_counted_anew_after_an_outage_and_then_ends_what_is_lost() {
         first.kill();
         sleep(quick().lapse.get() * 2).await;
         world.server.resume().await;
-        eventually("NATS is back", BOUND, async || if world.nats.connected() { Ok(()) } else { Err(()) }).await;
-        eventually("the action is ended", BOUND, async || match jetstream_last(&world, &s).await {
+        eventually("NATS is back", BOUND, async || if world.nats().connected() { Ok(()) } else { Err(()) }).await;
+        eventually("the action is ended", BOUND, async || match world.try_last(&s).await {
             Some(topic) if topic == "error" => Ok(()),
             other => Err(other),
         })
@@ -135,7 +130,7 @@ async fn without_nats_nothing_is_claimed_and_the_caller_is_told_soon() {
         assert!(matches!(bridge.run(&s, PROPOSE).await, Err(ActionError::NotConnected)));
         assert!(matches!(bridge.cancel(&s).await, Err(ActionError::NotConnected)));
         world.server.resume().await;
-        eventually("NATS is back", BOUND, async || if world.nats.connected() { Ok(()) } else { Err(()) }).await;
+        eventually("NATS is back", BOUND, async || if world.nats().connected() { Ok(()) } else { Err(()) }).await;
         eventually("the bridge is back", BOUND, async || bridge.cancel(&s).await).await;
         assert!(world.log(&s).await.is_empty());
         assert!(world.gm.all_asked().is_empty());
@@ -179,6 +174,65 @@ async fn a_claim_that_was_answered_with_a_failure_is_never_carried_out() {
             assert_eq!(world.gm.asked(PROPOSE_PATH).len(), carried_out, "{log:?}");
         }
         assert!(refused > 0, "the server was halted in time at least once");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_in_the_middle_of_a_renewal_costs_no_action() {
+    within(LIMIT, async {
+        let world = World::new().await;
+        let proxy = Proxy::start(world.server.address()).await;
+        let bridges = [Bridge::start_behind(&world, &proxy, "a").await, Bridge::start(&world, "b").await];
+        let gate = Gate::new();
+        world.gm.on(PROPOSE_PATH, [long(&gate)]);
+        let s = session("cut");
+        bridges[0].run(&s, PROPOSE).await.unwrap();
+        world.wait_log("100 events", &s, |log| log.len() > 100).await;
+        for _ in 0..2 {
+            // A renewal is on its way, and its answer never comes. A request would wait for longer than the record lives.
+            proxy.set(Network::Silent);
+            sleep(quick().renew.get() * 3).await;
+            proxy.set(Network::Down);
+            sleep(Duration::from_millis(50)).await;
+            proxy.set(Network::Works);
+            sleep(quick().lapse.get()).await;
+        }
+        gate.open();
+        whole(&world.wait_idle(&s).await);
+        drop(bridges);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_hung_in_the_network_is_refused_when_it_comes() {
+    within(LIMIT, async {
+        let world = World::new().await;
+        let proxy = Proxy::start(world.server.address()).await;
+        let bridges = [Bridge::start_behind(&world, &proxy, "a").await, Bridge::start(&world, "b").await];
+        for (trial, superseded) in [false, true, false, true].into_iter().enumerate() {
+            let s = session(&format!("hung-{trial}"));
+            world.gm.on(PROPOSE_PATH, [Answer::sse().endless(numbered(0, 10))]);
+            world.gm.on(CHOOSE_PATH, [Answer::sse().send(sse([json!({"type": "new"}), json!({"type": "result"})]))]);
+            bridges[0].run(&s, PROPOSE).await.unwrap();
+            world.wait_log("some events", &s, |log| log.len() > 5).await;
+            proxy.set(Network::Silent);
+            // Either a new action comes, or the old one is found lost.
+            if superseded {
+                bridges[1].run(&s, CHOOSE).await.unwrap();
+                world.wait_topic(&s, "result").await;
+            } else {
+                world.wait_topic(&s, "error").await;
+            }
+            let before = world.wait_idle(&s).await;
+            assert!(world.gm.asked(PROPOSE_PATH)[trial].hung_up.is_none(), "the old one knows nothing of it");
+            proxy.set(Network::Works);
+            world.gm.wait_hung_up(PROPOSE_PATH, trial, BOUND).await;
+            // Over the same connection, so behind whatever hung in it.
+            bridges[0].cancel(&s).await.unwrap();
+            assert_eq!(world.log(&s).await, before, "nothing of the old action follows");
+        }
     })
     .await;
 }
