@@ -12,10 +12,32 @@ GRACE_S = 28
 COLOURS = (36, 32, 35, 33, 34, 31)
 
 
-class Process:
-    """One child and the thread that prints its output line by line."""
+class Gone(Exception):
+    """Whoever read our output has gone: nobody is there to run anything for."""
 
-    def __init__(self, name, argv, env, colour, log):
+
+class Output:
+    """Standard output, a line at a time, shared by threads."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.gone = False
+
+    def line(self, text):
+        with self.lock:
+            try:
+                if not self.gone:
+                    print(text, flush=True)
+            except OSError:
+                self.gone = True
+                # What is still in Python's buffer goes nowhere, instead of into an error at exit.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class Process:
+    """One child and the thread that prints its output line by line, but for lines that are noise."""
+
+    def __init__(self, name, argv, env, colour, out, noise):
         self.name = name
         # Its own session: Ctrl-C in the terminal reaches the script alone, which ends the children in order.
         self.child = subprocess.Popen(
@@ -23,14 +45,15 @@ class Process:
             stderr=subprocess.STDOUT, start_new_session=True)
         prefix = f"{name:<9} | "
         self.prefix = f"\x1b[{colour}m{prefix}\x1b[0m" if sys.stdout.isatty() else prefix
-        self.log = log
+        self.out, self.noise = out, noise
         self.printer = threading.Thread(target=self._print, daemon=True)
         self.printer.start()
 
     def _print(self):
         for line in self.child.stdout:
             text = line.decode("utf-8", "replace").rstrip("\n")
-            self.log(self.prefix + text)
+            if not (self.noise and self.noise in text):
+                self.out.line(self.prefix + text)
 
     def ended(self):
         return self.child.poll() is not None
@@ -39,25 +62,20 @@ class Process:
 class Processes:
     """All children of a script. Used as a context manager: leaving it ends what it started, and nothing else."""
 
-    def __init__(self, log=None):
+    def __init__(self, out):
         self.running = []
-        self.lock = threading.Lock()
-        self.log = log or self._to_stdout
+        self.out = out
 
-    def _to_stdout(self, line):
-        with self.lock:
-            try:
-                print(line, flush=True)
-            except OSError:
-                pass  # The reader of a pipe went away; the children are still ended in order.
-
-    def start(self, name, argv, env=None):
-        process = Process(name, argv, env or {}, COLOURS[len(self.running) % len(COLOURS)], self.log)
+    def start(self, name, argv, env=None, noise=None):
+        """Starts a child. Its lines that contain `noise` are not printed."""
+        process = Process(name, argv, env or {}, COLOURS[len(self.running) % len(COLOURS)], self.out, noise)
         self.running.append(process)
         return process
 
     def ended(self):
         """The first child that ended by itself, if any."""
+        if self.out.gone:
+            raise Gone
         return next((process for process in self.running if process.ended()), None)
 
     def __enter__(self):
@@ -73,9 +91,10 @@ class Processes:
                 try:
                     process.child.wait(GRACE_S)
                 except subprocess.TimeoutExpired:
-                    self.log(f"{process.name} did not end within {GRACE_S} s: killed")
+                    self.out.line(f"{process.prefix}did not end within {GRACE_S} s: killed")
                     process.child.kill()
                     process.child.wait()
+            # Its last words come before whatever is said next.
             process.printer.join(2)
 
 

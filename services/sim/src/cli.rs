@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use herald_protocol::{Position, SessionId, record::Lang};
 use herald_runtime::{
     Context,
-    config::{Common, HumanDuration},
+    config::{Common, HumanDuration, LogFormat},
     telemetry,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -28,6 +28,9 @@ pub struct Cli {
     /// What to stand in for.
     #[command(subcommand)]
     pub command: Command,
+    /// How it logs: `auto` is `pretty` on a terminal and `json` elsewhere.
+    #[arg(long, global = true, value_name = "FORMAT", env = "HERALD_LOG__FORMAT", default_value = "auto")]
+    pub log_format: LogFormat,
 }
 
 /// The commands.
@@ -218,9 +221,13 @@ fn parse_map(text: &str) -> Result<(SessionId, SessionId), String> {
 /// Whatever kept it from starting or going on; printed by `main`.
 pub fn run(cli: Cli) -> Result<ExitCode> {
     let mut common = Common::with_operations_port(0);
+    common.log.format = cli.log_format;
     if let Command::Players(_) = cli.command {
         // Its output is for people: what it has to say stands in its table.
         common.log.filter = "warn".into();
+        if common.log.format == LogFormat::Auto {
+            common.log.format = LogFormat::Pretty;
+        }
     }
     telemetry::init(&common.log).map_err(|fault| anyhow::anyhow!("{fault}"))?;
     let (nats, ports_file) = match &cli.command {

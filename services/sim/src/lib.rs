@@ -19,6 +19,8 @@
 //!             [--check | --watch [--raw] [--after CURSOR | --snapshot]] [--session S]
 //! ```
 //!
+//! Each takes `--log-format auto|pretty|json` (`HERALD_LOG__FORMAT`); logs go to standard error.
+//!
 //! `--speed F` divides every pause by F; `--speed max` leaves them out. Time limits (the 120 s and 5 minutes of the
 //! originals, a heartbeat each silent second) are not paces: they stay. `--listen` may name port 0; the address bound
 //! is printed, and written to the file named by `HERALD_PORTS_FILE` as `{"listeners":["127.0.0.1:1234"]}`. SIGTERM and
