@@ -10,11 +10,16 @@
 //! - [`runner`]: a command from its claim to its last event.
 //! - [`watcher`]: ends the actions of bridges that are gone, this one's former life included.
 //!
+//! The log itself says what became of an action: what follows an `_action` is its own, up to the next one. It has ended with
+//! `result`, with `error`, or with `_done` where it has nothing to say (a start). An `error` that a bridge formed names in
+//! `Herald-Ends` the action whose end it is: as the first word of an action that is the one before.
+//!
 //! **At shutdown** running actions may go on for `action.drain`; those that have not ended by then close their stream and
 //! say so as their last event (`"detail":"bridge stopped"`). A command that waits for such an action is left in its record,
 //! marked as released: any bridge takes it up at once, else the next one that starts.
 
 mod claim;
+mod ending;
 mod keeper;
 mod ledger;
 mod patience;
@@ -38,7 +43,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::claim::Claim;
 use self::{
-    claim::{Condition, Ending, NotClaimed},
+    claim::{Condition, NotClaimed},
+    ending::Ending,
     ledger::Ledger,
     running::Running,
 };

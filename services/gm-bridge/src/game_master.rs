@@ -6,7 +6,7 @@
 
 mod stream;
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use herald_protocol::{Segment, record::Lang};
@@ -25,7 +25,7 @@ pub struct GameMasters {
 }
 
 /// One Game Master. Clones are the same one.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct GameMaster {
     http: Client,
     config: Arc<GmConfig>,
@@ -185,6 +185,18 @@ impl GameMaster {
             url.query_pairs_mut().extend_pairs(query);
         }
         url
+    }
+}
+
+/// Without what may stand before the host: a password.
+impl fmt::Debug for GameMaster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "GameMaster({}:{})",
+            self.base.host_str().unwrap_or_default(),
+            self.base.port_or_known_default().unwrap_or(0)
+        )
     }
 }
 

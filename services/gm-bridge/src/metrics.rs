@@ -1,6 +1,6 @@
 //! The metrics of gm-bridge.
 
-use metrics::counter;
+use metrics::{counter, gauge};
 
 /// A start was answered; `outcome` is `started`, `refused`, `unreachable` (the Game Master) or `unavailable`.
 pub(crate) fn start(outcome: &'static str) {
@@ -20,4 +20,39 @@ pub(crate) fn news(outcome: &'static str) {
 /// A request was answered with an error of that status.
 pub(crate) fn refused(status: u16) {
     counter!("herald_refusals_total", "status" => status.to_string()).increment(1);
+}
+
+/// An action of that kind was claimed.
+pub(crate) fn action(kind: &'static str) {
+    counter!("herald_actions_total", "kind" => kind).increment(1);
+}
+
+/// An action began to run in this process (1), or ended (-1).
+pub(crate) fn actions_running(change: f64) {
+    gauge!("herald_actions_running").increment(change);
+}
+
+/// So many actions are open, on all bridges.
+pub(crate) fn actions_open(count: usize) {
+    gauge!("herald_actions_open").set(count as f64);
+}
+
+/// An event of a Game Master is in the log.
+pub(crate) fn published() {
+    counter!("herald_events_published_total").increment(1);
+}
+
+/// An event of a Game Master was left out: it is `not_json`, or `not_redactable`.
+pub(crate) fn skipped(reason: &'static str) {
+    counter!("herald_events_skipped_total", "reason" => reason).increment(1);
+}
+
+/// A message has to be published again; `reason` is what became of the last try.
+pub(crate) fn publish_again(reason: &'static str) {
+    counter!("herald_publish_retries_total", "reason" => reason).increment(1);
+}
+
+/// The stream of an action failed.
+pub(crate) fn stream_failed(reason: &'static str) {
+    counter!("herald_stream_failures_total", "reason" => reason).increment(1);
 }

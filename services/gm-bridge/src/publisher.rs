@@ -12,16 +12,13 @@ use herald_runtime::{
     jetstream::{self, Expect, PublishError, Stored},
     nats::{Nats, NatsState},
 };
-use metrics::counter;
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout_at},
 };
 
-use crate::config::ActionConfig;
+use crate::{arena::EVENTS, config::ActionConfig, metrics};
 
-/// The stream of all events of the arena game.
-pub const EVENTS: &str = "EVENTS";
 /// The first pause before something refused for the moment is tried again; doubled each time, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// Short enough to go on quickly after an outage, long enough not to add to one.
@@ -111,7 +108,7 @@ impl Publisher {
                     if matches!(error, PublishError::Timeout | PublishError::Failed(_)) {
                         unknown_since.get_or_insert(sent);
                     }
-                    counter!("herald_publish_retries_total", "reason" => reason(&error)).increment(1);
+                    metrics::publish_again(reason(&error));
                     tracing::debug!(
                         subject = message.subject,
                         error = &error as &dyn std::error::Error,

@@ -137,6 +137,20 @@ pub enum ActionKind {
     Lost,
 }
 
+impl ActionKind {
+    /// As it stands in records, logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Propose => "propose",
+            Self::Choose => "choose",
+            Self::Cancel => "cancel",
+            Self::Lost => "lost",
+        }
+    }
+}
+
 /// The payload of `gm.<sid>._action`: the control event that opens an action and fences its events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActionEvent {
@@ -165,13 +179,10 @@ pub struct ActionRecord {
     pub n: u64,
     /// Stream sequence of its `_action`.
     pub seq: u64,
-    /// What it is.
+    /// What it is about: its kind or, where it ends a lost action, that one's.
     pub kind: ActionKind,
     /// Who runs it.
     pub bridge: InstanceId,
-    /// The key of the Game Master it runs on, if it needs one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gm: Option<String>,
     /// What is to follow it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<WaitingCommand>,

@@ -1,33 +1,32 @@
 //! One claimed action: what it publishes, how it ends the one before it, and how it is finished.
 
-use std::{sync::Arc, time::Duration};
+mod claiming;
+
+use std::sync::Arc;
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use herald_protocol::{
     EventType, SessionId, headers,
-    record::{ActionEvent, ActionKind, ActionRecord, WaitingCommand},
+    record::{ActionKind, ActionRecord},
     subject,
 };
 use herald_runtime::jetstream::Stored;
-use metrics::counter;
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{Instant, timeout},
-};
+use tokio::sync::OwnedSemaphorePermit;
 
+pub(super) use self::claiming::{Condition, NotClaimed};
 use super::{
     ActionError, Command, Shared,
-    keeper::{Holding, Keeper, Superseded},
-    ledger::{Ledger, LedgerError, ends},
+    ending::{Ending, error_payload},
+    keeper::{Keeper, Superseded},
+    ledger::{LedgerError, ends},
     runner,
     running::Seat,
 };
-use crate::publisher::{Message, PublishFailure};
-
-/// How long a claim waits for the stream of this process' own superseded action to be closed, which takes no time.
-const VACATE: Duration = Duration::from_secs(1);
+use crate::{
+    metrics,
+    publisher::{Message, PublishFailure},
+};
 
 /// A claimed action. Dropped unfinished, its record lapses, and whoever sees that ends it.
 pub struct Claim {
@@ -59,145 +58,7 @@ struct Before {
     record: Option<ActionRecord>,
 }
 
-/// When an action may be claimed.
-#[derive(Debug, Clone)]
-pub(super) enum Condition {
-    /// Always: whatever runs is superseded.
-    Any,
-    /// If nothing is open.
-    Idle,
-    /// If the record still has this revision, and the last `_action` this sequence; the command that waits is carried on.
-    Lapsed { revision: u64, fence: u64 },
-    /// If the last action is still number `n`, whose waiting command this is.
-    After { n: u64, command: WaitingCommand },
-}
-
-/// Why an action was not claimed.
-#[derive(Debug)]
-pub(super) enum NotClaimed {
-    /// The condition does not hold.
-    Otherwise,
-    /// It was, and another one took over before its record was written.
-    Superseded,
-    /// NATS did not answer.
-    Unavailable(Box<dyn std::error::Error + Send + Sync>),
-}
-
-/// Why an action is ended by another one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ending {
-    /// A new one was asked for.
-    Superseded,
-    /// The player cancelled it.
-    Cancelled,
-    /// Its bridge is gone.
-    Lost,
-    /// Its Game Master went to another session.
-    TakenOver,
-}
-
 impl Claim {
-    /// Claims the session's running action. Cancelled, it may be claimed all the same.
-    pub(super) async fn claim(
-        shared: &Arc<Shared>,
-        session: &SessionId,
-        kind: ActionKind,
-        condition: Condition,
-        permit: OwnedSemaphorePermit,
-    ) -> Result<Self, NotClaimed> {
-        let deadline = Instant::now() + shared.config.claim_wait.get();
-        let nonce = uuid::Uuid::new_v4().simple().to_string();
-        let fence = subject::gm_action(session);
-        for attempt in 0_u32.. {
-            let ledger = Ledger::read(shared, session).await?;
-            if !condition.holds(&ledger) {
-                break;
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                // Whoever asked has been told that it came to nothing.
-                return Err(NotClaimed::unavailable(PublishFailure::Away));
-            }
-            let n = ledger.next_number();
-            let id = format!("{nonce}.claim{attempt}");
-            let payload = serde_json::to_vec(&ActionEvent { n, kind }).map_err(NotClaimed::unavailable)?;
-            let message = Message {
-                subject: &fence,
-                payload: payload.into(),
-                headers: HeaderMap::new(),
-                fence: &fence,
-                sequence: ledger.fence(),
-                id: &id,
-                among: &fence,
-            };
-            let sequence = match shared.publisher.publish(&message, left).await {
-                Ok(sequence) => sequence,
-                // Somebody was faster, or it was our own copy whose acknowledgement got lost.
-                Err(PublishFailure::Superseded) => match shared.publisher.stored(&message).await? {
-                    Some(sequence) => sequence,
-                    None => continue,
-                },
-                Err(failure) => {
-                    let (shared, session, action) = (Arc::clone(shared), session.clone(), ActionEvent { n, kind });
-                    let tasks = shared.tasks.clone();
-                    tasks.spawn(Doubtful { shared, session, ledger, action, id, nonce, permit }.settle());
-                    return Err(NotClaimed::unavailable(failure));
-                }
-            };
-            return Self::take(shared, session, ledger, (ActionEvent { n, kind }, sequence), nonce, &condition, permit)
-                .await;
-        }
-        Err(NotClaimed::Otherwise)
-    }
-
-    /// What follows once `_action` is stored: turn out who runs here, take over the record.
-    async fn take(
-        shared: &Arc<Shared>,
-        session: &SessionId,
-        ledger: Ledger,
-        (action, sequence): (ActionEvent, u64),
-        nonce: String,
-        condition: &Condition,
-        permit: OwnedSemaphorePermit,
-    ) -> Result<Self, NotClaimed> {
-        let ActionEvent { n, kind } = action;
-        let mut seat = shared.running.enter(session, n);
-        let before = Before {
-            last: ledger.last().cloned(),
-            action: ledger.kind().map(|kind| (kind, ledger.fence())),
-            number: ledger.number().unwrap_or(0),
-            record: ledger.record().cloned(),
-        };
-        let record = ActionRecord {
-            n,
-            seq: sequence,
-            // What it is about: that of a lost action is told when it is ended, however often its enders die.
-            kind: before.action.map_or(kind, |(of, _)| if kind == ActionKind::Lost { of } else { kind }),
-            bridge: shared.bridge.clone(),
-            gm: None,
-            next: None,
-            beat: 0,
-            released: false,
-        };
-        // The action is ours now: its record is written as soon as NATS takes it.
-        let (mut patience, mut slot) = (shared.patience(), Some(ledger.into_slot()));
-        let taken = loop {
-            match Holding::take(shared, session, &record, slot.take(), condition).await {
-                Ok(taken) => break taken,
-                Err(error) => patience.after(&error).await?,
-            }
-        };
-        let Ok(holding) = taken else { return Err(NotClaimed::Superseded) };
-        let keeper = Keeper::start(holding, seat.superseded().clone());
-        if timeout(VACATE, seat.vacated()).await.is_err() {
-            tracing::warn!(%session, "a superseded action is slow to close its stream");
-        }
-        counter!("herald_actions_total", "kind" => name(kind)).increment(1);
-        tracing::info!(%session, n, kind = name(kind), "action claimed");
-        let (session, shared) = (session.clone(), Arc::clone(shared));
-        Ok(Self { shared, session, kind, n, sequence, nonce, published: 0, ended: false, before, seat, keeper, permit })
-    }
-
     /// The stream sequence of its `_action`.
     #[must_use]
     pub const fn sequence(&self) -> u64 {
@@ -289,7 +150,7 @@ impl Claim {
     pub(super) async fn publish(&mut self, event_type: &EventType, json: Bytes) -> Result<u64, PublishFailure> {
         let subject = subject::gm_event(&self.session, event_type);
         let sequence = self.publish_on(&subject, json, HeaderMap::new()).await?;
-        counter!("herald_events_published_total").increment(1);
+        metrics::published();
         self.ended = matches!(event_type.as_str(), "result" | "error");
         Ok(sequence)
     }
@@ -391,125 +252,5 @@ impl Claim {
         if let Err(error) = ended {
             tracing::warn!(error = &error as &dyn std::error::Error, "action left to lapse");
         }
-    }
-}
-
-/// A claim whose `_action` brought no acknowledgement in time.
-struct Doubtful {
-    shared: Arc<Shared>,
-    session: SessionId,
-    ledger: Ledger,
-    action: ActionEvent,
-    id: String,
-    nonce: String,
-    permit: OwnedSemaphorePermit,
-}
-
-impl Doubtful {
-    /// If it was stored all the same it has to be ended, as it has superseded what ran before.
-    fn settle(self) -> BoxFuture<'static, ()> {
-        Box::pin(async move {
-            let Self { shared, session, ledger, action, id, nonce, permit } = self;
-            let (fence, mut patience) = (subject::gm_action(&session), shared.patience());
-            let last = loop {
-                match shared.publisher.last(&fence).await {
-                    Ok(last) => break last,
-                    Err(error) if patience.after(&error).await.is_err() => return,
-                    Err(_) => {}
-                }
-            };
-            let Some(last) = last.filter(|last| last.message_id() == Some(id.as_str())) else { return };
-            let opened = (action, last.sequence);
-            match Claim::take(&shared, &session, ledger, opened, nonce, &Condition::Any, permit).await {
-                Ok(claim) => claim.abandon().await,
-                Err(_) => tracing::warn!(%session, "action claimed too late, already superseded"),
-            }
-        })
-    }
-}
-
-impl Condition {
-    fn holds(&self, ledger: &Ledger) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Idle => ledger.record().is_none() && ledger.ended(),
-            Self::Lapsed { revision, fence } => ledger.revision() == *revision && ledger.fence() == *fence,
-            Self::After { n, .. } => ledger.number() == Some(*n),
-        }
-    }
-
-    /// What stays waiting when the record is taken over.
-    pub(super) fn carry(&self, next: Option<WaitingCommand>) -> Option<WaitingCommand> {
-        match self {
-            Self::Any | Self::Idle => None,
-            Self::Lapsed { .. } => next,
-            // A newer one that took its place meanwhile waits on.
-            Self::After { command, .. } => next.filter(|next| next != command),
-        }
-    }
-}
-
-impl Ending {
-    /// What the session is told about an action of that kind.
-    fn payload(self, kind: ActionKind) -> Bytes {
-        match self {
-            Self::Superseded => error_payload("Cancelled", Some("superseded")),
-            Self::Cancelled => error_payload("Cancelled", None),
-            Self::TakenOver => error_payload("Game taken over", None),
-            Self::Lost if kind == ActionKind::Cancel => error_payload("Cancelled", None),
-            Self::Lost => error_payload(failed(kind), Some("bridge lost")),
-        }
-    }
-}
-
-/// The words for a failed action of that kind.
-pub(super) const fn failed(kind: ActionKind) -> &'static str {
-    match kind {
-        ActionKind::Propose => "Propose stream failed",
-        ActionKind::Choose => "Choose stream failed",
-        ActionKind::Start => "Start failed",
-        ActionKind::Cancel | ActionKind::Lost => "Stream failed",
-    }
-}
-
-const fn name(kind: ActionKind) -> &'static str {
-    match kind {
-        ActionKind::Propose => "propose",
-        ActionKind::Choose => "choose",
-        ActionKind::Start => "start",
-        ActionKind::Cancel => "cancel",
-        ActionKind::Lost => "lost",
-    }
-}
-
-fn error_payload(error: &str, detail: Option<&str>) -> Bytes {
-    let payload = match detail {
-        Some(detail) => serde_json::json!({"error": error, "detail": detail}),
-        None => serde_json::json!({"error": error}),
-    };
-    payload.to_string().into()
-}
-
-impl NotClaimed {
-    fn unavailable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self::Unavailable(error.into())
-    }
-}
-
-impl From<LedgerError> for NotClaimed {
-    fn from(error: LedgerError) -> Self {
-        Self::unavailable(error)
-    }
-}
-
-impl From<herald_runtime::jetstream::ApiError> for NotClaimed {
-    fn from(error: herald_runtime::jetstream::ApiError) -> Self {
-        Self::unavailable(error)
-    }
-}
-
-impl From<PublishFailure> for NotClaimed {
-    fn from(error: PublishFailure) -> Self {
-        Self::unavailable(error)
     }
 }

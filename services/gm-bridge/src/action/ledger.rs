@@ -136,16 +136,8 @@ mod tests {
 
     fn ledger(last: Option<Stored>, action: Option<(ActionKind, u64)>, record: Option<(u64, ActionKind)>) -> Ledger {
         let bridge = InstanceId::new("b").unwrap();
-        let record = record.map(|(n, kind)| ActionRecord {
-            n,
-            seq: 1,
-            kind,
-            bridge,
-            gm: None,
-            next: None,
-            beat: 0,
-            released: false,
-        });
+        let record =
+            record.map(|(n, kind)| ActionRecord { n, seq: 1, kind, bridge, next: None, beat: 0, released: false });
         let action = action.map(|(kind, sequence)| (ActionEvent { n: 5, kind }, sequence));
         Ledger { last, action, slot: Slot { record, revision: 1, written_ms: 0 } }
     }

@@ -1,14 +1,15 @@
 //! A command from its claim to its last event.
 
 use futures_util::{FutureExt, future::BoxFuture};
-use metrics::counter;
 
 use super::{
     Command,
-    claim::{Claim, Ending, failed},
+    claim::Claim,
+    ending::{Ending, failed},
 };
 use crate::{
     game_master::{GameMaster, GmStream, StreamError},
+    metrics,
     publisher::PublishFailure,
 };
 
@@ -73,7 +74,7 @@ async fn perform(claim: &mut Claim, command: Command) -> Result<(), PublishFailu
             error = &failure as &dyn std::error::Error,
             "stream of the game master failed"
         );
-        counter!("herald_game_master_failures_total", "reason" => failure.reason()).increment(1);
+        metrics::stream_failed(failure.reason());
         claim.fail(failed(command.kind()), &failure.to_string()).await?;
     }
     claim.shared().lease.finish(claim.session(), claim.sequence(), by_itself).await;
@@ -127,7 +128,7 @@ async fn step(claim: &mut Claim, events: &mut GmStream) -> Result<Result<bool, F
     let more = !event.is_last();
     let Ok(json) = claim.shared().redactor.apply(&event.event_type, event.json) else {
         tracing::error!(session = %claim.session(), "event that can't be redacted skipped");
-        counter!("herald_events_skipped_total", "reason" => "not_redactable").increment(1);
+        metrics::skipped("not_redactable");
         return Ok(Ok(more));
     };
     match claim.publish(&event.event_type, json).await {

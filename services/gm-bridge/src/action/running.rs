@@ -6,8 +6,9 @@ use std::{
 };
 
 use herald_protocol::SessionId;
-use metrics::gauge;
 use tokio_util::sync::CancellationToken;
+
+use crate::metrics;
 
 /// Who runs here, by session.
 #[derive(Debug, Default)]
@@ -52,7 +53,7 @@ impl Running {
             }
         }
         drop(places);
-        gauge!("herald_actions_running").increment(1.0);
+        metrics::actions_running(1.0);
         Seat { running: Arc::clone(self), session: session.clone(), n, superseded, left, vacated }
     }
 
@@ -90,7 +91,7 @@ impl Drop for Seat {
         }
         drop(places);
         self.left.cancel();
-        gauge!("herald_actions_running").decrement(1.0);
+        metrics::actions_running(-1.0);
     }
 }
 

@@ -15,7 +15,6 @@ use herald_protocol::{
     subject,
 };
 use herald_runtime::nats::NatsState;
-use metrics::gauge;
 use tokio::{
     sync::watch::Receiver,
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
@@ -23,11 +22,12 @@ use tokio::{
 
 use super::{
     ACTIONS, Shared,
-    claim::{Claim, Condition, Ending, NotClaimed},
+    claim::{Claim, Condition, NotClaimed},
+    ending::Ending,
     ledger::LedgerError,
     runner,
 };
-use crate::bucket::Slot;
+use crate::{bucket::Slot, metrics};
 
 /// How often the watch is begun anew: one that asks beyond the end of a bucket that was rolled back would hear nothing.
 const WATCH_AGAIN: Duration = Duration::from_secs(60);
@@ -124,7 +124,7 @@ impl Watcher {
         } else {
             tracing::error!(%session, "unreadable record of an action");
         }
-        gauge!("herald_actions_open").set(self.seen.len() as f64);
+        metrics::actions_open(self.seen.len());
     }
 
     fn see(&mut self, session: SessionId, record: ActionRecord, revision: u64) {

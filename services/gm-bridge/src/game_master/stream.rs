@@ -7,7 +7,6 @@ use futures_util::{Stream, StreamExt};
 use herald_protocol::EventType;
 use herald_runtime::config::{ByteSize, HumanDuration};
 use http::{StatusCode, header};
-use metrics::counter;
 use reqwest::Response;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -16,6 +15,7 @@ use tokio::time::timeout;
 use super::GameMaster;
 use crate::{
     action::Command,
+    metrics,
     sse::{self, SseError},
 };
 
@@ -125,7 +125,7 @@ impl GmStream {
                 Some(event) => return Ok(event),
                 None => {
                     tracing::warn!("event of the game master is not JSON, skipped");
-                    counter!("herald_events_skipped_total", "reason" => "not_json").increment(1);
+                    metrics::skipped("not_json");
                 }
             }
         }
