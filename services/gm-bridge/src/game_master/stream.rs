@@ -179,8 +179,8 @@ impl<'de> Deserialize<'de> for Head<'de> {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Head<'de>, A::Error> {
                 let mut head = Head { kind: None };
-                while let Some(key) = members.next_key::<String>()? {
-                    if key == "type" {
+                while let Some(IsType(is_type)) = members.next_key()? {
+                    if is_type {
                         head.kind = Some(members.next_value()?);
                     } else {
                         members.next_value::<IgnoredAny>()?;
@@ -190,6 +190,26 @@ impl<'de> Deserialize<'de> for Head<'de> {
             }
         }
         deserializer.deserialize_map(Members)
+    }
+}
+
+/// Whether a key is `type`. Read as bytes: half of a surrogate pair in another key must not hide the type, by which it is
+/// known what to cut out of the event.
+struct IsType(bool);
+
+impl<'de> Deserialize<'de> for IsType {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Key;
+        impl Visitor<'_> for Key {
+            type Value = IsType;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a key")
+            }
+            fn visit_bytes<E: serde::de::Error>(self, key: &[u8]) -> Result<IsType, E> {
+                Ok(IsType(key == b"type"))
+            }
+        }
+        deserializer.deserialize_bytes(Key)
     }
 }
 
@@ -209,7 +229,7 @@ mod tests {
             (r#"{"type":""}"#, "unknown"),
             (r#"{"type":5}"#, "unknown"),
             (r#"{"type":"\ud800"}"#, "unknown"),
-            (r#"{"\ud800":1,"type":"x"}"#, "unknown"),
+            (r#"{"\ud800":1,"type":"x"}"#, "x"),
             ("{}", "unknown"),
             ("[{\"type\":\"x\"}]", "unknown"),
             ("1e999", "unknown"),
