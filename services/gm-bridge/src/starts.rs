@@ -77,6 +77,8 @@ impl Starts {
         let key = start_key(&session);
         let deadline = Instant::now() + self.patience;
         let mut seen = (0, Instant::now());
+        // Whoever has seen a start run gets its answer, whatever the clocks here and at the server say of its age.
+        let mut waited = false;
         while Instant::now() < deadline {
             let slot = self.records.get(&key).await?;
             if seen.0 != slot.revision {
@@ -84,8 +86,11 @@ impl Starts {
             }
             match slot.record {
                 // Rewritten all the time by the bridge at work; one that is gone leaves it as it is.
-                Some(StartRecord { answer: None, .. }) if seen.1.elapsed() < self.lapse => sleep(LOOK).await,
-                Some(StartRecord { answer: Some(answer), .. }) if age(slot.written_ms) < self.repeated => {
+                Some(StartRecord { answer: None, .. }) if seen.1.elapsed() < self.lapse => {
+                    waited = true;
+                    sleep(LOOK).await;
+                }
+                Some(StartRecord { answer: Some(answer), .. }) if waited || age(slot.written_ms) < self.repeated => {
                     return Ok(answer);
                 }
                 _ => {

@@ -1,12 +1,12 @@
 //! `/api/start`, and what follows it in a game.
 
-use futures_util::future::join;
+use futures_util::{StreamExt, future::join};
 use herald_runtime::config::HumanDuration;
 use herald_testkit::{eventually, within};
 use serde_json::json;
 
 use crate::{
-    house::{House, SOON, session},
+    house::{House, SOON, session, settle},
     master::Master,
 };
 
@@ -120,6 +120,41 @@ async fn a_second_start_of_a_session_gets_the_first_ones_answer() {
         assert_eq!((one.status, &one.body), (200, &other.body));
         assert_eq!(one.body, soon_after.body);
         assert_eq!(master.asked("start"), 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_waited_for_a_start_gets_its_answer_whatever_the_clocks_say() {
+    within(SOON, async {
+        let master = Master::start().await;
+        // Every answer is too old: as with a bridge whose clock is ahead of the server's.
+        let house = House::build(2, &[&master], |config| {
+            config.gm.repeated_start = HumanDuration::from_millis(0);
+        })
+        .await;
+        master.hold_starts(true);
+        let id = session();
+        let path = format!("/api/start?session_id={id}");
+        let second = async {
+            eventually("a start", SOON, async || if master.asked("start") > 0 { Ok(()) } else { Err(()) }).await;
+            let mut looks = house.client.subscribe("$JS.API.STREAM.MSG.GET.KV_SESSIONS").await.unwrap();
+            settle(&house.client).await;
+            let release = async {
+                let key = format!("{id}.start");
+                let mut seen = 0;
+                // At the second look it has read at the first one that a start runs.
+                while seen < 2 {
+                    let look = looks.next().await.unwrap();
+                    seen += usize::from(String::from_utf8_lossy(&look.payload).contains(&key));
+                }
+                master.hold_starts(false);
+            };
+            join(house.get(&path), release).await.0
+        };
+        let (one, other) = join(house.get(&path), second).await;
+        assert_eq!((one.status, &one.body), (200, &other.body));
+        assert_eq!(master.asked("start"), 1, "the second has not wiped what the first began");
     })
     .await;
 }
