@@ -169,12 +169,14 @@ impl Pool {
         Err(BucketError::Conflict { bucket: ALIASES }.into())
     }
 
-    /// The Game Master on which the session plays, with its record and that one's revision.
+    /// The Game Master on which the session plays, with its record and that one's revision. Should a start have left it
+    /// with two, then the one where it started last.
     async fn played_by(&self, session: &SessionId) -> Result<Option<(&Seat, GameMasterRecord, u64)>, BucketError> {
-        Ok(self.read().await?.into_iter().find_map(|(seat, slot)| {
+        let played = self.read().await?.into_iter().filter_map(|(seat, slot)| {
             let record = slot.record.filter(|record| record.is_played_by(session))?;
             Some((seat, record, slot.revision))
-        }))
+        });
+        Ok(played.max_by_key(|(_, record, _)| record.after))
     }
 
     /// Writes a record; false where somebody else was faster.

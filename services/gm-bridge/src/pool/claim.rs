@@ -88,8 +88,9 @@ impl Pool {
         for (_, slot) in seats {
             standings.push(self.standing(session, slot).await?);
         }
-        let first = |wanted: Standing| standings.iter().position(|standing| *standing == wanted);
-        if let Some(index) = first(Standing::Own).or_else(|| first(Standing::Free)) {
+        let own = (0..seats.len()).filter(|index| standings[*index] == Standing::Own);
+        let own = own.max_by_key(|index| seats[*index].1.record().map(|record| record.after));
+        if let Some(index) = own.or_else(|| standings.iter().position(|standing| *standing == Standing::Free)) {
             return Ok(Some(index));
         }
         for (index, standing) in standings.iter().enumerate() {
@@ -169,9 +170,15 @@ impl Claim<'_> {
         self.seat
     }
 
-    /// Whose game it was, and has to be told.
-    pub(crate) const fn previous(&self) -> Option<&Previous> {
-        self.record.previous.as_ref()
+    /// Whose game it was, and has to be told. Nobody who has started anew elsewhere, as happens while a start that died
+    /// holds the Game Master: the game that would be ended is another one.
+    pub(crate) async fn previous(&mut self) -> Result<Option<Previous>, BucketError> {
+        if let Some(previous) = &self.record.previous
+            && self.pool.played_by(&previous.session).await?.is_some()
+        {
+            self.told();
+        }
+        Ok(self.record.previous.clone())
     }
 
     /// Whether the previous game had come to its end.

@@ -48,7 +48,7 @@ impl Starts {
         session: &SessionId,
         lang: Lang,
     ) -> Result<(Started, action::Claim), Refusal> {
-        if let Some(previous) = claim.previous() {
+        if let Some(previous) = claim.previous().await? {
             let ended = claim.previous_saw_end().await.map_err(|error| Refusal::nats(&error))?;
             tracing::info!(previous = %previous.session, ended, "game master goes to another session");
             self.actions.take_over(&previous.session, ended).await?;

@@ -252,3 +252,40 @@ async fn a_game_goes_on_where_a_start_that_would_take_it_fails_before_it_is_over
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_plays_elsewhere_by_now_is_left_alone() {
+    within(SOON, async {
+        let (one, other) = (Master::start().await, Master::start().await);
+        let house = House::build(1, &[&one, &other], |config| {
+            config.gm.repeated_start = HumanDuration::from_millis(0);
+            config.action.renew = HumanDuration::from_millis(500);
+            config.action.lapse = HumanDuration::from_secs(2);
+        })
+        .await;
+        let (first, died) = (session(), session());
+        house.start_game(&first).await;
+        // A start took its Game Master and died; so it began anew on the other one.
+        let (key, old) = house.seat().await;
+        let mut starting = old.clone();
+        starting["previous"] = json!({"session": first, "after": old["after"]});
+        starting["session"] = json!(died);
+        starting["state"] = json!("starting");
+        house.put("ALIASES", &key, &starting).await;
+        house.put("SESSIONS", &format!("{died}.start"), &json!({"starter": "of the dead"})).await;
+        house.start_game(&first).await;
+        assert_eq!((one.asked("start"), other.asked("start")), (1, 1));
+        house.start_game(&session()).await;
+        assert_eq!(one.asked("start"), 2, "the lapsed one is taken");
+        assert_eq!(house.count(&format!("gm.{first}.error")).await, 0, "its game goes on elsewhere");
+
+        // As a start leaves it that gives back what it took, and does not know of the other game.
+        house.put("ALIASES", &key, &old).await;
+        house.get(&format!("/api/propose?session_id={first}")).await.expect(202);
+        house.event(&format!("gm.{first}.result")).await;
+        house.start_game(&first).await;
+        assert_eq!((one.asked("propose"), other.asked("propose")), (0, 1), "it plays where it started last");
+        assert_eq!((one.asked("start"), other.asked("start")), (2, 2));
+    })
+    .await;
+}
