@@ -8,7 +8,7 @@ use herald_runtime::jetstream::{self, ApiError};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Pool, PoolError, Seat,
+    Pool, PoolError, RACES, Seat,
     record::{GameMasterRecord, Previous, Standing, State, now_ms},
 };
 use crate::{
@@ -223,13 +223,22 @@ impl Claim<'_> {
         self.pool.records.write(&self.seat.key, &record, self.revision).await.map(drop)
     }
 
-    async fn show(&self, g: &str, after: u64) -> Result<(), BucketError> {
-        let (Ok(alias), Some(session)) = (SessionId::new(g), &self.record.session) else {
+    async fn show(&mut self, g: &str, after: u64) -> Result<(), BucketError> {
+        let (Ok(alias), Some(session)) = (SessionId::new(g), self.record.session.clone()) else {
             tracing::warn!("the game master's id is no session id: its socket will show nothing");
             return Ok(());
         };
-        let target = AliasTarget { session: session.clone(), after };
-        let slot = self.pool.aliases.get(alias.as_str()).await?;
-        self.pool.aliases.write(alias.as_str(), &target, slot.revision).await.map(drop)
+        let target = AliasTarget { session, after };
+        let mut races = 0;
+        loop {
+            let slot = self.pool.aliases.get(alias.as_str()).await?;
+            // Between the two: who took the Game Master before this is seen here, and who takes it later writes the alias
+            // later, too. So a start that was taken for dead never undoes what a newer one has shown.
+            self.confirm().await?;
+            match self.pool.aliases.write(alias.as_str(), &target, slot.revision).await {
+                Err(error) if error.is_conflict() && races < RACES => races += 1,
+                written => return written.map(drop),
+            }
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Who may take a Game Master from whom.
 
+use futures_util::future::join;
 use gm_bridge::config::{Config, WhenBusy};
 use herald_runtime::config::HumanDuration;
 use herald_testkit::{eventually, within};
@@ -286,6 +287,31 @@ async fn a_session_that_plays_elsewhere_by_now_is_left_alone() {
         house.start_game(&first).await;
         assert_eq!((one.asked("propose"), other.asked("propose")), (0, 1), "it plays where it started last");
         assert_eq!((one.asked("start"), other.asked("start")), (2, 2));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_has_lost_its_game_master_leaves_the_alias_alone() {
+    within(SOON, async {
+        let master = Master::start().await;
+        let house = House::build(1, &[&master], |_| {}).await;
+        master.hold_starts(true);
+        let (halted, other) = (session(), session());
+        let taken = async {
+            eventually("a start", SOON, async || if master.asked("start") > 0 { Ok(()) } else { Err(()) }).await;
+            // Its bridge was halted, and taken for dead by one that has started the other's game since.
+            let (key, mut seat) = house.seat().await;
+            (seat["session"], seat["state"], seat["G"]) = (json!(other), json!("playing"), json!(master.id()));
+            house.put("ALIASES", &key, &seat).await;
+            house.put("ALIASES", master.id(), &json!({"session": other, "after": 1})).await;
+            master.hold_starts(false);
+        };
+        let path = format!("/api/start?session_id={halted}");
+        let (reply, ()) = join(house.get(&path), taken).await;
+        reply.expect(503);
+        assert_eq!(house.record("ALIASES", master.id()).await.unwrap()["session"], json!(other));
+        assert_eq!(house.seat().await.1["session"], json!(other));
     })
     .await;
 }
