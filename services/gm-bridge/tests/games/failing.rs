@@ -1,6 +1,8 @@
 //! Starts on Game Masters that fail, and of bridges that do.
 
-use futures_util::future::join;
+use std::time::Instant;
+
+use futures_util::future::{join, join_all};
 use herald_runtime::config::HumanDuration;
 use herald_testkit::{Bridge, eventually, within};
 use serde_json::json;
@@ -132,6 +134,21 @@ async fn a_game_master_that_is_down_is_unreachable_and_unwell() {
         .await;
         let health = house.get("/health").await.json();
         assert_eq!((&health["gm_client_ready"], &health["arena_seen"]), (&json!(false), &json!(true)));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_asks_a_game_master_at_most_once_a_second() {
+    within(SOON, async {
+        let master = Master::start().await;
+        let house = House::build(1, &[&master], |_| {}).await;
+        let begun = Instant::now();
+        for reply in join_all((0..40).map(|_| house.get("/health"))).await {
+            assert_eq!(reply.expect(200).json()["gm_client_ready"], true);
+        }
+        let (asked, most) = (master.asked("state"), 1 + begun.elapsed().as_secs() as usize);
+        assert!((1..=most).contains(&asked), "{asked} in {:?}", begun.elapsed());
     })
     .await;
 }
