@@ -96,7 +96,8 @@ async fn keep(mut holding: Holding, quit: CancellationToken, superseded: Cancell
 }
 
 impl Holding {
-    /// Takes over the session's record, which is read if it is not given. `condition` says which waiting command stays.
+    /// Takes over the session's record. That is read if it is not given as it was before the claim; then the log is asked,
+    /// too: a later action that has come to its end has left no record. `condition` says which waiting command stays.
     ///
     /// # Errors
     /// The inner one if a later action has it already.
@@ -111,7 +112,13 @@ impl Holding {
         loop {
             let found = match slot.take() {
                 Some(slot) => slot,
-                None => shared.records.get(session.as_str()).await?,
+                None => {
+                    let found = shared.records.get(session.as_str()).await?;
+                    if !is_last(shared, session, record.seq).await? {
+                        return Ok(Err(Superseded));
+                    }
+                    found
+                }
             };
             let mut record = record.clone();
             match found.record {
@@ -195,9 +202,7 @@ impl Holding {
         }
         // No record, or an older one. Whoever superseded us may have finished and deleted it; or it was lost, with or
         // without us. The log decides.
-        let fence = subject::gm_action(&self.session);
-        let open = self.shared.publisher.last(&fence).await?.is_some_and(|last| last.sequence == self.record.seq);
-        if newer || !open {
+        if newer || !is_last(&self.shared, &self.session, self.record.seq).await? {
             return Ok(Err(Superseded));
         }
         self.revision = revision;
@@ -215,6 +220,12 @@ impl Holding {
             _ => false,
         }
     }
+}
+
+/// Whether the session's last `_action` is the one with that sequence.
+async fn is_last(shared: &Shared, session: &SessionId, sequence: u64) -> Result<bool, LedgerError> {
+    let last = shared.publisher.last(&subject::gm_action(session)).await?;
+    Ok(last.is_some_and(|last| last.sequence == sequence))
 }
 
 impl std::fmt::Debug for Holding {

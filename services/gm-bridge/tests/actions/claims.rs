@@ -1,13 +1,14 @@
 //! One action at a time, whoever asks for the next.
 
-use gm_bridge::action::Cancelled;
+use gm_bridge::{action::Cancelled, config::ActionConfig};
+use herald_runtime::config::HumanDuration;
 use herald_testkit::{
     game_master::{Answer, CHOOSE as CHOOSE_PATH, Gate, PROPOSE as PROPOSE_PATH, sse},
     within,
 };
 use serde_json::json;
 
-use crate::harness::{BOUND, Bridge, CHOOSE, LIMIT, Logged, PROPOSE, World, session};
+use crate::harness::{BOUND, Bridge, CHOOSE, LIMIT, Logged, PROPOSE, World, quick, session};
 
 /// Each `_action` and the topics that follow it.
 fn actions(log: &[Logged]) -> Vec<(&Logged, Vec<&Logged>)> {
@@ -174,6 +175,32 @@ async fn a_session_that_loses_its_game_master_is_told() {
         let ended = session("ended");
         bridges[0].take_over(&ended, true).await.unwrap();
         assert_eq!(world.topics(&ended).await, [""; 0], "a game that saw its end is not told again");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_claim_slow_to_write_its_record_yields_to_what_has_come_and_gone_meanwhile() {
+    within(LIMIT, async {
+        let world = World::new().await;
+        let config = ActionConfig { claim_wait: HumanDuration::from_secs(20), ..quick() };
+        let bridge = Bridge::start_with(&world, "a", config).await;
+        world.gm.on(PROPOSE_PATH, [Answer::sse().send(sse([json!({"type": "result"})]))]);
+        let s = session("overtaken");
+        world.capture_records("$KV.NOBODY.>").await;
+        let overtaken = async {
+            world.wait_topic(&s, "_action").await;
+            // Another bridge's action, from its claim to its end.
+            world.publish(&s, "_action", r#"{"n":2,"kind":"propose"}"#).await;
+            world.publish(&s, "result", r#"{"type":"result"}"#).await;
+            world.capture_records("$KV.ACTIONS.>").await;
+        };
+        let (accepted, ()) = tokio::join!(bridge.run(&s, PROPOSE), overtaken);
+        accepted.unwrap();
+        let log = world.wait_idle(&s).await;
+        let topics: Vec<_> = log.iter().map(|event| event.topic.as_str()).collect();
+        assert_eq!(topics, ["_action", "_action", "result"]);
+        assert!(world.gm.all_asked().is_empty(), "a superseded action asks for nothing");
     })
     .await;
 }

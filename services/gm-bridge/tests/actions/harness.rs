@@ -169,6 +169,22 @@ impl World {
             .map(|stored| serde_json::from_slice(&stored.payload).unwrap())
     }
 
+    /// Publishes an event as a bridge that is not here.
+    pub(crate) async fn publish(&self, session: &SessionId, topic: &str, payload: &str) {
+        let subject = format!("gm.{session}.{topic}");
+        let payload = payload.to_owned().into();
+        let expect = jetstream::Expect::default();
+        jetstream::publish(self.nats(), &subject, async_nats::HeaderMap::new(), payload, expect).await.unwrap();
+    }
+
+    /// Makes the bucket of the records take those subjects only: with others than its own nothing can be written.
+    pub(crate) async fn capture_records(&self, subjects: &str) {
+        let jetstream = async_nats::jetstream::new(self.nats().client().clone());
+        let mut config = jetstream.get_stream("KV_ACTIONS").await.unwrap().cached_info().config.clone();
+        config.subjects = vec![subjects.into()];
+        jetstream.update_stream(&config).await.unwrap();
+    }
+
     /// Waits until no action is open in a session.
     pub(crate) async fn wait_idle(&self, session: &SessionId) -> Vec<Logged> {
         eventually("no action is open", BOUND, async || match self.record(session).await {
