@@ -193,15 +193,20 @@ impl Pool {
     /// action was claimed before that.
     async fn last_choose(&self, record: &GameMasterRecord) -> Result<Choose, ApiError> {
         let (Some(session), Some(choose)) = (&record.session, record.choose) else { return Ok(Choose::Over) };
-        let action = self.next_event(choose, &subject::gm_action(session)).await?;
+        let fence = subject::gm_action(session);
+        let opened = jetstream::get_leader(&self.nats, EVENTS, choose).await?;
+        let Some(opened) = opened.filter(|opened| *opened.subject == *fence) else {
+            // The log was lost, and nothing will ever tell: it runs on inside for as long as one that was cut.
+            return Ok(Choose::Cut(record.since));
+        };
+        let action = self.next_event(choose, &fence).await?;
         let its_own = |event: &Stored| action.as_ref().is_none_or(|action| event.sequence < action.sequence);
         let topic = |name| subject::gm_event(session, &EventType::from_wire(name));
         if self.next_event(choose, &topic("result")).await?.is_some_and(|result| its_own(&result)) {
             return Ok(Choose::Over);
         }
-        let opened = jetstream::get_leader(&self.nats, EVENTS, choose).await?;
-        let opened = opened.and_then(|opened| serde_json::from_slice::<ActionEvent>(&opened.payload).ok());
-        let number = opened.map(|opened| opened.n.to_string());
+        let opened = serde_json::from_slice::<ActionEvent>(&opened.payload);
+        let number = opened.ok().map(|opened| opened.n.to_string());
         let mut from = choose;
         while let Some(error) = self.next_event(from, &topic("error")).await?.filter(its_own) {
             match error.headers.get(headers::ENDS) {

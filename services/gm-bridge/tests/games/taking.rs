@@ -207,6 +207,30 @@ async fn a_choose_whose_bridge_died_is_known_by_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_choose_that_the_log_no_longer_holds_is_not_taken_to_run_for_ever() {
+    within(SOON, async {
+        let master = Master::start().await;
+        let house = House::build(1, &[&master], |config| {
+            at_once(config);
+            config.gm.cut_choose = HumanDuration::from_secs(2);
+        })
+        .await;
+        house.start_game(&session()).await;
+        // Its bridge died, and the log was lost since.
+        let (key, mut seat) = house.seat().await;
+        seat["choose"] = json!(1_000_000);
+        house.put("ALIASES", &key, &seat).await;
+        assert_eq!(start(&house, &session()).await, 503, "it may run on inside");
+        eventually("a start", SOON, async || match start(&house, &session()).await {
+            200 => Ok(()),
+            other => Err(other),
+        })
+        .await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_start_whose_bridge_died_lapses() {
     within(SOON, async {
         let master = Master::start().await;
