@@ -112,6 +112,9 @@ impl Watching {
 
     fn remember(&self, edge: &InstanceId) {
         let mut edges = self.edges.lock().unwrap_or_else(PoisonError::into_inner);
+        if edges.len() >= MOST_EDGES {
+            edges.retain(|_, spoken| spoken.elapsed() < self.forgotten);
+        }
         if edges.len() < MOST_EDGES || edges.contains_key(edge) {
             edges.insert(edge.clone(), Instant::now());
         }
