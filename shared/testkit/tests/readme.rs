@@ -11,8 +11,12 @@ fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the repository")
 }
 
+fn read(path: &str) -> String {
+    std::fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
 fn readme() -> String {
-    std::fs::read_to_string(repository().join("README.md")).expect("README.md")
+    read("README.md")
 }
 
 /// The text between two marks.
@@ -67,9 +71,18 @@ fn the_configuration_tables_name_every_key_with_its_default() {
 }
 
 #[test]
+fn the_lines_that_play_a_turn_are_those_that_up_prints() {
+    let readme = readme();
+    // Up to the session, which is a new one each time.
+    let shown = between(&readme, "uuid.uuid4())')\n", "```");
+    let shown = shown.replace("http://127.0.0.1:8000", "{door}").replace("target/release/sim", "{sim}");
+    assert_eq!(shown, between(&read("scripts/up"), "S={session}\n", "\"\"\""));
+}
+
+#[test]
 fn the_engine_shown_is_the_engine_that_is_built() {
     let readme = readme();
-    let built = std::fs::read_to_string(repository().join("shared/runtime/examples/engine.rs")).expect("the example");
+    let built = read("shared/runtime/examples/engine.rs");
     assert_eq!(between(&readme, "```rust\n", "```").trim(), built.trim());
 }
 
