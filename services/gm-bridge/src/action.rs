@@ -4,11 +4,11 @@
 //! it is published with the same sequence as its fence: once another action is claimed, the server refuses all that still
 //! comes from the old one, wherever it hung. So nothing here has to know who else is running.
 //!
-//! - [`claim`]: how an action is claimed, publishes, ends the one before it, and is finished.
-//! - [`keeper`]: the action's record in the bucket `ACTIONS`, rewritten while it runs: the sign that its bridge lives, and
+//! - `claim`: how an action is claimed, publishes, ends the one before it, and is finished.
+//! - `keeper`: the action's record in the bucket `ACTIONS`, rewritten while it runs: the sign that its bridge lives, and
 //!   the place where a command waits for its end.
-//! - [`runner`]: a command from its claim to its last event.
-//! - [`watcher`]: ends the actions of bridges that are gone, this one's former life included.
+//! - `runner`: a command from its claim to its last event.
+//! - `watcher`: ends the actions of bridges that are gone, this one's former life included.
 //!
 //! The log itself says what became of an action: what follows an `_action` is its own, up to the next one. It has ended with
 //! `result`, with `error`, or with `_done` where it has nothing to say (a start). An `error` that a bridge formed names in
