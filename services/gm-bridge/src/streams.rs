@@ -18,19 +18,23 @@ const SESSIONS_BYTES: u64 = 256 << 20;
 /// Creates what is missing, and from then on keeps the stream's epoch, and the health condition `streams`, true.
 pub(crate) fn own(nats: &Nats, config: &StreamConfig, context: &Context) -> EpochOwner {
     let age = Some(config.session_age.get());
-    let events = StreamSpec {
-        max_age: config.max_age.get(),
-        max_bytes: config.max_bytes.as_u64(),
-        ..StreamSpec::new(EVENTS, [subject::GM, subject::ARENA].map(|root| format!("{root}.>")))
-    };
     let buckets = vec![
         BucketSpec { max_age: age, max_bytes: SESSIONS_BYTES, ..BucketSpec::new(SESSIONS) },
         BucketSpec { max_age: age, ..BucketSpec::new(ALIASES) },
         BucketSpec::new(ACTIONS),
     ];
-    let owner = EpochOwner::spawn(nats, events, buckets);
+    let owner = EpochOwner::spawn(nats, events(config), buckets);
     context.supervise("condition of the streams", follow(&owner, context));
     owner
+}
+
+/// The stream of all events.
+pub(crate) fn events(config: &StreamConfig) -> StreamSpec {
+    StreamSpec {
+        max_age: config.max_age.get(),
+        max_bytes: config.max_bytes.as_u64(),
+        ..StreamSpec::new(EVENTS, [subject::GM, subject::ARENA].map(|root| format!("{root}.>")))
+    }
 }
 
 /// Says how the stream is, until the owner or the process ends.

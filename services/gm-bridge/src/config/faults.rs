@@ -3,7 +3,7 @@
 use herald_runtime::config::{Fault, ServiceConfig};
 
 use super::Config;
-use crate::redact::Redaction;
+use crate::{redact::Redaction, streams};
 
 impl ServiceConfig for Config {
     const SERVICE: &'static str = "gm-bridge";
@@ -38,6 +38,12 @@ impl ServiceConfig for Config {
         if self.action.lapse.get() < self.action.renew.get() * 2 {
             faults.push(Fault::new("action.lapse", "must be at least twice action.renew"));
         }
+        // Its servers remember ids for no longer than messages.
+        let remembered = streams::events(&self.stream).duplicate_window.min(self.stream.max_age.get());
+        if self.action.resend.get() >= remembered {
+            let message = "must be less than the time for which ids are remembered: 2m, or stream.max_age";
+            faults.push(Fault::new("action.resend", message));
+        }
         if self.arena.waiting_timeout.get() + self.arena.settle.get() >= self.arena.news_timeout.get() {
             faults.push(Fault::new("arena.news_timeout", "must be longer than arena.waiting_timeout and arena.settle"));
         }
@@ -53,6 +59,7 @@ impl ServiceConfig for Config {
             ("gm.edge_forgotten", self.gm.edge_forgotten),
             ("action.renew", self.action.renew),
             ("action.publish_wait", self.action.publish_wait),
+            ("action.claim_wait", self.action.claim_wait),
             ("stream.max_age", self.stream.max_age),
             ("stream.session_age", self.stream.session_age),
         ];
@@ -62,8 +69,12 @@ impl ServiceConfig for Config {
                 .filter(|(_, value)| value.get().is_zero())
                 .map(|(key, _)| Fault::new(*key, "must not be zero")),
         );
-        if self.http.max_requests == 0 {
-            faults.push(Fault::new("http.max_requests", "must not be zero"));
+        for (key, most) in
+            [("http.max_requests", self.http.max_requests), ("action.max_running", self.action.max_running)]
+        {
+            if most == 0 {
+                faults.push(Fault::new(key, "must not be zero"));
+            }
         }
         faults
     }
@@ -89,6 +100,29 @@ mod tests {
         config.action.lapse = HumanDuration::from_secs(1);
         let keys: Vec<String> = config.validate().into_iter().map(|fault| fault.key).collect();
         assert_eq!(keys, ["gm.base_urls", "gm.base_urls", "gm.base_urls", "redact", "action.lapse"]);
+    }
+
+    #[test]
+    fn an_event_is_sent_again_only_while_its_id_is_remembered() {
+        let faults = |resend, max_age| {
+            let mut config = Config::default();
+            config.action.resend = HumanDuration::from_secs(resend);
+            config.stream.max_age = HumanDuration::from_secs(max_age);
+            config.validate().into_iter().map(|fault| fault.key).collect::<Vec<_>>()
+        };
+        assert_eq!(faults(119, 86_400), [""; 0]);
+        assert_eq!(faults(120, 86_400), ["action.resend"]);
+        assert_eq!(faults(90, 91), [""; 0]);
+        assert_eq!(faults(90, 90), ["action.resend"]);
+    }
+
+    #[test]
+    fn a_bridge_that_could_do_nothing_is_at_fault() {
+        let mut config = Config::default();
+        (config.http.max_requests, config.action.max_running) = (0, 0);
+        config.action.claim_wait = HumanDuration::from_secs(0);
+        let keys: Vec<String> = config.validate().into_iter().map(|fault| fault.key).collect();
+        assert_eq!(keys, ["action.claim_wait", "http.max_requests", "action.max_running"]);
     }
 
     #[test]
