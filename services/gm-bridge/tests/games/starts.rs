@@ -67,6 +67,7 @@ async fn a_turn_is_played_through_either_bridge() {
         house.start_game(&id).await;
         let accepted = house.get(&format!("/api/propose?session_id={id}&lang=en")).await.expect(202);
         assert_eq!(accepted.json(), json!({"status": "streaming", "session_id": id}));
+        assert_eq!(accepted.head["cache-control"], "no-store");
         house.event(&format!("gm.{id}.result")).await;
         house.get(&format!("/api/choose?session_id={id}&kind=fake")).await.expect(202);
         eventually("two results", SOON, async || {
