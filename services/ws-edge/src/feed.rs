@@ -1,6 +1,6 @@
 //! What a connection is to be sent next: a cursor that moves along a log, through history and ring.
 //!
-//! A [`Feed`] decides and never waits: each [`Step`] says what is to be sent, or asked of history, or that there is
+//! A `Feed` decides and never waits: each `Step` says what is to be sent, or asked of history, or that there is
 //! nothing to do until something changes. Its connection does that and comes back. So every way of a cursor (live,
 //! resume, replay, snapshot, a gap, another life of the stream, falling off the ring) is one state machine, the same for
 //! sockets and event streams, and can be tested without either.
