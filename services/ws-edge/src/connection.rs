@@ -275,7 +275,7 @@ impl Connection {
         if let Some(since) = self.blocked_since
             && (now >= since + self.limits.unwritable || due == Due::Dead || self.feed.lags(self.place))
         {
-            let close = self.feed.cursor(self.place).map(|after| Close::TooSlow { after });
+            let close = self.place.cursor().map(|after| Close::TooSlow { after });
             return Err(End::Close(close.unwrap_or(Close::TryLater("too slow"))));
         }
         match due {
@@ -305,7 +305,7 @@ impl Connection {
             if self.doing != Doing::Going {
                 return Ok(());
             }
-            self.place = self.feed.place();
+            self.place = self.feed.place().unwrap_or(self.place);
             let token = self.socket.listen(self.place);
             let step = self.feed.step(token);
             if matches!(step, Step::Listen) {

@@ -89,8 +89,17 @@ pub(crate) struct FeedLimits {
 /// How far a cursor has come, and what the ring had taken by then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Place {
+    /// The life of the stream it belongs to; none before the beginning.
+    pub(crate) epoch: Option<Epoch>,
     pub(crate) seq: u64,
     pub(crate) mark: Mark,
+}
+
+impl Place {
+    /// What a client comes back with from here.
+    pub(crate) fn cursor(self) -> Option<Cursor> {
+        self.epoch.map(|epoch| cursor(epoch, self.seq))
+    }
 }
 
 /// Bytes to send, and the place that is reached with them.
@@ -200,19 +209,15 @@ impl Feed {
         self.seat = Some(self.sessions.attach(session, &self.view, listener, watches));
     }
 
-    /// How far it has come, if everything handed out was sent.
-    pub(crate) const fn place(&self) -> Place {
-        self.place
+    /// How far it has come, if everything handed out was sent. `None` while something has yet to be handed out, which
+    /// brings its own place.
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.ready.is_empty().then_some(self.place)
     }
 
     /// The seat, if a session is shown.
     pub(crate) const fn seat(&self) -> Option<&Seat> {
         self.seat.as_ref()
-    }
-
-    /// The cursor of a place, once a life of the stream is known.
-    pub(crate) fn cursor(&self, place: Place) -> Option<Cursor> {
-        self.life.map(|life| cursor(life.epoch, place.seq))
     }
 
     /// The listener was offered frames up to `place`, and the feed goes on from there.
@@ -233,6 +238,7 @@ impl Feed {
     pub(crate) fn follow(&mut self, target: Option<AliasTarget>) -> bool {
         let Some(AliasTarget { session, after }) = target else {
             self.seat = None;
+            self.ready.clear();
             return true;
         };
         let here = self.seat.as_ref().is_some_and(|seat| *seat.session() == session);
@@ -274,6 +280,8 @@ impl Feed {
                 Stage::Start(start) => {
                     let Some(opening) = seat.open(token) else { return Step::Listen };
                     self.begin(start, &opening);
+                    // Also where there is nothing to say: its connection is to know the place before it leaves it.
+                    return Step::Send(std::mem::take(&mut self.ready));
                 }
                 Stage::Judge { .. } => return self.ask(Ask::Extent),
                 Stage::Snapshot => {
@@ -332,17 +340,25 @@ impl Feed {
     }
 
     fn begin_at(&mut self, seq: u64, opening: &Opening, way: &'static str) {
+        self.move_to(seq, opening, way);
+        // A client that drops out before its first frame comes back to where it began; one that asked for the whole, or
+        // for a snapshot, asks again.
+        let cursor = (seq > 0 || opening.head == 0).then(|| cursor(opening.epoch, seq));
+        self.control(&self.hello(opening), cursor);
+    }
+
+    fn move_to(&mut self, seq: u64, opening: &Opening, way: &'static str) {
         counter!("herald_feed_starts_total", "from" => way).increment(1);
         self.life = Some(Life { generation: opening.generation, epoch: opening.epoch });
-        self.place = Place { seq, mark: opening.mark };
+        self.place = Place { epoch: Some(opening.epoch), seq, mark: opening.mark };
         self.owed_from = opening.head;
         (self.chain, self.from_start) = (None, false);
         self.stage = Stage::Run;
+    }
+
+    fn hello(&self, opening: &Opening) -> Control {
         let heartbeat_ms = u64::try_from(self.limits.heartbeat.as_millis()).unwrap_or(u64::MAX);
-        let hello = Control::Hello { epoch: opening.epoch, head: opening.head, heartbeat_ms };
-        // A client that drops out before its first frame comes back to where it began; one that asked for the whole, or
-        // for a snapshot, asks again.
-        self.control(&hello, (seq > 0 || opening.head == 0).then(|| cursor(opening.epoch, seq)));
+        Control::Hello { epoch: opening.epoch, head: opening.head, heartbeat_ms }
     }
 
     fn control(&mut self, control: &Control, cursor: Option<Cursor>) {
@@ -360,6 +376,13 @@ impl Feed {
     /// One step along the log. `None`: something has changed, look again.
     fn run(&mut self, token: u64) -> Option<Step> {
         let (Some(seat), Some(life)) = (&self.seat, self.life) else { return Some(Step::Idle) };
+        let last = if self.from_start && self.chain == Some(0) { seat.last_shown() } else { 0 };
+        if last > 0 && last <= self.place.seq && self.view.is_chained() {
+            // What it is offered next says that something was before: it is excused before it listens.
+            self.excuse(last, life);
+            self.chain = Some(last);
+            return None;
+        }
         match seat.read(life.generation, self.place.seq, BATCH.0, BATCH.1, token) {
             SeatRead::UpToDate | SeatRead::Suspended => {
                 // While the whole stream is away, nobody runs out of patience.
@@ -377,7 +400,7 @@ impl Feed {
                 for frame in frames {
                     // Frames that were there from the beginning are no debt, so the mark never goes back.
                     let mark = if frame.mark.frames > self.place.mark.frames { frame.mark } else { self.place.mark };
-                    self.place = Place { seq: frame.seq, mark };
+                    self.place = Place { seq: frame.seq, mark, ..self.place };
                     self.chain = Some(frame.seq);
                     self.ready.push(Out { bytes: frame.bytes, place: self.place });
                 }
@@ -413,13 +436,15 @@ impl Feed {
         if lag.frames <= self.limits.lag.frames && lag.bytes <= self.limits.lag.bytes {
             return Some(());
         }
-        self.close = self.cursor(self.place).map(|after| Close::TooSlow { after });
+        self.close = self.place.cursor().map(|after| Close::TooSlow { after });
         None
     }
 
     /// Whether the connection is further behind than it may be, for one that can't be written to at the moment.
     pub(crate) fn lags(&self, place: Place) -> bool {
-        let mark = self.seat.as_ref().map_or(place.mark, Seat::mark);
+        let on_the_way = self.seat.as_ref().filter(|_| matches!(self.stage, Stage::Run));
+        // Before it has begun, its marks are of another ring or none.
+        let mark = on_the_way.map_or(place.mark, Seat::mark);
         let lag = mark.since(place.mark);
         lag.frames > self.limits.lag.frames || lag.bytes > self.limits.lag.bytes
     }

@@ -84,6 +84,15 @@ impl Log {
         self.ring.mark()
     }
 
+    /// The last shown event, 0 where there is none or that is not known yet.
+    #[must_use]
+    pub const fn last_shown(&self) -> u64 {
+        match self.chain {
+            Chain::Known(seq) => seq,
+            Chain::Unknown { .. } => 0,
+        }
+    }
+
     /// Whether frames can be read: not before it is known which event came before the first.
     #[must_use]
     pub const fn is_chained(&self) -> bool {

@@ -238,7 +238,7 @@ impl Events {
         let now = Instant::now();
         if self.leave_at.is_some_and(|at| now >= at) {
             // Who has got nothing yet comes back as it came.
-            let after = self.feed.cursor(self.place).filter(|cursor| cursor.seq > 0);
+            let after = self.place.cursor().filter(|cursor| cursor.seq > 0);
             return Err(End::Close(Close::Restart { after }));
         }
         if self.blocked_since.is_some_and(|since| now >= since + self.limits.unwritable) {
@@ -268,7 +268,7 @@ impl Events {
             if self.listening || self.asking.is_some() {
                 return Ok(());
             }
-            self.place = self.feed.place();
+            self.place = self.feed.place().unwrap_or(self.place);
             self.token += 1;
             self.bell.token.store(self.token, Ordering::Release);
             match self.feed.step(self.token) {

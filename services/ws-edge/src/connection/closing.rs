@@ -63,7 +63,7 @@ impl Connection {
     /// The close with the cursor of what the client has by the time it reads it: a frame that has begun comes before.
     fn said_now(&self, close: Close) -> Close {
         let place = self.queue.front().map_or(self.place, |begun| begun.place);
-        match (close, self.feed.cursor(place)) {
+        match (close, place.cursor()) {
             (Close::TooSlow { .. }, Some(after)) => Close::TooSlow { after },
             // Who has got nothing yet comes back as it came.
             (Close::Restart { .. }, after) => Close::Restart { after: after.filter(|after| after.seq > 0) },

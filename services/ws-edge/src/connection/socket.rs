@@ -126,7 +126,7 @@ impl Listener for Socket {
         if frame.seq <= lane.place.seq {
             return true;
         }
-        let place = Place { seq: frame.seq, mark: frame.mark };
+        let place = Place { seq: frame.seq, mark: frame.mark, ..lane.place };
         match self.tcp.try_write(&frame.bytes) {
             Ok(written) if written == frame.bytes.len() => {
                 lane.place = place;

@@ -1,7 +1,7 @@
 //! What a feed makes of history's answers: frames, gaps, or a place to begin at.
 
 use herald_protocol::{
-    Close, Position,
+    Close, Cursor, Position,
     frame::{Control, Tail},
 };
 use metrics::counter;
@@ -67,10 +67,15 @@ impl Feed {
         if self.closes_at_gap(life, to, reason) {
             return;
         }
-        self.begin_at(to, &opening, "gap");
+        self.move_to(to, &opening, "gap");
         self.chain = Some(0);
-        // Of the former life nothing can be said in sequences of this one: the gap is what this one no longer keeps.
-        self.control(&Control::Gap { from: 1, to, reason }, Some(cursor(life.epoch, to)));
+        // Of the former life nothing can be said in sequences of this one: the gap is what this one no longer keeps. Both
+        // in one piece: who was greeted and then cut off would take its old sequence for one of this life.
+        let hello = self.view.control(&self.hello(&opening), of_client(at));
+        let gap = self.view.control(&Control::Gap { from: 1, to, reason }, Some(cursor(life.epoch, to)));
+        if let (Some(hello), Some(gap)) = (hello, gap) {
+            self.ready.push(Out { bytes: [hello, gap].concat().into(), place: self.place });
+        }
     }
 
     /// Counts a gap; a client that has no word for it is closed with where to go on.
@@ -90,8 +95,10 @@ impl Feed {
         }
         let asked = self.place.seq;
         let kept = extent.first.saturating_sub(1);
-        let asked_for_what_there_is = self.from_start && asked == 0;
-        if kept > asked && !asked_for_what_there_is {
+        if self.from_start && asked == 0 {
+            // Asked for what there is: what was trimmed while it was read is not among it, not even the part that was read.
+            self.place.seq = kept.min(page.through);
+        } else if kept > asked {
             // What was trimmed may have been some of the session's; that can't be known any more.
             if self.closes_at_gap(life, kept, "trimmed") {
                 return;
@@ -136,5 +143,13 @@ impl Feed {
         self.chain = None;
         self.stage = Stage::Run;
         self.control(&Control::Live { after: snapshot.cut }, Some(cursor(life.epoch, snapshot.cut)));
+    }
+}
+
+/// The cursor a client came with, if it was a whole one.
+const fn of_client(at: Position) -> Option<Cursor> {
+    match at {
+        Position::Cursor(cursor) => Some(cursor),
+        Position::Seq(_) => None,
     }
 }

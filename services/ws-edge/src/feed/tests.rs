@@ -1,7 +1,10 @@
 //! The seam, against a model: whatever happens to stream, rings and connection, a client sees each event once and in
 //! order, or is told where its gap is.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, PoisonError},
+};
 
 use async_nats::Subject;
 use proptest::prelude::*;
@@ -16,6 +19,8 @@ use crate::{
     sessions::SessionLimits,
     view::Encoding,
 };
+
+mod ways;
 
 const SESSION: &str = "s";
 const SUBJECTS: [&str; 7] = [
@@ -51,6 +56,10 @@ fn is_shown(view: &View, event: &Event) -> bool {
 
 fn shown(view: &View, event: &Event) -> bool {
     event.session() == SESSION && is_shown(view, event)
+}
+
+fn number(epoch: Epoch) -> u32 {
+    u32::from_str_radix(&epoch.to_string(), 16).unwrap()
 }
 
 /// A stream: all it ever held in this life, and what of it is kept.
@@ -125,7 +134,7 @@ impl Listener for Socket {
         }
         state.listens &= !state.blocked;
         if state.listens && frame.seq > state.place.seq {
-            state.place = Place { seq: frame.seq, mark: frame.mark };
+            state.place = Place { seq: frame.seq, mark: frame.mark, ..state.place };
             state.offered = true;
             state.received.push(frame.bytes.clone());
         }
@@ -151,6 +160,11 @@ struct Client {
     socket: Arc<Socket>,
     feed: Feed,
     pending: Option<(Question, Option<Answer>)>,
+    /// What is handed out and not yet sent, and how far everything is.
+    queue: VecDeque<Out>,
+    place: Place,
+    /// It waits for its snapshot.
+    snapshot: bool,
     epoch: u32,
     /// Everything up to here was seen, or told to be missing.
     at: Option<u64>,
@@ -163,7 +177,9 @@ impl Client {
         let (sessions, view) = (sessions.clone(), VIEWS.intern(view(encoding)));
         let (socket, feed) = Self::connect(&sessions, &view, start, limits);
         let at = (start == Start::After(Position::Seq(0))).then_some(0);
-        Self { sessions, view, limits, socket, feed, pending: None, epoch: 1, at, seen: 0, gaps: 0 }
+        let (queue, place, snapshot) = (VecDeque::new(), Place::default(), start == Start::Snapshot);
+        let pending = None;
+        Self { sessions, view, limits, socket, feed, pending, queue, place, snapshot, epoch: 1, at, seen: 0, gaps: 0 }
     }
 
     fn connect(sessions: &Arc<Sessions>, view: &Arc<View>, start: Start, limits: FeedLimits) -> (Arc<Socket>, Feed) {
@@ -182,15 +198,61 @@ impl Client {
             Some(0) if self.gaps == 0 => Start::After(Position::Seq(0)),
             Some(at) => Start::After(Position::Cursor(cursor(Epoch::new(self.epoch), at))),
         };
-        self.pending = None;
+        (self.pending, self.place, self.snapshot) = (None, Place::default(), false);
+        self.queue.clear();
         (self.socket, self.feed) = Self::connect(&self.sessions, &self.view, start, self.limits);
+    }
+
+    /// Gets what was made for it, at once.
+    fn flush(&mut self, stream: &Stream) {
+        let blocked = std::mem::take(&mut self.socket.state().blocked);
+        while !self.queue.is_empty() || self.feed.place().is_none() {
+            self.step(stream, 1, false);
+        }
+        self.socket.state().blocked = blocked;
+        self.read(stream);
+    }
+
+    /// Is told to come back, with the place to which everything was sent: no event lies between that and what it has.
+    fn sent_away(&mut self, stream: &Stream) {
+        self.read(stream);
+        let sent = {
+            let socket = self.socket.state();
+            if socket.offered { socket.place } else { self.place }
+        };
+        let told = sent.cursor().filter(|cursor| cursor.seq > 0);
+        if let (Some(told), Some(at)) = (told, self.at) {
+            assert!(!self.snapshot, "it has no snapshot yet, and is told to come back without");
+            if number(told.epoch) != self.epoch {
+                // It was not yet told of its gap.
+                (self.epoch, self.at) = (number(told.epoch), Some(told.seq));
+            } else if self.epoch == stream.epoch {
+                let (from, to) = (at.min(told.seq), at.max(told.seq));
+                let shown = |event: &&Event| event.seq >= stream.first && shown(&self.view, event);
+                let between = stream.events.iter().filter(shown).find(|event| event.seq > from && event.seq <= to);
+                assert_eq!(between, None, "it has come to {at} and is told to come back to {}", told.seq);
+            }
+        }
+        self.reconnect(stream);
     }
 
     /// One step. `false`: there is nothing to do until something happens. `early`: history answers at once, and the
     /// answer is late.
     fn step(&mut self, stream: &Stream, page: usize, early: bool) -> bool {
         if self.socket.state().blocked {
+            // History answers all the same.
+            if let Some((question, answer)) = self.pending.take() {
+                let answer = answer.unwrap_or_else(|| stream.answer(&question, page));
+                self.feed.answer(Ok(answer));
+                return true;
+            }
             return false;
+        }
+        if let Some(out) = self.queue.pop_front() {
+            self.place = out.place;
+            self.socket.state().received.push(out.bytes);
+            self.read(stream);
+            return true;
         }
         if let Some((question, answer)) = self.pending.take() {
             let answer = answer.unwrap_or_else(|| stream.answer(&question, page));
@@ -202,11 +264,13 @@ impl Client {
                 return false;
             }
             if std::mem::take(&mut state.offered) {
+                self.place = state.place;
                 self.feed.go_on_from(state.place);
             }
             state.token += 1;
             state.listens = true;
-            state.place = self.feed.place();
+            self.place = self.feed.place().unwrap_or(self.place);
+            state.place = self.place;
             state.token
         };
         let step = self.feed.step(token);
@@ -214,7 +278,7 @@ impl Client {
         match step {
             Step::Listen => {}
             Step::Idle => unreachable!("it has a session"),
-            Step::Send(outs) => self.socket.state().received.extend(outs.into_iter().map(|out| out.bytes)),
+            Step::Send(outs) => self.queue = outs.into(),
             Step::Ask(question) => {
                 let answer = early.then(|| stream.answer(&question, page));
                 self.pending = Some((question, answer));
@@ -224,7 +288,7 @@ impl Client {
                 match close {
                     Close::Gap { after } => {
                         assert_eq!(self.view.encoding, Encoding::Plain);
-                        (self.epoch, self.at) = (stream.epoch, Some(after.seq));
+                        (self.epoch, self.at) = (number(after.epoch), Some(after.seq));
                         self.gaps += 1;
                     }
                     Close::TooSlow { after } => assert!(self.at.is_none_or(|at| at <= after.seq)),
@@ -246,7 +310,18 @@ impl Client {
 
     fn receive(&mut self, bytes: &[u8], stream: &Stream) {
         self.epoch = if self.view.has_control() { self.epoch } else { stream.epoch };
-        let text = &bytes[if bytes[1] < 126 { 2 } else { 4 }..];
+        let (header, length) = match bytes[1] {
+            126 => (4, usize::from(u16::from_be_bytes([bytes[2], bytes[3]]))),
+            length => (2, usize::from(length)),
+        };
+        let (text, more) = bytes[header..].split_at(length);
+        self.receive_one(text, stream);
+        if !more.is_empty() {
+            self.receive(more, stream);
+        }
+    }
+
+    fn receive_one(&mut self, text: &[u8], stream: &Stream) {
         let frame: serde_json::Value = serde_json::from_slice(text).unwrap();
         let data = &frame["data"];
         match frame["event"].as_str().unwrap() {
@@ -265,7 +340,7 @@ impl Client {
                 self.at = Some(to);
                 self.gaps += 1;
             }
-            "herald.live" => self.at = data["after"].as_u64(),
+            "herald.live" => (self.at, self.snapshot) = (data["after"].as_u64(), false),
             _ if frame["snapshot"] == true => {}
             _ => {
                 let seq = frame["seq"].as_u64().unwrap();
@@ -315,6 +390,8 @@ enum Deed {
     Block,
     Unblock,
     Reconnect,
+    /// The edge shuts down.
+    Drain,
 }
 
 fn deeds() -> impl Strategy<Value = Vec<Deed>> {
@@ -330,6 +407,7 @@ fn deeds() -> impl Strategy<Value = Vec<Deed>> {
         1 => Just(Deed::Block),
         2 => Just(Deed::Unblock),
         1 => Just(Deed::Reconnect),
+        2 => Just(Deed::Drain),
     ];
     prop::collection::vec(deed, 0..120)
 }
@@ -378,7 +456,8 @@ impl World {
                 self.sessions.resume();
             }
             Deed::Anew(keep) => {
-                client.read(&self.stream);
+                // What was read of the old life is on its way already, and is to be held against that.
+                client.flush(&self.stream);
                 self.sessions.suspend();
                 self.stream.epoch += 1;
                 self.stream.events.truncate(keep);
@@ -397,6 +476,7 @@ impl World {
             Deed::Block => client.socket.state().blocked = true,
             Deed::Unblock => client.socket.state().blocked = false,
             Deed::Reconnect => client.reconnect(&self.stream),
+            Deed::Drain => client.sent_away(&self.stream),
         }
     }
 
@@ -460,115 +540,4 @@ proptest! {
         let last = world.stream.kept(SESSION).rfind(|event| shown(&client.view, event)).map_or(0, |event| event.seq);
         prop_assert!(client.at.is_none_or(|at| at >= last), "ends at {:?}, the stream at {last}", client.at);
     }
-}
-
-/// Steps until there is nothing more to do; sequence and `prev` of the events that were sent.
-fn sent(feed: &mut Feed, stream: &Stream) -> Vec<(u64, Option<u64>)> {
-    let mut events = Vec::new();
-    for token in 1..1000 {
-        match feed.step(token) {
-            Step::Listen | Step::Idle => return events,
-            Step::Ask(question) => feed.answer(Ok(stream.answer(&question, 2))),
-            Step::Close(close) => panic!("closed: {close:?}"),
-            Step::Send(outs) => {
-                for out in outs {
-                    let text = &out.bytes[if out.bytes[1] < 126 { 2 } else { 4 }..];
-                    let frame: serde_json::Value = serde_json::from_slice(text).unwrap();
-                    events.extend(frame["seq"].as_u64().map(|seq| (seq, frame["prev"].as_u64())));
-                }
-            }
-        }
-    }
-    panic!("it never comes to rest");
-}
-
-fn follower(world: &World, encoding: Encoding) -> (Arc<Socket>, Feed) {
-    let socket = Arc::new(Socket::default());
-    let weak: Weak<Socket> = Arc::downgrade(&socket);
-    let target = Target::Alias(watch::Sender::new(None).subscribe());
-    let view = VIEWS.intern(view(encoding));
-    (socket, Feed::new(world.sessions.clone(), view, &target, Start::Live, limits(u64::MAX), weak))
-}
-
-fn target(after: u64) -> Option<AliasTarget> {
-    Some(AliasTarget { session: SESSION.parse().unwrap(), after })
-}
-
-#[test]
-fn who_follows_an_alias_moves_exactly_there() {
-    let mut world = World::new(RingLimits { frames: 2, bytes: 1 << 20 });
-    let publish = |world: &mut World, count: usize| {
-        for _ in 0..count {
-            world.stream.publish("gm.s.state");
-            world.hear(1);
-        }
-    };
-    publish(&mut world, 4);
-    let (_socket, mut feed) = follower(&world, Encoding::V1);
-    assert!(matches!(feed.step(1), Step::Idle), "no session yet");
-    assert!(feed.follow(target(2)));
-    assert_eq!(sent(&mut feed, &world.stream), [(3, Some(2)), (4, Some(3))]);
-    assert_eq!(world.sessions.count(SESSION), 0, "it does not count as watching");
-    publish(&mut world, 2);
-    assert_eq!(sent(&mut feed, &world.stream), [(5, Some(4)), (6, Some(5))]);
-    assert!(!feed.follow(target(1)), "the same session once more shows nothing twice");
-    assert_eq!(sent(&mut feed, &world.stream), []);
-    publish(&mut world, 5);
-    assert!(feed.follow(target(9)), "ahead in the same session: what lies between is not shown");
-    assert_eq!(sent(&mut feed, &world.stream), [(10, Some(9)), (11, Some(10))]);
-
-    assert!(feed.follow(Some(AliasTarget { session: "other".parse().unwrap(), after: 0 })));
-    assert_eq!(sent(&mut feed, &world.stream), []);
-    assert!(feed.follow(target(6)));
-    let back = sent(&mut feed, &world.stream);
-    assert_eq!(back.first(), Some(&(7, Some(6))), "what came before belongs to this session");
-    assert!(feed.follow(None));
-    publish(&mut world, 1);
-    assert!(matches!(feed.step(99), Step::Idle), "an alias without a value shows nothing");
-}
-
-#[test]
-fn a_plain_follower_is_not_closed_because_of_a_gap() {
-    let mut world = World::new(RingLimits { frames: 9, bytes: 1 << 20 });
-    for _ in 0..6 {
-        world.stream.publish("gm.s.state");
-        world.hear(1);
-    }
-    world.stream.first = 4;
-    let (_socket, mut feed) = follower(&world, Encoding::Plain);
-    feed.follow(target(1));
-    assert_eq!(sent(&mut feed, &world.stream).iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [4, 5, 6]);
-    world.sessions.reset(StreamLife { epoch: Epoch::new(2), head: 0 });
-    world.stream = Stream { epoch: 2, events: Vec::new(), first: 1, last: 0 };
-    world.heard = 0;
-    assert_eq!(sent(&mut feed, &world.stream), []);
-    world.stream.publish("gm.s.state");
-    world.hear(1);
-    assert_eq!(sent(&mut feed, &world.stream), [(1, None)]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn history_that_stays_away_ends_the_patience() {
-    let mut world = World::new(RingLimits { frames: 2, bytes: 1 << 20 });
-    for _ in 0..6 {
-        world.stream.publish("gm.s.state");
-        world.hear(1);
-    }
-    let mut client = Client::new(&world.sessions, Encoding::V1, Start::After(Position::Seq(1)), limits(9));
-    let (begun, mut asked) = (Instant::now(), 0);
-    let close = loop {
-        match client.feed.step(1) {
-            Step::Ask(question) => {
-                asked += 1;
-                tokio::time::advance(question.delay).await;
-                client.feed.answer(Err(HistoryError::Timeout));
-            }
-            Step::Close(close) => break close,
-            Step::Send(_) => {}
-            Step::Listen | Step::Idle => panic!("it has something to do"),
-        }
-    };
-    assert_eq!(close, Close::TryLater("history is not available"));
-    let waited = begun.elapsed();
-    assert!((60..70).contains(&waited.as_secs()) && (10..60).contains(&asked), "{asked} times in {waited:?}");
 }

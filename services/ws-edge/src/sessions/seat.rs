@@ -111,6 +111,12 @@ impl Seat {
         self.with_room(|_, room| room.log.mark())
     }
 
+    /// The last shown event the ring knows of, 0 where there is none or that is not known yet.
+    #[must_use]
+    pub fn last_shown(&self) -> u64 {
+        self.with_room(|_, room| room.log.last_shown())
+    }
+
     /// What comes behind `after`, in the life `generation`. Where that is nothing, the listener is from now on offered
     /// frames by `token`: it must be ready for them before it asks.
     #[must_use]

@@ -1,0 +1,173 @@
+//! Single ways of a cursor, each with what it must lead to.
+
+use super::*;
+
+/// Steps until there is nothing more to do; sequence and `prev` of the events that were sent.
+fn sent(feed: &mut Feed, stream: &Stream) -> Vec<(u64, Option<u64>)> {
+    let mut events = Vec::new();
+    for token in 1..1000 {
+        match feed.step(token) {
+            Step::Listen | Step::Idle => return events,
+            Step::Ask(question) => feed.answer(Ok(stream.answer(&question, 2))),
+            Step::Close(close) => panic!("closed: {close:?}"),
+            Step::Send(outs) => {
+                for out in outs {
+                    let text = &out.bytes[if out.bytes[1] < 126 { 2 } else { 4 }..];
+                    let frame: serde_json::Value = serde_json::from_slice(text).unwrap();
+                    events.extend(frame["seq"].as_u64().map(|seq| (seq, frame["prev"].as_u64())));
+                }
+            }
+        }
+    }
+    panic!("it never comes to rest");
+}
+
+fn follower(world: &World, encoding: Encoding) -> (Arc<Socket>, Feed) {
+    let socket = Arc::new(Socket::default());
+    let weak: Weak<Socket> = Arc::downgrade(&socket);
+    let target = Target::Alias(watch::Sender::new(None).subscribe());
+    let view = VIEWS.intern(view(encoding));
+    (socket, Feed::new(world.sessions.clone(), view, &target, Start::Live, limits(u64::MAX), weak))
+}
+
+fn target(after: u64) -> Option<AliasTarget> {
+    Some(AliasTarget { session: SESSION.parse().unwrap(), after })
+}
+
+#[test]
+fn who_follows_an_alias_moves_exactly_there() {
+    let mut world = World::new(RingLimits { frames: 2, bytes: 1 << 20 });
+    let publish = |world: &mut World, count: usize| {
+        for _ in 0..count {
+            world.stream.publish("gm.s.state");
+            world.hear(1);
+        }
+    };
+    publish(&mut world, 4);
+    let (_socket, mut feed) = follower(&world, Encoding::V1);
+    assert!(matches!(feed.step(1), Step::Idle), "no session yet");
+    assert!(feed.follow(target(2)));
+    assert_eq!(sent(&mut feed, &world.stream), [(3, Some(2)), (4, Some(3))]);
+    assert_eq!(world.sessions.count(SESSION), 0, "it does not count as watching");
+    publish(&mut world, 2);
+    assert_eq!(sent(&mut feed, &world.stream), [(5, Some(4)), (6, Some(5))]);
+    assert!(!feed.follow(target(1)), "the same session once more shows nothing twice");
+    assert_eq!(sent(&mut feed, &world.stream), []);
+    publish(&mut world, 5);
+    assert!(feed.follow(target(9)), "ahead in the same session: what lies between is not shown");
+    assert_eq!(sent(&mut feed, &world.stream), [(10, Some(9)), (11, Some(10))]);
+
+    assert!(feed.follow(Some(AliasTarget { session: "other".parse().unwrap(), after: 0 })));
+    assert_eq!(sent(&mut feed, &world.stream), []);
+    assert!(feed.follow(target(6)));
+    let back = sent(&mut feed, &world.stream);
+    assert_eq!(back.first(), Some(&(7, Some(6))), "what came before belongs to this session");
+    assert!(feed.follow(None));
+    publish(&mut world, 1);
+    assert!(matches!(feed.step(99), Step::Idle), "an alias without a value shows nothing");
+}
+
+fn question(feed: &mut Feed) -> Question {
+    loop {
+        if let Step::Ask(question) = feed.step(1) {
+            return question;
+        }
+    }
+}
+
+#[test]
+fn an_alias_that_is_gone_shows_nothing_of_what_was_read_for_it() {
+    let mut world = World::new(RingLimits { frames: 2, bytes: 1 << 20 });
+    for _ in 0..6 {
+        world.stream.publish("gm.s.state");
+        world.hear(1);
+    }
+    let (_socket, mut feed) = follower(&world, Encoding::V1);
+    feed.follow(target(1));
+    let question = question(&mut feed);
+    feed.answer(Ok(world.stream.answer(&question, 9)));
+    assert!(feed.follow(None));
+    assert!(matches!(feed.step(2), Step::Idle));
+}
+
+#[test]
+fn what_is_trimmed_while_it_is_read_leaves_no_hole_in_a_replay() {
+    let mut world = World::new(RingLimits { frames: 1, bytes: 1 << 20 });
+    for _ in 0..9 {
+        world.stream.publish("gm.s.state");
+        world.hear(1);
+    }
+    let mut client = Client::new(&world.sessions, Encoding::V1, Start::After(Position::Seq(0)), limits(u64::MAX));
+    question(&mut client.feed);
+    // Two were read, then five trimmed, then the others read.
+    let events = [1, 2, 6, 7, 8].map(|seq| world.stream.events[seq - 1].clone()).to_vec();
+    let extent = Extent { first: 6, last: 9 };
+    client.feed.answer(Ok(Answer::Page { page: Arc::new(Page { events, through: 8 }), extent, before: None }));
+    world.stream.first = 6;
+    let seen: Vec<_> = sent(&mut client.feed, &world.stream).into_iter().take(2).collect();
+    assert_eq!(seen, [(6, Some(0)), (7, Some(6))]);
+}
+
+#[test]
+fn who_asks_for_what_there_is_is_told_of_a_trimmed_past_before_frames_speak_of_it() {
+    let mut world = World::new(RingLimits { frames: 9, bytes: 1 << 20 });
+    world.stream.publish("gm.s.state");
+    world.hear(1);
+    // Somebody else keeps the ring, which knows of the first event.
+    let mut other = Client::new(&world.sessions, Encoding::V1, Start::Live, limits(u64::MAX));
+    while other.step(&world.stream, 9, false) {}
+    world.stream.first = 2;
+    let mut client = Client::new(&world.sessions, Encoding::V1, Start::After(Position::Seq(0)), limits(u64::MAX));
+    while client.step(&world.stream, 9, false) {}
+    assert_eq!((client.at, client.gaps), (Some(1), 1));
+    world.stream.publish("gm.s.state");
+    world.hear(1);
+    client.read(&world.stream);
+    assert_eq!((client.at, client.gaps), (Some(2), 1));
+}
+
+#[test]
+fn a_plain_follower_is_not_closed_because_of_a_gap() {
+    let mut world = World::new(RingLimits { frames: 9, bytes: 1 << 20 });
+    for _ in 0..6 {
+        world.stream.publish("gm.s.state");
+        world.hear(1);
+    }
+    world.stream.first = 4;
+    let (_socket, mut feed) = follower(&world, Encoding::Plain);
+    feed.follow(target(1));
+    assert_eq!(sent(&mut feed, &world.stream).iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [4, 5, 6]);
+    world.sessions.reset(StreamLife { epoch: Epoch::new(2), head: 0 });
+    world.stream = Stream { epoch: 2, events: Vec::new(), first: 1, last: 0 };
+    world.heard = 0;
+    assert_eq!(sent(&mut feed, &world.stream), []);
+    world.stream.publish("gm.s.state");
+    world.hear(1);
+    assert_eq!(sent(&mut feed, &world.stream), [(1, None)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn history_that_stays_away_ends_the_patience() {
+    let mut world = World::new(RingLimits { frames: 2, bytes: 1 << 20 });
+    for _ in 0..6 {
+        world.stream.publish("gm.s.state");
+        world.hear(1);
+    }
+    let mut client = Client::new(&world.sessions, Encoding::V1, Start::After(Position::Seq(1)), limits(9));
+    let (begun, mut asked) = (Instant::now(), 0);
+    let close = loop {
+        match client.feed.step(1) {
+            Step::Ask(question) => {
+                asked += 1;
+                tokio::time::advance(question.delay).await;
+                client.feed.answer(Err(HistoryError::Timeout));
+            }
+            Step::Close(close) => break close,
+            Step::Send(_) => {}
+            Step::Listen | Step::Idle => panic!("it has something to do"),
+        }
+    };
+    assert_eq!(close, Close::TryLater("history is not available"));
+    let waited = begun.elapsed();
+    assert!((60..70).contains(&waited.as_secs()) && (10..60).contains(&asked), "{asked} times in {waited:?}");
+}
