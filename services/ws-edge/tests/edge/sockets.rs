@@ -17,9 +17,11 @@ const MINUTE: Duration = Duration::from_secs(60);
 const BOUND: Duration = Duration::from_secs(20);
 const ARENA: &str = include_str!("../../../../shared/testkit/fixtures/traces/arena.ndjson");
 const ODD: &str = include_str!("../../../../shared/testkit/fixtures/traces/arena-edge-payloads.ndjson");
-const BODIES: [&str; 2] = [
+const BODIES: [&str; 4] = [
     include_str!("../../../../shared/testkit/fixtures/traces/gm-propose.turn1.sse"),
     include_str!("../../../../shared/testkit/fixtures/traces/gm-choose.turn1.sse"),
+    include_str!("../../../../shared/testkit/fixtures/traces/gm-propose.turn2.sse"),
+    include_str!("../../../../shared/testkit/fixtures/traces/gm-choose.turn2.sse"),
 ];
 
 pub(crate) async fn edge() -> (Nats, Engine, Service) {
@@ -29,7 +31,7 @@ pub(crate) async fn edge() -> (Nats, Engine, Service) {
     (nats, engine, edge)
 }
 
-/// Topic and payload of the recorded events: one whole turn of the Game Master, then the arena's game.
+/// Topic and payload of the recorded events: two turns of the Game Master, then the arena's game.
 pub(crate) fn recording() -> Vec<(String, String)> {
     #[derive(serde::Deserialize)]
     struct Recorded<'a> {
