@@ -12,6 +12,18 @@ GRACE_S = 28
 COLOURS = (36, 32, 35, 33, 34, 31)
 
 
+# Reads pids until it is told that all is done. If the pipe ends before, the script was killed: it ends what is left.
+WATCH = """
+trap '' INT TERM HUP
+pids=''
+while read -r word; do
+    [ "$word" != done ] || exit 0
+    pids="$pids $word"
+done
+kill $pids 2>/dev/null
+"""
+
+
 class Gone(Exception):
     """Whoever read our output has gone: nobody is there to run anything for."""
 
@@ -65,12 +77,22 @@ class Processes:
     def __init__(self, out):
         self.running = []
         self.out = out
+        self.watchdog = subprocess.Popen(["sh", "-c", WATCH], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                                         stderr=subprocess.DEVNULL, start_new_session=True)
 
     def start(self, name, argv, env=None, noise=None):
         """Starts a child. Its lines that contain `noise` are not printed."""
         process = Process(name, argv, env or {}, COLOURS[len(self.running) % len(COLOURS)], self.out, noise)
         self.running.append(process)
+        self._tell_watchdog(process.child.pid)
         return process
+
+    def _tell_watchdog(self, word):
+        try:
+            self.watchdog.stdin.write(f"{word}\n".encode())
+            self.watchdog.stdin.flush()
+        except OSError:
+            pass  # Somebody ended it; then a killed script leaves its children behind.
 
     def ended(self):
         """The first child that ended by itself, if any."""
@@ -96,6 +118,8 @@ class Processes:
                     process.child.wait()
             # Its last words come before whatever is said next.
             process.printer.join(2)
+        self._tell_watchdog("done")
+        self.watchdog.wait()
 
 
 def wait_until(condition, seconds, processes, pause=0.1):
