@@ -169,12 +169,20 @@ impl World {
             .map(|stored| serde_json::from_slice(&stored.payload).unwrap())
     }
 
-    /// Publishes an event as a bridge that is not here.
-    pub(crate) async fn publish(&self, session: &SessionId, topic: &str, payload: &str) {
-        let subject = format!("gm.{session}.{topic}");
-        let payload = payload.to_owned().into();
-        let expect = jetstream::Expect::default();
-        jetstream::publish(self.nats(), &subject, async_nats::HeaderMap::new(), payload, expect).await.unwrap();
+    /// Publishes an event as a bridge that is not here. Returns its sequence.
+    pub(crate) async fn publish(&self, session: &SessionId, topic: &str, payload: &str) -> u64 {
+        self.store(&format!("gm.{session}.{topic}"), payload).await
+    }
+
+    /// Leaves the record of an action as a bridge that is not here.
+    pub(crate) async fn leave_record(&self, session: &SessionId, record: &Value) {
+        self.store(&format!("$KV.ACTIONS.{session}"), &record.to_string()).await;
+    }
+
+    async fn store(&self, subject: &str, payload: &str) -> u64 {
+        let (headers, payload) = (async_nats::HeaderMap::new(), payload.to_owned().into());
+        let stored = jetstream::publish(self.nats(), subject, headers, payload, jetstream::Expect::default());
+        stored.await.unwrap().seq
     }
 
     /// Makes the bucket of the records take those subjects only: with others than its own nothing can be written.

@@ -1,6 +1,6 @@
 //! Bridges that are gone, and what becomes of their actions.
 
-use gm_bridge::action::{Accepted, ActionError};
+use gm_bridge::action::{Accepted, ActionError, Cancelled};
 use herald_protocol::SessionId;
 use herald_runtime::config::HumanDuration;
 use herald_testkit::{
@@ -83,6 +83,52 @@ async fn a_claim_whose_bridge_dies_at_once_is_ended_too() {
         assert_eq!(log[5].json(), json!({"error": "Start failed", "detail": "bridge lost"}));
         world.wait_idle(&s).await;
         first.kill();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_waiting_command_whose_claimer_died_is_carried_out_once() {
+    within(LIMIT, async {
+        let world = World::new().await;
+        let result = sse([json!({"type": "result"})]);
+        world.gm.on(PROPOSE_PATH, [Answer::sse().send(result.clone()), Answer::sse().send(result)]);
+        let s = session("heir");
+        // The choose has ended, the action of what waited for that is claimed, and the record was never taken over.
+        let seq = world.publish(&s, "_action", r#"{"n":1,"kind":"choose"}"#).await;
+        let next = json!({"kind": "propose", "lang": "fr"});
+        let record = json!({"n": 1, "seq": seq, "kind": "choose", "bridge": "dead", "beat": 9, "next": next});
+        world.leave_record(&s, &record).await;
+        world.publish(&s, "result", r#"{"type":"result"}"#).await;
+        world.publish(&s, "_action", r#"{"n":2,"kind":"propose"}"#).await;
+        let _bridges = [Bridge::start(&world, "a").await, Bridge::start(&world, "b").await];
+        let log =
+            world.wait_log("it runs", &s, |log| log.iter().filter(|event| event.topic == "result").count() == 2).await;
+        let topics: Vec<_> = log.iter().map(|event| event.topic.as_str()).collect();
+        assert_eq!(topics, ["_action", "result", "_action", "_action", "error", "_action", "result"]);
+        assert_eq!(log[4].json(), json!({"error": "Propose stream failed", "detail": "bridge lost"}));
+        assert_eq!(world.wait_idle(&s).await, log, "and nothing more is said");
+        assert_eq!(world.gm.all_asked().len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_claim_that_left_no_record_keeps_nobody_waiting_for_ever() {
+    within(LIMIT, async {
+        let world = World::new().await;
+        let bridge = Bridge::start(&world, "a").await;
+        world.gm.on(PROPOSE_PATH, [Answer::sse().send(sse([json!({"type": "result"})]))]);
+        let (waiting, cancelled) = (session("waiting"), session("cancelled"));
+        for s in [&waiting, &cancelled] {
+            world.publish(s, "_action", r#"{"n":1,"kind":"propose"}"#).await;
+        }
+        assert_eq!(bridge.cancel(&cancelled).await.unwrap(), Cancelled::Cancelled);
+        assert_eq!(world.topics(&cancelled).await, ["error"]);
+        assert_eq!(bridge.queue(&waiting, PROPOSE).await.unwrap(), Accepted::Started);
+        let log = world.wait_idle(&waiting).await;
+        assert_eq!((log.len(), log[2].ends.as_deref()), (4, Some("1")), "{log:?}");
+        assert_eq!(log[3].topic, "result");
     })
     .await;
 }
