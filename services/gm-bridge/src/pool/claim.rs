@@ -173,9 +173,13 @@ impl Claim<'_> {
     /// Whose game it was, and has to be told. Nobody who has started anew elsewhere, as happens while a start that died
     /// holds the Game Master: the game that would be ended is another one.
     pub(crate) async fn previous(&mut self) -> Result<Option<Previous>, BucketError> {
-        if let Some(previous) = &self.record.previous
-            && self.pool.played_by(&previous.session).await?.is_some()
-        {
+        let Some(previous) = self.record.previous.clone() else { return Ok(None) };
+        let newer = |record: &GameMasterRecord| {
+            record.session.as_ref() == Some(&previous.session)
+                && (record.state == State::Starting || record.after > previous.after)
+        };
+        let seats = self.pool.read().await?;
+        if seats.iter().any(|(seat, slot)| seat.key != self.seat.key && slot.record().is_some_and(newer)) {
             self.told();
         }
         Ok(self.record.previous.clone())

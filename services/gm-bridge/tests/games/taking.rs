@@ -298,11 +298,15 @@ async fn a_session_that_plays_elsewhere_by_now_is_left_alone() {
         starting["state"] = json!("starting");
         house.put("ALIASES", &key, &starting).await;
         house.put("SESSIONS", &format!("{died}.start"), &json!({"starter": "of the dead"})).await;
-        house.start_game(&first).await;
-        assert_eq!((one.asked("start"), other.asked("start")), (1, 1));
-        house.start_game(&session()).await;
-        assert_eq!(one.asked("start"), 2, "the lapsed one is taken");
-        assert_eq!(house.count(&format!("gm.{first}.error")).await, 0, "its game goes on elsewhere");
+        other.hold_starts(true);
+        let taken = async {
+            eventually("a start", SOON, async || if other.asked("start") > 0 { Ok(()) } else { Err(()) }).await;
+            house.start_game(&session()).await;
+            other.hold_starts(false);
+        };
+        join(house.start_game(&first), taken).await;
+        assert_eq!((one.asked("start"), other.asked("start")), (2, 1), "the lapsed one is taken");
+        assert_eq!(house.count(&format!("gm.{first}.error")).await, 0, "its new game is nobody's to end");
 
         // As a start leaves it that gives back what it took, and does not know of the other game.
         house.put("ALIASES", &key, &old).await;
