@@ -93,6 +93,12 @@ impl Head {
         Self::end(self.numbered, tail, out);
     }
 
+    /// How long the whole text is at most.
+    #[must_use]
+    pub const fn longest(&self) -> usize {
+        self.open.len() + Tail::LONGEST
+    }
+
     fn end(numbered: bool, tail: Tail, out: &mut Vec<u8>) {
         if numbered || tail.prev.is_some() || tail.snapshot {
             tail.append(out);

@@ -11,6 +11,8 @@ use std::{collections::VecDeque, sync::Arc};
 use herald_protocol::{Epoch, frame::Tail};
 use metrics::counter;
 
+#[cfg(test)]
+pub(crate) use ring::FRAME_SLACK;
 pub use ring::{Budget, Frame, Mark, Read, Ring, RingLimits};
 
 use crate::{

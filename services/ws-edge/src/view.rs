@@ -135,10 +135,12 @@ impl View {
     #[must_use]
     pub fn encode(&self, head: &Head, tail: Tail, cursor: Option<Cursor>) -> Bytes {
         match self.encoding {
-            Encoding::Plain => websocket_text(|out| head.write(Tail { prev: None, snapshot: false, ..tail }, out)),
-            Encoding::V1 => websocket_text(|out| head.write(tail, out)),
+            Encoding::Plain => {
+                websocket_text(head.longest(), |out| head.write(Tail { prev: None, snapshot: false, ..tail }, out))
+            }
+            Encoding::V1 => websocket_text(head.longest(), |out| head.write(tail, out)),
             Encoding::Sse => {
-                let mut text = Vec::new();
+                let mut text = Vec::with_capacity(head.longest());
                 head.write(Tail { prev: None, snapshot: false, ..tail }, &mut text);
                 server_sent(None, cursor, &text)
             }
@@ -150,16 +152,20 @@ impl View {
     pub fn control(&self, control: &Control, cursor: Option<Cursor>) -> Option<Bytes> {
         match self.encoding {
             Encoding::Plain => None,
-            Encoding::V1 => Some(websocket_text(|out| out.extend_from_slice(control.frame().as_bytes()))),
+            Encoding::V1 => {
+                let text = control.frame();
+                Some(websocket_text(text.len(), |out| out.extend_from_slice(text.as_bytes())))
+            }
             Encoding::Sse => Some(server_sent(Some(control.name()), cursor, control.data().as_bytes())),
         }
     }
 }
 
-/// A WebSocket text frame in one piece: the text is written behind room for the longest header, then the header in
-/// front of it, so that nothing moves.
-fn websocket_text(write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
-    let mut out = vec![0; websocket::MAX_HEADER];
+/// A WebSocket text frame in one piece: the text, at most `longest` bytes, is written behind room for the longest header,
+/// then the header in front of it, so that nothing moves. A ring keeps the frame with all the room that was made for it.
+fn websocket_text(longest: usize, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    let mut out = Vec::with_capacity(websocket::MAX_HEADER + longest);
+    out.resize(websocket::MAX_HEADER, 0);
     write(&mut out);
     let header = websocket::text_header(out.len() - websocket::MAX_HEADER);
     let start = websocket::MAX_HEADER - header.len();
@@ -292,6 +298,21 @@ mod tests {
             let mut cursor = std::io::Cursor::new(&frame[..]);
             let (_, length) = tungstenite::protocol::frame::FrameHeader::parse(&mut cursor).unwrap().unwrap();
             assert_eq!(length, frame.len() as u64 - cursor.position());
+        }
+    }
+
+    #[test]
+    fn a_frame_takes_little_more_memory_than_it_has_bytes() {
+        let tails = [Tail::plain(7, 9), Tail { prev: Some(u64::MAX), ..Tail::plain(u64::MAX, u64::MAX) }];
+        for (encoding, tail) in
+            [Encoding::Plain, Encoding::V1, Encoding::Sse].into_iter().flat_map(|it| tails.map(|tail| (it, tail)))
+        {
+            for len in [0, 100, 400, 5000, 100_000] {
+                let frame = encoded(encoding, &format!("\"{}\"", "x".repeat(len)), tail);
+                let bytes = frame.len();
+                let room = frame.try_into_mut().unwrap().capacity();
+                assert!(room <= bytes + crate::log::FRAME_SLACK, "{room} for {bytes} as {encoding:?}");
+            }
         }
     }
 

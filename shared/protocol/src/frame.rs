@@ -30,8 +30,9 @@ pub fn data_json(payload: &[u8]) -> Option<Cow<'_, [u8]>> {
 /// `data` must be JSON text ([`data_json`]).
 #[must_use]
 pub fn event_head(root: &str, topic: &str, data: &[u8]) -> Vec<u8> {
-    // 96: the fixed parts and the longest tail, so that adding the tail does not move the frame.
-    let mut head = Vec::with_capacity(root.len() + topic.len() + data.len() + 96);
+    // The fixed parts and the longest end, so that adding it does not move the frame.
+    let fixed = "{\"event\":\".\",\"data\":".len() + Tail::LONGEST;
+    let mut head = Vec::with_capacity(root.len() + topic.len() + data.len() + fixed);
     head.extend_from_slice(b"{\"event\":");
     push_string(&mut head, &[root, ".", topic]);
     head.extend_from_slice(b",\"data\":");
@@ -66,6 +67,9 @@ pub struct Tail {
 }
 
 impl Tail {
+    /// The most bytes an end has: three numbers of 20 digits, their names, the mark of a snapshot, a brace.
+    pub const LONGEST: usize = 3 * 20 + ",\"seq\":,\"ts\":,\"prev\":,\"snapshot\":true}".len();
+
     /// The end of a plain frame: `seq` and `ts`.
     #[must_use]
     pub const fn plain(seq: u64, ts_ms: u64) -> Self {

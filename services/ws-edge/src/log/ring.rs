@@ -10,8 +10,10 @@ use std::{
 
 use bytes::Bytes;
 
-/// What a frame costs in memory beyond its bytes: its place in the ring and the allocation behind [`Bytes`].
-const FRAME_OVERHEAD: usize = size_of::<Frame>() + 48;
+/// Room a frame may have been made with and not need, as it is not known how long it gets.
+pub(crate) const FRAME_SLACK: usize = 112;
+/// What a frame costs in memory beyond its bytes: its place in the ring, the allocation behind [`Bytes`], unused room.
+const FRAME_OVERHEAD: usize = size_of::<Frame>() + 48 + FRAME_SLACK;
 
 /// How large one ring may grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
