@@ -1,9 +1,14 @@
 //! What can be wrong with the configuration.
 
+use std::time::Duration;
+
 use herald_runtime::config::{Fault, ServiceConfig};
 
 use super::Config;
 use crate::{redact::Redaction, streams};
+
+/// The longest time for running actions at a shutdown, which may take 25 s in all.
+const LONGEST_DRAIN: Duration = Duration::from_secs(20);
 
 impl ServiceConfig for Config {
     const SERVICE: &'static str = "gm-bridge";
@@ -43,6 +48,12 @@ impl ServiceConfig for Config {
         if self.action.resend.get() >= remembered {
             let message = "must be less than the time for which ids are remembered: 2m, or stream.max_age";
             faults.push(Fault::new("action.resend", message));
+        }
+        if self.action.drain.get() > LONGEST_DRAIN {
+            faults.push(Fault::new(
+                "action.drain",
+                "must be at most 20s: last words have to fit into the shutdown's 25s",
+            ));
         }
         if self.arena.waiting_timeout.get() + self.arena.settle.get() >= self.arena.news_timeout.get() {
             faults.push(Fault::new("arena.news_timeout", "must be longer than arena.waiting_timeout and arena.settle"));
@@ -98,8 +109,10 @@ mod tests {
         config.gm.base_urls = ["ftp://x", "http://a", "http://a/", "nonsense"].map(str::to_owned).to_vec();
         config.redact = vec!["proposal".to_owned()];
         config.action.lapse = HumanDuration::from_secs(1);
+        config.action.drain = HumanDuration::from_secs(21);
         let keys: Vec<String> = config.validate().into_iter().map(|fault| fault.key).collect();
-        assert_eq!(keys, ["gm.base_urls", "gm.base_urls", "gm.base_urls", "redact", "action.lapse"]);
+        let urls = ["gm.base_urls"; 3];
+        assert_eq!(keys, [&urls[..], &["redact", "action.lapse", "action.drain"]].concat());
     }
 
     #[test]

@@ -63,6 +63,34 @@ async fn a_recorded_turn_arrives_as_received_but_for_the_secret() {
 }
 
 #[tokio::test]
+async fn recorded_failures_end_as_the_game_master_said_or_did() {
+    within(LIMIT, async {
+        let world = World::new().await;
+        let bridge = Bridge::start(&world, "a").await;
+        for name in
+            ["choose-without-proposal", "propose-http429", "propose-badjson", "propose-drop", "propose-gm-killed"]
+        {
+            let (file, s) = (format!("gm-error.{name}.sse"), session(name));
+            let killed = name == "propose-gm-killed";
+            let answer = Answer::sse().send(traces::read(&file));
+            world.gm.on(PROPOSE_PATH, [if killed { answer.cut_off() } else { answer }]);
+            bridge.run(&s, PROPOSE).await.unwrap();
+            let log = world.wait_idle(&s).await;
+            let seen: Vec<_> = log[1..].iter().map(|event| event.data.clone()).collect();
+            let mut expected = recorded(&file);
+            if killed {
+                let end = json!({"error": "Propose stream failed", "detail": "the stream broke off"});
+                assert_eq!(log.last().unwrap().json(), end);
+                expected.push(log.last().unwrap().data.clone());
+            }
+            assert_eq!(seen, expected, "its own error is passed on as it is: {name}");
+            assert_eq!(bridge.table.finished(&s), [(log[0].sequence, !killed)]);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn odd_events_become_unknown_and_what_is_not_json_is_left_out() {
     within(LIMIT, async {
         let world = World::new().await;
