@@ -428,3 +428,50 @@ async fn a_planned_end_sends_everybody_away_in_turn() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_written_in_pieces_arrive_whole_with_pings_and_pongs_between_them() {
+    within(MINUTE, async {
+        let nats = Nats::start().await;
+        let engine = Engine::start(&nats).await;
+        // Buffers so small that hardly a frame is written at once, and rings that are left behind all the time.
+        let settings = [("socket.send_buffer", "4KiB"), ("socket.heartbeat", "100ms"), ("ring.frames", "3")];
+        let edge = settings.iter().fold(Edge::new(&nats), |edge, (key, value)| edge.set(key, *value));
+        let edge = edge.start().await;
+        let url = edge.ws("/ws/S");
+        let narrow = async |protocols| {
+            let options = ws::Options { protocols, receive_buffer: Some(4096), ..Default::default() };
+            ws::Client::open(&url, options).await.unwrap()
+        };
+        let (v1, plain, leaving) = tokio::join!(narrow(ws::V1), narrow(ws::PLAIN), narrow(ws::PLAIN));
+        v1.wait_for("hello", BOUND, |frame| frame.event() == "herald.hello").await;
+        let payload =
+            |number: usize| format!("[{number},\"{}\"]", "x".repeat([1, 124, 3000, 40_000, 70_000][number % 5]));
+        for number in 0..200 {
+            let ping = Message::Ping(number.to_string().into());
+            tokio::join!(engine.publish("gm.S.phase", payload(number)), v1.send(ping.clone()), plain.send(ping));
+        }
+        assert_eq!(leaving.close().await.code(), 1000, "also in the middle of a frame");
+        for client in [&v1, &plain] {
+            let events = client.wait_events(200, BOUND).await;
+            assert_eq!(events.len(), 200);
+            for (number, event) in events.iter().enumerate() {
+                let data: Value = serde_json::from_str(&payload(number)).unwrap();
+                assert_eq!(*event.data(), data);
+            }
+            client.check_order();
+            client.send(Message::Ping("last".into())).await;
+            eventually("the last pong", BOUND, async || {
+                let pongs = client.pongs();
+                if pongs.last().is_some_and(|pong| **pong == *b"last") { Ok(()) } else { Err(pongs.len()) }
+            })
+            .await;
+            // Where several wait for the end of a frame, the latest is answered.
+            let answered: Vec<usize> =
+                client.pongs().iter().filter_map(|pong| std::str::from_utf8(pong).unwrap().parse().ok()).collect();
+            assert!(answered.is_sorted_by(|one, other| one < other), "{answered:?}");
+            eventually("a ping", BOUND, async || if client.pings().is_empty() { Err(0) } else { Ok(()) }).await;
+        }
+    })
+    .await;
+}
