@@ -147,6 +147,8 @@ struct Shared {
     bridge: InstanceId,
     running: Arc<Running>,
     permits: Arc<Semaphore>,
+    /// Those of cancels: what makes room must not wait for room.
+    cancels: Arc<Semaphore>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
     /// Cancelled when the time for running actions is over.
@@ -174,6 +176,7 @@ impl Actions {
             bridge: context.instance.clone(),
             running: Arc::default(),
             permits: Arc::new(Semaphore::new(config.max_running)),
+            cancels: Arc::new(Semaphore::new(config.max_running)),
             tasks: TaskTracker::new(),
             shutdown: context.shutdown.token(),
             cut: CancellationToken::new(),
@@ -313,7 +316,7 @@ impl Actions {
         kind: ActionKind,
         condition: Condition,
     ) -> Result<Option<Claim>, ActionError> {
-        let permit = self.shared.permit()?;
+        let permit = self.shared.permit(kind)?;
         if !self.shared.nats.connected() {
             return Err(ActionError::NotConnected);
         }
@@ -344,11 +347,12 @@ impl Actions {
 
 impl Shared {
     /// The right to run one more action.
-    fn permit(&self) -> Result<OwnedSemaphorePermit, ActionError> {
+    fn permit(&self, kind: ActionKind) -> Result<OwnedSemaphorePermit, ActionError> {
         if self.shutdown.is_cancelled() {
             return Err(ActionError::Busy);
         }
-        Arc::clone(&self.permits).try_acquire_owned().map_err(|_| ActionError::Busy)
+        let permits = if kind == ActionKind::Cancel { &self.cancels } else { &self.permits };
+        Arc::clone(permits).try_acquire_owned().map_err(|_| ActionError::Busy)
     }
 
     /// Watches over all bridges' actions until the shutdown begins, then lets this bridge's own come to their end.

@@ -191,7 +191,7 @@ impl Watcher {
 
     /// Ends a lapsed action, in a task of its own. One that can't be taken on now is found again at a later look.
     fn end(&self, session: SessionId, condition: Condition) {
-        let Ok(permit) = self.shared.permit() else { return };
+        let Ok(permit) = self.shared.permit(ActionKind::Lost) else { return };
         let shared = Arc::clone(&self.shared);
         tracing::warn!(%session, "the bridge of an action is gone");
         self.shared.tasks.spawn(async move {

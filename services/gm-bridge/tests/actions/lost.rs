@@ -241,6 +241,12 @@ async fn a_bridge_takes_no_more_actions_than_it_may() {
         bridge.run(&session("one"), PROPOSE).await.unwrap();
         bridge.run(&session("two"), PROPOSE).await.unwrap();
         assert!(matches!(bridge.run(&session("three"), PROPOSE).await, Err(ActionError::Busy)));
+        assert_eq!(
+            bridge.cancel(&session("one")).await.unwrap(),
+            Cancelled::Cancelled,
+            "what makes room is never refused"
+        );
+        eventually("there is room", BOUND, async || bridge.run(&session("three"), PROPOSE).await).await;
     })
     .await;
 }
