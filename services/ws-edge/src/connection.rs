@@ -360,11 +360,13 @@ impl Connection {
 
     /// Writes what is queued. `false`: the socket takes no more for now.
     fn write(&mut self) -> io::Result<bool> {
+        let mut leads = false;
         loop {
             if self.written == 0
                 && let Some(bytes) = self.control.take()
             {
                 self.queue.push_front(Out { bytes, place: self.place });
+                leads = true;
             }
             if self.queue.is_empty() {
                 self.blocked_since = None;
@@ -379,8 +381,15 @@ impl Connection {
             }
             match self.socket.tcp().try_write_vectored(&slices[..count]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(bytes) => self.wrote(bytes),
+                Ok(bytes) => {
+                    self.wrote(bytes);
+                    leads = false;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if leads {
+                        // Not begun: a later one may still take its place.
+                        self.control = self.queue.pop_front().map(|out| out.bytes);
+                    }
                     self.blocked_since.get_or_insert_with(Instant::now);
                     return Ok(false);
                 }

@@ -438,7 +438,7 @@ async fn frames_written_in_pieces_arrive_whole_with_pings_and_pongs_between_them
         let settings = [("socket.send_buffer", "4KiB"), ("socket.heartbeat", "100ms"), ("ring.frames", "3")];
         let edge = settings.iter().fold(Edge::new(&nats), |edge, (key, value)| edge.set(key, *value));
         let edge = edge.start().await;
-        let url = edge.ws("/ws/S");
+        let url = edge.ws("/ws/S?after=0");
         let narrow = async |protocols| {
             let options = ws::Options { protocols, receive_buffer: Some(4096), ..Default::default() };
             ws::Client::open(&url, options).await.unwrap()
