@@ -92,7 +92,7 @@ pub struct ActionConfig {
     /// that a bridge is back from an outage before the others give it up. Default 5s.
     pub lapse: HumanDuration,
     /// An unacknowledged event is sent again under its id within this time; later the log is read first. It must stay
-    /// below the stream's `dedupe`. Default 90s.
+    /// below the 2 minutes for which the stream remembers ids. Default 90s.
     pub resend: HumanDuration,
     /// How long an event may wait for NATS before its action has failed. Default 10m.
     pub publish_wait: HumanDuration,

@@ -64,11 +64,18 @@ impl Refusal {
 
     /// 502, or 400 where the Game Master refuses for a reason of its own.
     pub(crate) fn game_master(error: &RequestError, text: &'static str) -> Self {
-        tracing::warn!(error = chain(error), "the game master failed a request");
+        let unreachable = Self::unreachable(error, text);
         match error {
             RequestError::Refused { reason } => Self::bad(reason.clone()),
-            _ => Self::new(StatusCode::BAD_GATEWAY, text),
+            _ => unreachable,
         }
+    }
+
+    /// 502, also where the Game Master refuses: the request had nothing in it that could be wrong. The cause is logged
+    /// here, once.
+    pub(crate) fn unreachable(error: &RequestError, text: &'static str) -> Self {
+        tracing::warn!(error = chain(error), "the game master failed a request");
+        Self::new(StatusCode::BAD_GATEWAY, text)
     }
 }
 

@@ -138,7 +138,7 @@ async fn state(State(api): State<Arc<Api>>, query: Parameters) -> Result<Respons
             (first, api.pool.player(first).await?)
         }
     };
-    let json = seat.gm.state().await.map_err(|error| Refusal::game_master(&error, UNREACHABLE))?;
+    let json = seat.gm.state().await.map_err(|error| Refusal::unreachable(&error, UNREACHABLE))?;
     let body = match session {
         Some(session) => splice(&json, &session).map_err(|_| Refusal::new(StatusCode::BAD_GATEWAY, UNREACHABLE))?.body,
         None => json,

@@ -6,7 +6,7 @@ use std::{cell::Cell, time::Duration};
 
 use herald_testkit::{
     Bridge, Edge, Nats, Plan, System,
-    game_master::{PROPOSE, START, Scripted},
+    game_master::{Answer, PROPOSE, START, STATE, Scripted},
     http, within, ws,
 };
 use hyper::Method;
@@ -116,6 +116,23 @@ async fn two_browsers_that_start_at_once_do_not_wipe_each_other() {
         statuses.sort_unstable();
         assert_eq!(statuses, [200, 503], "{} / {}", one.text(), two.text());
         assert_eq!(gm.asked(START).len(), 1, "the Game Master heard of one start alone");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_game_master_that_does_not_give_its_state_is_502_whatever_it_says() {
+    within(Duration::from_secs(60), async {
+        let nats = Nats::start().await;
+        let gm = Scripted::start().await;
+        let _bridge = Bridge::new(&nats).gm(&gm.url()).start().await;
+        let edge = Edge::new(&nats).start().await;
+        edge.get("/api/state").await.expect_status(200);
+        let refusal = |status| Answer::status(status).send(r#"{"detail":"not now"}"#);
+        for answer in [refusal(422), refusal(500), Answer::html("<html>"), Answer::refuse()] {
+            gm.on(STATE, [answer]);
+            assert_eq!(edge.get("/api/state").await.expect_status(502).error(), "GM unreachable");
+        }
     })
     .await;
 }
