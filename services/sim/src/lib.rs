@@ -30,6 +30,7 @@
 #![forbid(unsafe_code)]
 
 pub mod arena;
+pub mod check;
 pub mod cli;
 pub mod dice;
 pub mod gm;

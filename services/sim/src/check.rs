@@ -1,0 +1,3 @@
+//! `sim check`: proof that nothing is lost, doubled, out of order, foreign or silently missing, whatever dies meanwhile.
+
+pub mod notes;
