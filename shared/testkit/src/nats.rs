@@ -18,20 +18,25 @@ use crate::{eventually, port::Reserved, process::Process};
 /// How long a server may take to start: its JetStream may have to recover a store.
 const START: Duration = Duration::from_secs(20);
 
-/// What a test may want of its server.
+/// What a test may want of its server, beyond what the configuration says that we ship.
 #[derive(Clone, Debug)]
 pub struct NatsOptions {
+    /// Which file of `nats/` it runs on. Default `single.conf`.
+    pub config: &'static str,
     /// Whether it has JetStream. Default yes.
     pub jetstream: bool,
-    /// Its `max_payload`. Default `8MB`, as in our configuration.
-    pub max_payload: String,
-    /// More lines for its configuration file.
+    /// Its `max_payload`, where it is not that of the file.
+    pub max_payload: Option<&'static str>,
+    /// More lines for its configuration; what they set replaces what the file sets.
     pub more: String,
+    /// More arguments.
+    pub arguments: Vec<String>,
 }
 
 impl Default for NatsOptions {
     fn default() -> Self {
-        Self { jetstream: true, max_payload: "8MB".to_owned(), more: String::new() }
+        let (more, arguments) = (String::new(), Vec::new());
+        Self { config: "single.conf", jetstream: true, max_payload: None, more, arguments }
     }
 }
 
@@ -104,12 +109,12 @@ impl Nats {
     /// If it is running, or does not start.
     pub async fn resume(&mut self) {
         assert!(!self.running(), "the nats-server is already running");
-        let config = self.folder.path().join("nats.conf");
-        std::fs::write(&config, self.configuration()).expect("a configuration file");
         let mut command = std::process::Command::new(binary());
-        command.arg("--config").arg(&config);
-        let mut process = Process::spawn("nats-server", command, &self.folder.path().join("log"));
         let address = self.address();
+        command.arg("--config").arg(self.configuration()).arg("--store_dir").arg(self.store());
+        command.args(["--addr", &address.ip().to_string(), "--port", &address.port().to_string()]);
+        command.args(&self.options.arguments);
+        let mut process = Process::spawn("nats-server", command, &self.folder.path().join("log"));
         eventually("nats-server answers", START, async || {
             assert!(process.running(), "nats-server has ended:\n{}", process.log());
             greeting(address).await
@@ -159,11 +164,23 @@ impl Nats {
         self.process.take().expect("a running server")
     }
 
-    fn configuration(&self) -> String {
-        let NatsOptions { jetstream, max_payload, more } = &self.options;
-        let store = self.store();
-        let jetstream = if *jetstream { format!("jetstream {{ store_dir: {store:?} }}\n") } else { String::new() };
-        format!("listen: \"{}\"\nmax_payload: {max_payload}\n{jetstream}{more}\n", self.address())
+    /// The file that we ship; where a test wants something else too, one that includes it.
+    fn configuration(&self) -> PathBuf {
+        let NatsOptions { config, jetstream, max_payload, more, .. } = &self.options;
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../nats").join(config);
+        let shipped = shipped.canonicalize().unwrap_or_else(|error| panic!("{}: {error}", shipped.display()));
+        let payload = max_payload.map(|size| format!("max_payload: {size}\n")).unwrap_or_default();
+        let own = format!("{payload}{}{more}\n", if *jetstream { "" } else { "jetstream: false\n" });
+        if own.trim().is_empty() {
+            return shipped;
+        }
+        // An included file is named from the folder of the one that includes it, always.
+        let folder = self.folder.path().canonicalize().expect("a folder");
+        let up = "../".repeat(folder.components().count() - 1);
+        let included = shipped.strip_prefix("/").expect("an absolute path").display();
+        let file = folder.join("nats.conf");
+        std::fs::write(&file, format!("include \"{up}{included}\"\n{own}")).expect("a configuration file");
+        file
     }
 }
 

@@ -90,8 +90,14 @@ impl Edge {
     /// An edge of its own port with the built-in configuration: the arena game.
     #[must_use]
     pub fn new(nats: &Nats) -> Self {
+        Self::at(&nats.url())
+    }
+
+    /// As [`Edge::new`], with the addresses of its NATS, separated by commas.
+    #[must_use]
+    pub fn at(nats: &str) -> Self {
         // Port 0: a free one.
-        Self(Launch::new("ws-edge").env("NATS_URL", nats.url()).env("PORT", "0"))
+        Self(Launch::new("ws-edge").env("NATS_URL", nats).env("PORT", "0"))
     }
 
     /// With a port that it keeps when it is started again.
@@ -105,7 +111,13 @@ impl Bridge {
     /// A bridge without a Game Master that answers; see [`Bridge::gm`].
     #[must_use]
     pub fn new(nats: &Nats) -> Self {
-        Self(Launch::new("gm-bridge").env("NATS_URL", nats.url()))
+        Self::at(&nats.url())
+    }
+
+    /// As [`Bridge::new`], with the addresses of its NATS, separated by commas.
+    #[must_use]
+    pub fn at(nats: &str) -> Self {
+        Self(Launch::new("gm-bridge").env("NATS_URL", nats))
     }
 
     /// Where its Game Masters are, separated by commas.
@@ -180,7 +192,13 @@ impl SimArena {
     /// An arena of that `--speed`.
     #[must_use]
     pub fn at_speed(nats: &Nats, speed: &str) -> Self {
-        let flags = [format!("--nats={}", nats.url()), format!("--speed={speed}")];
+        Self::at(&nats.url(), speed)
+    }
+
+    /// As [`SimArena::at_speed`], with the addresses of its NATS, separated by commas.
+    #[must_use]
+    pub fn at(nats: &str, speed: &str) -> Self {
+        let flags = [format!("--nats={nats}"), format!("--speed={speed}")];
         Self(flags.into_iter().fold(Launch::new("sim").arg("arena"), Launch::arg))
     }
 
