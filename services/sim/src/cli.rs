@@ -49,9 +49,10 @@ pub enum Command {
 /// Flags of `sim gm`.
 #[derive(Debug, Clone, Args)]
 pub struct GmOptions {
-    /// Where to listen; port 0 takes a free one.
-    #[arg(long, default_value = "127.0.0.1:8899")]
-    pub listen: SocketAddr,
+    /// Where to listen; port 0 takes a free one. With `--numbered` it may be given several times: each is a game master
+    /// of its own.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8899")]
+    pub listen: Vec<SocketAddr>,
     /// Herald's door for game masters: called at the start and with each chosen news.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8000/gm")]
     pub door: String,
@@ -88,7 +89,17 @@ pub struct GmOptions {
     /// Let the events of a cut action leak into the stream of the next one, as the original does.
     #[arg(long)]
     pub leak: bool,
-    /// A file that gets the address bound, as JSON.
+    /// Tell numbers instead of a story: a source for `sim check`, which calls no door. Bridges had better be told
+    /// `gm.cut_choose = "0s"`: a cut choose does not run on in here.
+    #[arg(long)]
+    pub numbered: bool,
+    /// With `--numbered`: events per call, the last one included; from half as many to half as many again, by lot.
+    #[arg(long, default_value_t = 100, requires = "numbered", value_parser = clap::value_parser!(u32).range(2..=100_000))]
+    pub events: u32,
+    /// With `--numbered`: pause per event; what is written at once is paused for together.
+    #[arg(long, value_name = "DURATION", default_value = "20ms", requires = "numbered")]
+    pub pace: HumanDuration,
+    /// A file that gets the addresses bound, as JSON.
     #[arg(long, value_name = "FILE", env = "HERALD_PORTS_FILE")]
     pub ports_file: Option<PathBuf>,
 }

@@ -4,6 +4,8 @@
 //! into an outlet; the SSE body at its other end adds heartbeats (`stream`). A choose hands its news to Herald's door
 //! and listens to the arena on the socket that was opened at the start (`door`). As in the original, an action runs on
 //! when its client leaves, and its effects fall on whatever game is there by then.
+//!
+//! With `--numbered` it tells no story: its streams carry numbers (`numbered`), by which `sim check` knows every event.
 
 pub mod action;
 pub mod dashboard;
@@ -12,6 +14,7 @@ pub mod event;
 pub mod game;
 pub mod indices;
 pub mod memory;
+pub mod numbered;
 pub mod poster;
 mod python;
 pub mod script;
@@ -26,6 +29,7 @@ use std::{
 
 use anyhow::Result;
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use herald_protocol::SessionId;
 use herald_runtime::Context;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -33,6 +37,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{
     door::Door,
     game::{Game, Rules},
+    numbered::Numbered,
     stream::Outlet,
 };
 use crate::{cli::GmOptions, serve};
@@ -47,6 +52,8 @@ pub struct GameMaster {
     /// Cancelled at the end of the process.
     pub token: CancellationToken,
     game: Mutex<Game>,
+    /// With `--numbered`: its calls.
+    pub numbered: Option<Numbered>,
     posters: Mutex<BTreeMap<&'static str, Bytes>>,
     actions: TaskTracker,
     /// With `--leak`: where every action speaks, whoever listens.
@@ -63,10 +70,15 @@ impl GameMaster {
             Some(id) => id.clone(),
             None => SessionId::new(&uuid::Uuid::new_v4().to_string())?,
         };
-        let door = if options.no_door { None } else { Some(Door::new(&options.door, id.clone(), options.reopen)?) };
+        let door = if options.no_door || options.numbered {
+            None
+        } else {
+            Some(Door::new(&options.door, id.clone(), options.reopen)?)
+        };
         let rules = Rules { seed: options.seed, turns: options.turns, article_bytes: options.article_bytes };
         Ok(Arc::new(Self {
             game: Mutex::new(Game::new(rules, id)),
+            numbered: options.numbered.then(Numbered::default),
             posters: Mutex::default(),
             actions: TaskTracker::new(),
             shared_outlet: Outlet::default(),
@@ -90,16 +102,20 @@ impl GameMaster {
 /// Serves until the shutdown begins.
 ///
 /// # Errors
-/// If the address can't be bound or the door's URL can't be used.
+/// If an address can't be bound or the door's URL can't be used.
 pub async fn run(options: GmOptions, context: Context) -> Result<()> {
     let token = context.shutdown.token();
-    let listener = context.listen("game master", options.listen).await?;
-    let gm = GameMaster::new(options, token.clone())?;
-    let (id, seed, speed) = (gm.game().id.clone(), gm.options.seed, gm.options.speed);
-    tracing::info!(%id, seed, ?speed, "stand-in for a game master: invented texts, no model");
-    if let Some(door) = &gm.door {
-        let (gm, door) = (gm.clone(), door.clone());
-        context.supervise("door", async move { door.run(&gm.token).await });
+    let mut served = Vec::with_capacity(options.listen.len());
+    for address in &options.listen {
+        let listener = context.listen("game master", *address).await?;
+        let gm = GameMaster::new(options.clone(), token.clone())?;
+        let (id, seed, speed) = (gm.game().id.clone(), gm.options.seed, gm.options.speed);
+        tracing::info!(%id, seed, ?speed, "stand-in for a game master: invented texts, no model");
+        if let Some(door) = &gm.door {
+            let (gm, door) = (gm.clone(), door.clone());
+            context.supervise("door", async move { door.run(&gm.token).await });
+        }
+        served.push(serve::until(token.clone(), listener, server::router(gm)));
     }
-    serve::until(token, listener, server::router(gm)).await
+    try_join_all(served).await.map(drop)
 }

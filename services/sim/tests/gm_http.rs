@@ -11,6 +11,7 @@ use clap::Parser;
 use recorded::{Shape, fixture, sse_events};
 use serde_json::Value;
 use sim::{
+    check::numbered::CallEvent,
     cli::{Cli, Command},
     gm::{GameMaster, server},
 };
@@ -243,4 +244,37 @@ async fn stamps_say_when_a_token_was_sent() {
         .map(|event| event["sent_ns"].as_u64().unwrap())
         .collect();
     assert!(stamps.is_sorted() && stamps[0] >= before && stamps[stamps.len() - 1] <= sim::gm::stream::now_ns());
+}
+
+#[tokio::test]
+async fn numbered_calls_have_every_number_once_and_the_last_choose_ends_the_game() {
+    let served = Served::start(&["--numbered", "--events", "300", "--pace", "1ms", "--turns", "2"]).await;
+    let mut calls = std::collections::BTreeSet::new();
+    let mut call = async |path: &str, last: [&str; 2]| {
+        let text = served.get(path).await.text().await.unwrap();
+        let lines: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+        let events: Vec<CallEvent<'_>> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let of = events[0].of;
+        assert!((150..=450).contains(&of) && events.len() == of as usize, "{of}, {}", events.len());
+        for (k, event) in (0..).zip(&events) {
+            assert!(event.is_sound() && (event.k, event.of, &event.call) == (k, of, &events[0].call), "{event:?}");
+        }
+        let types = [&*events[events.len() - 2].kind, &*events[events.len() - 1].kind];
+        assert_eq!(types, last, "{path}");
+        assert!(calls.insert(events[0].call.to_string()), "each call has its own id");
+    };
+    served.json("/api/start").await;
+    for _ in 0..8 {
+        call("/api/stream/propose", ["proposal", "result"]).await;
+    }
+    call("/api/stream/choose?kind=real", ["turn_update", "result"]).await;
+    call("/api/stream/choose?kind=fake", ["end", "result"]).await;
+    let over = served.stream("/api/stream/propose").await;
+    assert!(over.len() == 1 && over[0]["type"] == "error", "{over:?}");
+    served.json("/api/start").await;
+    call("/api/stream/propose", ["proposal", "result"]).await;
+    let told = served.json("/calls").await;
+    let told = told["calls"].as_array().unwrap();
+    assert_eq!(told.len(), calls.len() + 1);
+    assert!(told.iter().all(|call| call["said"] == call["of"] && call["cut"] == false), "{told:?}");
 }

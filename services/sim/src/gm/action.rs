@@ -20,7 +20,7 @@ use super::{
 };
 
 /// More running actions than any game has are refused: each holds a task until its script is over.
-const MOST_RUNNING: usize = 64;
+pub(super) const MOST_RUNNING: usize = 64;
 
 /// The game master is busy with too many actions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -28,6 +28,7 @@ pub fn router(gm: Arc<GameMaster>) -> Router {
         .route("/api/images/{id}/{file}", only_get(get(image)))
         .route("/api/wh26", only_get(get(arena)))
         .route("/health", only_get(get(health)))
+        .route("/calls", only_get(get(calls)))
         .fallback(async || answer(StatusCode::NOT_FOUND, &json!({ "detail": "Not Found" })))
         .layer(middleware::map_response(async |mut response: Response| {
             response.headers_mut().insert(header::SERVER, HeaderValue::from_static("herald-sim"));
@@ -113,9 +114,24 @@ async fn health(State(gm): Gm) -> Response {
     answer(StatusCode::OK, &body)
 }
 
+/// With `--numbered`: what was called for, for people.
+async fn calls(State(gm): Gm) -> Response {
+    match &gm.numbered {
+        Some(numbered) => answer(StatusCode::OK, &json!({ "id": gm.game().id, "calls": numbered.calls() })),
+        None => answer(StatusCode::NOT_FOUND, &json!({ "detail": "Not Found" })),
+    }
+}
+
 fn play(gm: &Arc<GameMaster>, command: Command, lang: Lang) -> Response {
-    let events = match gm.act(command, lang) {
-        Ok(events) => events,
+    let (stamp, token) = (gm.options.stamp, gm.token.clone());
+    let body = match &gm.numbered {
+        Some(_) => gm.call(command).map(|bursts| stream::body(bursts, |burst| burst, token)),
+        None => {
+            gm.act(command, lang).map(|events| stream::body(events, move |event| stream::write(event, stamp), token))
+        }
+    };
+    let body = match body {
+        Ok(body) => body,
         Err(error) => return answer(StatusCode::SERVICE_UNAVAILABLE, &json!({ "detail": error.to_string() })),
     };
     let headers = [
@@ -123,7 +139,7 @@ fn play(gm: &Arc<GameMaster>, command: Command, lang: Lang) -> Response {
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
         (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
     ];
-    (headers, stream::body(events, gm.options.stamp, gm.token.clone())).into_response()
+    (headers, body).into_response()
 }
 
 /// `lang`, French by default.

@@ -48,33 +48,47 @@ impl Outlet {
     }
 }
 
-/// The body of a response: ends after `result` or `error`, when nobody speaks any more, or with the process.
-pub fn body(events: mpsc::Receiver<GmEvent>, stamp: bool, token: CancellationToken) -> Body {
-    let frames = stream::unfold(Some(events), move |events| {
+/// Something said, as it goes on the wire.
+#[derive(Debug)]
+pub struct Written {
+    /// One or more SSE frames, written together.
+    pub frames: Bytes,
+    /// Whether the stream ends behind them.
+    pub last: bool,
+}
+
+/// The body of a response: ends after the last of what is said, when nobody speaks any more, or with the process.
+pub fn body<T: Send + 'static>(
+    said: mpsc::Receiver<T>,
+    write: impl Fn(T) -> Written + Copy + Send + 'static,
+    token: CancellationToken,
+) -> Body {
+    let frames = stream::unfold(Some(said), move |said| {
         let token = token.clone();
         async move {
-            let mut events = events?;
-            let event = tokio::select! {
+            let mut said = said?;
+            let Written { frames, last } = tokio::select! {
                 () = token.cancelled() => return None,
-                heard = tokio::time::timeout(SILENCE, events.recv()) => match heard {
-                    Ok(Some(event)) => event,
+                heard = tokio::time::timeout(SILENCE, said.recv()) => match heard {
+                    Ok(Some(something)) => write(something),
                     Ok(None) => return None,
-                    Err(_) => GmEvent::Heartbeat,
+                    Err(_) => Written { frames: GmEvent::Heartbeat.frame().into(), last: false },
                 },
             };
-            let next = (!event.is_last()).then_some(events);
-            Some((Ok::<_, Infallible>(Bytes::from(stamped(event, stamp).frame())), next))
+            Some((Ok::<_, Infallible>(frames), (!last).then_some(said)))
         }
     });
     Body::from_stream(frames)
 }
 
-/// Puts the time on a token as late as possible: what follows is the network.
-fn stamped(event: GmEvent, stamp: bool) -> GmEvent {
-    match event {
+/// One event. The time is put on a token as late as possible: what follows is the network.
+#[must_use]
+pub fn write(event: GmEvent, stamp: bool) -> Written {
+    let event = match event {
         GmEvent::LlmText { text, .. } if stamp => GmEvent::LlmText { text, sent_ns: Some(now_ns()) },
         other => other,
-    }
+    };
+    Written { frames: event.frame().into(), last: event.is_last() }
 }
 
 /// ns since 1970.
