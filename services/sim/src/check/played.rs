@@ -12,6 +12,11 @@ pub struct Played {
     /// When each of its arena events was handed to NATS, ms since 1970; the event's number `n` is its place. Nothing
     /// acknowledges them: some may never have been stored.
     pub published: Vec<u64>,
+    /// Stream sequence of its last event: the last number in `published`, which unlike the others was published with an
+    /// acknowledgement (and an id, so that it is stored once) after everything else had ended. The clients were listened
+    /// to until each had it, or `--settle` was over; what the log holds behind it is not theirs to have. `None` where
+    /// NATS did not take it in time: then the session ends with whatever the log holds.
+    pub end: Option<u64>,
     /// Its commands, in the order in which they were sent.
     pub asked: Vec<Asked>,
     /// What each of its clients saw.
