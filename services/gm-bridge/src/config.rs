@@ -25,6 +25,9 @@ pub struct Config {
     /// `["proposal:/data/gm_secret"]`, the Game Master's secret plan.
     #[serde(deserialize_with = "comma_separated")]
     pub redact: Vec<String>,
+    /// The bug this process has, to see whether it is found. Default: none.
+    #[cfg(feature = "planted-bugs")]
+    pub planted_bug: Option<crate::planted::Bug>,
 }
 
 /// The Game Masters, and who gets one.
@@ -173,6 +176,8 @@ impl Default for Config {
             http: HttpConfig::default(),
             stream: StreamConfig::default(),
             redact: vec!["proposal:/data/gm_secret".to_owned()],
+            #[cfg(feature = "planted-bugs")]
+            planted_bug: None,
         }
     }
 }

@@ -20,6 +20,7 @@ mod images;
 mod init;
 mod metrics;
 mod news;
+pub mod planted;
 mod pool;
 pub mod publisher;
 mod query;
@@ -70,6 +71,8 @@ const CLOSE: Duration = Duration::from_secs(2);
 /// # Errors
 /// Where it can't be started: NATS without JetStream, a Game Master's URL that can't be used.
 pub async fn start(config: Config, context: Context) -> anyhow::Result<()> {
+    #[cfg(feature = "planted-bugs")]
+    config.planted_bug.into_iter().for_each(planted::plant);
     let connect = async |name| nats::connect(&context.common.nats, name, &context).await;
     // Large pictures go over a connection of their own: they never delay an event.
     let (nats, http) = match futures_util::try_join!(connect("nats"), connect("http")) {

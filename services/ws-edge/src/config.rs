@@ -41,6 +41,9 @@ pub struct Config {
     pub history: HistoryConfig,
     /// The planned end of this process.
     pub drain: DrainConfig,
+    /// The bug this process has, to see whether it is found. Default: none.
+    #[cfg(feature = "planted-bugs")]
+    pub planted_bug: Option<crate::planted::Bug>,
 }
 
 /// One address this edge listens on, and what is to be had there.
@@ -278,6 +281,8 @@ impl Default for Config {
                 page: ByteSize::from_mib(1),
             },
             drain: DrainConfig { period: HumanDuration::from_secs(10), retry: HumanDuration::from_secs(2) },
+            #[cfg(feature = "planted-bugs")]
+            planted_bug: None,
         }
     }
 }

@@ -26,6 +26,7 @@ pub(crate) use past::{Answer, Ask, Question};
 use crate::{
     history::History,
     log::Mark,
+    planted::{Bug, planted},
     sessions::{Listener, Opening, Seat, SeatRead, Sessions},
     view::{View, cursor},
 };
@@ -333,7 +334,14 @@ impl Feed {
                     self.stage = Stage::Judge { at, life };
                 } else {
                     let way = if at.seq() < opening.floor { "history" } else { "ring" };
-                    self.begin_at(at.seq(), opening, way);
+                    let mut seq = at.seq();
+                    if planted(Bug::ResumeOffByOne) {
+                        seq += 1;
+                    }
+                    if planted(Bug::DuplicateAfterReconnect) && way == "ring" {
+                        seq -= 1;
+                    }
+                    self.begin_at(seq, opening, way);
                 }
             }
         }
@@ -452,5 +460,5 @@ impl Feed {
 
 /// Whether a position belongs to another life of the stream.
 fn is_foreign(at: Position, epoch: Epoch) -> bool {
-    matches!(at, Position::Cursor(cursor) if cursor.epoch != epoch)
+    matches!(at, Position::Cursor(cursor) if cursor.epoch != epoch) && !planted(Bug::EpochIgnored)
 }

@@ -54,6 +54,7 @@ pub mod log;
 pub mod metrics;
 pub mod path;
 pub mod pictures;
+pub mod planted;
 pub mod route;
 pub mod sessions;
 pub mod sse;
@@ -84,6 +85,8 @@ const LAST_SECONDS: std::time::Duration = std::time::Duration::from_secs(2);
 /// Where a listener can't be opened, or the NATS server can't be used.
 pub async fn start(config: Config, context: Context) -> anyhow::Result<()> {
     metrics::describe();
+    #[cfg(feature = "planted-bugs")]
+    config.planted_bug.into_iter().for_each(planted::plant);
     descriptors::raise(config.http.max_connections);
     let edge = Edge::new(&config, context.shutdown.token());
     listen(&config, &edge, &context).await?;

@@ -18,6 +18,7 @@ pub use ring::{Budget, Frame, Mark, Read, Ring, RingLimits};
 use crate::{
     dialect::Head,
     event::Event,
+    planted::{Bug, planted},
     view::{View, cursor},
 };
 
@@ -108,6 +109,9 @@ impl Log {
         }
         self.seen = event.seq;
         if !self.view.shows(event) {
+            if let (true, Chain::Known(prev)) = (planted(Bug::PrevWrong), &mut self.chain) {
+                *prev = event.seq;
+            }
             return None;
         }
         let Some(head) = self.view.head(event) else {

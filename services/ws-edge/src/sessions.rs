@@ -29,6 +29,7 @@ use crate::{
     event::Event,
     intake::{Life, Rings},
     log::{Budget, Frame, Log, RingLimits},
+    planted::{Bug, planted},
     view::View,
 };
 
@@ -287,7 +288,10 @@ impl Sessions {
 impl Rings for Sessions {
     fn append(&self, event: &Event) {
         self.position.store(event.seq, Ordering::Release);
-        let session = lock(&self.registry).sessions.get(event.session()).cloned();
+        let mut session = lock(&self.registry).sessions.get(event.session()).cloned();
+        if planted(Bug::AnotherSession) && event.seq.is_multiple_of(61) {
+            session = lock(&self.registry).sessions.values().next().cloned();
+        }
         if let Some(session) = session {
             session.append(event, &self.meters);
         }

@@ -11,6 +11,7 @@ use super::{Answer, Failing, Feed, Life, Out, Stage, Start, is_foreign};
 use crate::{
     event::Event,
     history::{Extent, HistoryError, Page, Snapshot},
+    planted::{Bug, planted},
     sessions::Seat,
     view::cursor,
 };
@@ -113,6 +114,11 @@ impl Feed {
             self.show(event, life);
         }
         self.place.seq = self.place.seq.max(page.through);
+        if planted(Bug::SeamReversed) {
+            let past = self.ready.len();
+            let _ = self.run(0);
+            self.ready.rotate_left(past);
+        }
     }
 
     fn show(&mut self, event: &Event, life: Life) {
