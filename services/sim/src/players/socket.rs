@@ -9,26 +9,21 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use herald_protocol::{Epoch, SessionId, frame::SUB_PROTOCOL};
+use herald_protocol::SessionId;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use tokio::{
     sync::{Semaphore, watch},
     time::{Instant, timeout},
 };
-use tokio_tungstenite::{
-    connect_async_with_config,
-    tungstenite::{
-        Error as WsError, Message,
-        client::IntoClientRequest,
-        http::HeaderValue,
-        protocol::{CloseFrame, WebSocketConfig},
-    },
-};
+use tokio_tungstenite::tungstenite::{Error as WsError, Message, protocol::CloseFrame};
 use tokio_util::sync::CancellationToken;
 
 use super::{http::Api, latency::Latency, progress::Progress, proof::Proof};
-use crate::gm::stream::now_ns;
+use crate::{
+    frame::{Control, Frame},
+    gm::stream::now_ns,
+    websocket::{Speech, connect},
+};
 
 /// A handshake may take this long: thousands are made at once.
 const HANDSHAKE: Duration = Duration::from_secs(15);
@@ -36,25 +31,6 @@ const HANDSHAKE: Duration = Duration::from_secs(15);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two attempts to open it again.
 const RETRY: Duration = Duration::from_millis(250);
-/// Larger than any frame: 1 MiB is the limit of an event.
-const MAX_MESSAGE: usize = 16 << 20;
-
-/// A frame as it comes.
-#[derive(Debug, Deserialize)]
-pub struct Frame<'a> {
-    /// Its name.
-    #[serde(borrow)]
-    pub event: std::borrow::Cow<'a, str>,
-    /// What it carries.
-    #[serde(borrow)]
-    pub data: &'a RawValue,
-    /// Stream sequence; control frames have none.
-    pub seq: Option<u64>,
-    /// When it was stored, ms since 1970.
-    pub ts: Option<u64>,
-    /// Sequence of the one before.
-    pub prev: Option<u64>,
-}
 
 /// What all sockets share.
 #[derive(Debug)]
@@ -200,21 +176,12 @@ impl Socket {
     }
 
     fn control(&self, frame: &Frame<'_>, retry: &mut Duration) -> Result<(), String> {
-        #[derive(Deserialize)]
-        struct Control {
-            epoch: Option<Epoch>,
-            head: Option<u64>,
-            to: Option<u64>,
-            retry_ms: Option<u64>,
-        }
-        let odd = |error| format!("{}: {error}", frame.event);
-        let data: Control = serde_json::from_str(frame.data.get()).map_err(odd)?;
-        match (&*frame.event, data) {
-            ("herald.hello", Control { epoch: Some(epoch), head: Some(head), .. }) => self.proof().hello(epoch, head),
-            ("herald.gap", Control { to: Some(to), .. }) => self.proof().gap(to),
+        match Control::read(&frame.event, frame.data.get()).map_err(|error| format!("{}: {error}", frame.event))? {
+            Control::Hello { epoch, head, .. } => self.proof().hello(epoch, head),
+            Control::Gap { to, .. } => self.proof().gap(to),
             // Bounded: a wrong number must not let us wait for ever.
-            ("herald.bye", Control { retry_ms: Some(ms), .. }) => *retry = Duration::from_millis(ms.min(30_000)),
-            _ => {}
+            Control::Bye { retry_ms, .. } => *retry = Duration::from_millis(retry_ms.min(30_000)),
+            Control::Live { .. } | Control::Other => {}
         }
         Ok(())
     }
@@ -230,7 +197,7 @@ enum Refusal {
 /// Opens a socket with sub-protocol `herald.v1`.
 async fn open(url: &str, handshakes: &Semaphore) -> Result<Stream, Refusal> {
     let Ok(_permit) = handshakes.acquire().await else { return Err(Refusal::Retry) };
-    match timeout(HANDSHAKE, connect(url)).await {
+    match timeout(HANDSHAKE, connect(url, Speech::V1)).await {
         Err(_) => Err(Refusal::Retry),
         Ok(Ok(stream)) => Ok(stream),
         // 4xx will not change by asking again, 5xx may; so may a door that is not there.
@@ -241,23 +208,6 @@ async fn open(url: &str, handshakes: &Semaphore) -> Result<Stream, Refusal> {
         Ok(Err(WsError::Io(_) | WsError::Http(_))) => Err(Refusal::Retry),
         Ok(Err(error)) => Err(Refusal::Final(format!("handshake: {error}"))),
     }
-}
-
-/// One handshake, without patience.
-///
-/// # Errors
-/// Whatever it fails with.
-pub async fn connect(url: &str) -> Result<Stream, WsError> {
-    let mut request = url.into_client_request()?;
-    request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(SUB_PROTOCOL));
-    // Small buffers: ten thousand of them stand in one process.
-    let config = WebSocketConfig::default()
-        .read_buffer_size(4 << 10)
-        .write_buffer_size(0)
-        .max_write_buffer_size(64 << 10)
-        .max_message_size(Some(MAX_MESSAGE))
-        .max_frame_size(Some(MAX_MESSAGE));
-    connect_async_with_config(request, Some(config), true).await.map(|(stream, _)| stream)
 }
 
 /// What a close means for a client, as the table of close codes says.

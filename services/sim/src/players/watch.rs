@@ -9,11 +9,12 @@ use serde::Deserialize;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    http::Api,
-    socket::{Frame, connect},
+use super::http::Api;
+use crate::{
+    cli::PlayersOptions,
+    frame::Frame,
+    websocket::{Speech, connect},
 };
-use crate::cli::PlayersOptions;
 
 /// Between two attempts to reach a door that is away.
 const RETRY: Duration = Duration::from_secs(1);
@@ -33,7 +34,7 @@ pub async fn watch(api: &Api, session: &SessionId, options: &PlayersOptions, tok
     let mut out = std::io::stdout();
     loop {
         let url = format!("{}{}", api.socket(session), place.query);
-        let Some(opened) = token.run_until_cancelled(connect(&url)).await else { return Ok(()) };
+        let Some(opened) = token.run_until_cancelled(connect(&url, Speech::V1)).await else { return Ok(()) };
         let mut stream = match opened {
             Ok(stream) => stream,
             Err(WsError::Http(response)) if response.status().is_client_error() => {
