@@ -51,6 +51,7 @@ pub mod traces;
 pub mod ws;
 
 mod cluster;
+mod folder;
 mod nats;
 mod services;
 mod system;

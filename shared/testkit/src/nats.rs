@@ -7,13 +7,12 @@ use std::{
     time::Duration,
 };
 
-use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     net::TcpStream,
 };
 
-use crate::{eventually, port::Reserved, process::Process};
+use crate::{eventually, folder::Folder, port::Reserved, process::Process};
 
 /// How long a server may take to start: its JetStream may have to recover a store.
 const START: Duration = Duration::from_secs(20);
@@ -31,12 +30,14 @@ pub struct NatsOptions {
     pub more: String,
     /// More arguments.
     pub arguments: Vec<String>,
+    /// Where it keeps its configuration, log and store, beyond its end. Default: a temporary folder.
+    pub folder: Option<PathBuf>,
 }
 
 impl Default for NatsOptions {
     fn default() -> Self {
         let (more, arguments) = (String::new(), Vec::new());
-        Self { config: "single.conf", jetstream: true, max_payload: None, more, arguments }
+        Self { config: "single.conf", jetstream: true, max_payload: None, more, arguments, folder: None }
     }
 }
 
@@ -46,7 +47,7 @@ pub struct Nats {
     // The order is that of the drops: the process before its folder and its port.
     process: Option<Process>,
     options: NatsOptions,
-    folder: TempDir,
+    folder: Folder,
     port: Reserved,
 }
 
@@ -69,7 +70,7 @@ impl Nats {
     /// A server that is not started yet ([`Nats::resume`] does), with its address already known.
     #[must_use]
     pub fn reserve(options: NatsOptions) -> Self {
-        let folder = tempfile::Builder::new().prefix("herald-nats-").tempdir().expect("a folder");
+        let folder = Folder::new("nats", options.folder.clone());
         Self { process: None, options, folder, port: Reserved::take() }
     }
 
@@ -101,6 +102,11 @@ impl Nats {
     /// JetStream, over a client of its own.
     pub async fn jetstream(&self) -> async_nats::jetstream::Context {
         async_nats::jetstream::new(self.client().await)
+    }
+
+    /// Its process, for signals; `None` while it is stopped.
+    pub fn process(&mut self) -> Option<&mut Process> {
+        self.process.as_mut()
     }
 
     /// Starts it (again), on the same port and store, and waits until it answers.

@@ -2,17 +2,20 @@
 
 use std::{
     fs::File,
-    io::Write as _,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
-    sync::{Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use tokio::process::{Child, Command};
+use rustix::process::{Pid, kill_process, kill_process_group};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+pub use rustix::process::Signal;
+use watchdog::Watchdog;
 
 use crate::eventually;
+
+mod watchdog;
 
 /// How much of a log is printed when a test fails.
 const PRINTED: usize = 200;
@@ -34,9 +37,27 @@ impl Process {
     /// If it can't be started.
     #[must_use]
     pub fn spawn(name: &str, command: std::process::Command, log: &Path) -> Self {
-        let file = File::options().create(true).append(true).open(log).expect("a log file");
+        let file = appended(log);
         let mut command = Command::from(command);
         command.stdin(Stdio::null()).stdout(file.try_clone().expect("the log file")).stderr(file);
+        Self::start(name, command, log)
+    }
+
+    /// Starts it for a talk: its standard input and output are the caller's; standard error is appended to `log`.
+    ///
+    /// # Panics
+    /// If it can't be started.
+    #[must_use]
+    pub fn spawn_piped(name: &str, command: std::process::Command, log: &Path) -> (Self, ChildStdin, ChildStdout) {
+        let mut command = Command::from(command);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(appended(log));
+        let mut process = Self::start(name, command, log);
+        let input = process.child.stdin.take().expect("piped");
+        let output = process.child.stdout.take().expect("piped");
+        (process, input, output)
+    }
+
+    fn start(name: &str, mut command: Command, log: &Path) -> Self {
         command.process_group(0).kill_on_drop(true);
         let child = command.spawn().unwrap_or_else(|error| panic!("{name}: not started: {error}: {command:?}"));
         let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)).expect("a running child has a pid");
@@ -99,13 +120,17 @@ impl Process {
     /// # Panics
     /// If it does not end within `bound`.
     pub async fn wait(&mut self, bound: Duration) -> ExitStatus {
-        if let Some(status) = self.ended {
-            return status;
+        self.ends_within(bound).await.unwrap_or_else(|| panic!("{}: still running after {bound:?}", self.name))
+    }
+
+    /// Waits for its end; `None` if it still runs then.
+    pub async fn ends_within(&mut self, bound: Duration) -> Option<ExitStatus> {
+        if self.ended.is_none()
+            && let Ok(status) = tokio::time::timeout(bound, self.child.wait()).await
+        {
+            self.end(status.expect("a child can be waited for"));
         }
-        match tokio::time::timeout(bound, self.child.wait()).await {
-            Ok(status) => self.end(status.expect("a child can be waited for")),
-            Err(_) => panic!("{}: still running after {bound:?}", self.name),
-        }
+        self.ended
     }
 
     /// Asks it to end (SIGTERM) and waits.
@@ -170,53 +195,19 @@ impl Drop for Process {
     }
 }
 
+fn appended(log: &Path) -> File {
+    File::options().create(true).append(true).open(log).expect("a log file")
+}
+
 /// The state of a process or thread, as in `/proc/<pid>/stat`: R, S, T, Z ...
 fn state_of(stat: &Path) -> Option<char> {
     std::fs::read_to_string(stat).ok()?.rsplit_once(") ")?.1.chars().next()
 }
 
-/// A shell that reads the pids of our children from a pipe, and kills their groups when the pipe ends: however this
-/// program dies, nothing that it started lives on. It has a group of its own and ignores what is sent to end tests.
-struct Watchdog(std::process::ChildStdin);
-
-const WATCH: &str = r#"
-trap '' INT TERM HUP
-pids=''
-while read -r word pid; do
-    case $word in
-        add) pids="$pids $pid" ;;
-        del) left=''; for p in $pids; do [ "$p" = "$pid" ] || left="$left $p"; done; pids=$left ;;
-    esac
-done
-for p in $pids; do kill -s KILL -- "-$p" 2>/dev/null; done
-"#;
-
-impl Watchdog {
-    fn tell(word: &str, pid: Pid) {
-        use std::os::unix::process::CommandExt as _;
-
-        static WATCHDOG: OnceLock<Mutex<Watchdog>> = OnceLock::new();
-        let watchdog = WATCHDOG.get_or_init(|| {
-            let mut command = std::process::Command::new("sh");
-            command
-                .args(["-c", WATCH])
-                .stdin(Stdio::piped())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .process_group(0);
-            let mut child = command.spawn().expect("sh");
-            let pipe = child.stdin.take().expect("piped");
-            // It outlives this program.
-            drop(child);
-            Mutex::new(Self(pipe))
-        });
-        let mut pipe = watchdog.lock().unwrap_or_else(PoisonError::into_inner);
-        writeln!(pipe.0, "{word} {}", pid.as_raw_nonzero()).expect("the watchdog reads");
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+
     use super::*;
 
     fn shell(script: &str) -> std::process::Command {
@@ -247,6 +238,20 @@ mod tests {
         assert_eq!(process.terminate(Duration::from_secs(5)).await.code(), Some(3));
         assert_eq!(process.log(), "hello\nbye\n");
         assert!(!process.running());
+    }
+
+    #[tokio::test]
+    async fn a_talk_goes_through_pipes_and_its_asides_into_the_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = "read -r line; echo heard $line; echo aside >&2; read -r line || exit 4";
+        let (mut process, mut input, output) = Process::spawn_piped("sh", shell(script), &folder.path().join("log"));
+        input.write_all(b"this\n").await.unwrap();
+        let mut lines = BufReader::new(output).lines();
+        assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("heard this"));
+        assert_eq!(process.ends_within(Duration::ZERO).await, None);
+        drop(input);
+        assert_eq!(process.ends_within(Duration::from_secs(5)).await.and_then(|status| status.code()), Some(4));
+        assert_eq!(process.log(), "aside\n");
     }
 
     #[tokio::test]

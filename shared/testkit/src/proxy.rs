@@ -1,36 +1,92 @@
 //! A network that can be broken: TCP passed on until a test says otherwise.
 //!
 //! A stopped server is gone for everybody; a proxy in front of it takes it away from one process alone, in the ways that
-//! networks fail.
+//! networks fail. What it does can be switched at any moment, and holds for the connections there are and for new ones.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{
-        TcpListener, TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    net::TcpListener,
     sync::watch,
     task::{JoinHandle, JoinSet},
 };
 
-/// What happens to bytes and connections now.
+mod pass;
+#[cfg(test)]
+mod tests;
+
+/// How many connections may pass at a time; further ones are closed at once.
+const CONNECTIONS: usize = 10_000;
+
+/// What happens to bytes now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Network {
     /// Everything is passed on.
     Works,
+    /// Everything is passed on, in order, later by `by` and up to `jitter` more.
+    Delayed {
+        /// The least delay.
+        by: Duration,
+        /// What chance adds at most.
+        jitter: Duration,
+    },
+    /// At most `bytes` are passed on `each` so long, either way.
+    Trickling {
+        /// Bytes that go together.
+        bytes: usize,
+        /// The pause behind them.
+        each: Duration,
+    },
+    /// Nothing comes through in this direction, not even an end; the other one works.
+    HalfOpen(Direction),
     /// Connections stay, are even accepted, and nothing comes through, either way; it does when the network works again.
     Silent,
     /// Connections are cut, and new ones too.
     Down,
 }
 
+/// Where bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From who connected to who listens.
+    ToServer,
+    /// Back.
+    ToClient,
+}
+
+/// How a connection is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// In order: both ends read an end of file (FIN).
+    End,
+    /// Both ends get an error (RST); what was on its way is lost.
+    Reset,
+    /// The other end is gone without a word, as with its power: what is sent goes nowhere, nothing ever comes, and
+    /// neither end learns when the other one gives up.
+    Vanish,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct State {
+    network: Network,
+    /// How often connections were cut, and how the last time: a connection is cut when the number is not that of its birth.
+    cuts: u64,
+    how: Cut,
+}
+
 /// A proxy in front of one address. Ends when dropped, with its connections.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
-    network: watch::Sender<Network>,
+    state: watch::Sender<State>,
+    accepted: Arc<AtomicU64>,
     accepting: JoinHandle<()>,
 }
 
@@ -42,9 +98,10 @@ impl Proxy {
     pub async fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let network = watch::Sender::new(Network::Works);
-        let accepting = tokio::spawn(accept(listener, target, network.subscribe()));
-        Self { address, network, accepting }
+        let state = watch::Sender::new(State { network: Network::Works, cuts: 0, how: Cut::End });
+        let accepted = Arc::new(AtomicU64::new(0));
+        let accepting = tokio::spawn(accept(listener, target, state.subscribe(), accepted.clone()));
+        Self { address, state, accepted, accepting }
     }
 
     /// Where it listens.
@@ -67,13 +124,28 @@ impl Proxy {
 
     /// Breaks or mends the network.
     pub fn set(&self, network: Network) {
-        self.network.send_replace(network);
+        self.state.send_modify(|state| {
+            state.network = network;
+            if network == Network::Down {
+                (state.cuts, state.how) = (state.cuts + 1, Cut::End);
+            }
+        });
     }
 
-    /// Cuts all connections; new ones come through.
+    /// Cuts all connections in order; new ones come through, if the network works.
     pub fn cut(&self) {
-        self.set(Network::Down);
-        self.set(Network::Works);
+        self.cut_by(Cut::End);
+    }
+
+    /// Cuts all connections in that way; new ones come through, if the network works.
+    pub fn cut_by(&self, how: Cut) {
+        self.state.send_modify(|state| (state.cuts, state.how) = (state.cuts + 1, how));
+    }
+
+    /// How many connections were ever accepted.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
     }
 }
 
@@ -83,125 +155,19 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, network: watch::Receiver<Network>) {
+async fn accept(listener: TcpListener, target: SocketAddr, state: watch::Receiver<State>, accepted: Arc<AtomicU64>) {
     let mut connections = JoinSet::new();
     loop {
-        let (stream, _) = listener.accept().await.expect("a connection");
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of file descriptors, or a connection that died in the queue: neither is for ever.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            continue;
+        };
         while connections.try_join_next().is_some() {}
-        if *network.borrow() != Network::Down {
-            connections.spawn(pass(stream, target, network.clone()));
+        accepted.fetch_add(1, Ordering::Relaxed);
+        let now = *state.borrow();
+        if now.network != Network::Down && connections.len() < CONNECTIONS {
+            connections.spawn(pass::connection(stream, target, now.cuts, state.clone()));
         }
-    }
-}
-
-async fn pass(client: TcpStream, target: SocketAddr, mut network: watch::Receiver<Network>) {
-    // Marked here, not where it was cloned: a cut from now on concerns this connection.
-    network.mark_unchanged();
-    let gate = network.clone();
-    let passing = async {
-        let mut gate = gate;
-        works(&mut gate).await;
-        let Ok(server) = TcpStream::connect(target).await else { return };
-        let (client_in, client_out) = client.into_split();
-        let (server_in, server_out) = server.into_split();
-        let mut back = gate.clone();
-        tokio::join!(copy(client_in, server_out, &mut gate), copy(server_in, client_out, &mut back));
-    };
-    tokio::select! {
-        () = passing => {}
-        () = down(&mut network) => {}
-    }
-}
-
-/// Waits for a cut, also one that is already over.
-async fn down(network: &mut watch::Receiver<Network>) {
-    let mut silent = *network.borrow() == Network::Silent;
-    while network.changed().await.is_ok() {
-        let now = *network.borrow_and_update();
-        // From silence back to work is no cut; from work to work means that a cut lay between.
-        if now == Network::Down || (now == Network::Works && !silent) {
-            return;
-        }
-        silent = now == Network::Silent;
-    }
-}
-
-async fn works(network: &mut watch::Receiver<Network>) {
-    let working = network.wait_for(|network| *network == Network::Works).await.is_ok();
-    if !working {
-        // The proxy has gone, and ends this task.
-        std::future::pending::<()>().await;
-    }
-}
-
-async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, network: &mut watch::Receiver<Network>) {
-    let mut buffer = vec![0; 64 << 10];
-    while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        works(network).await;
-        if to.write_all(&buffer[..read]).await.is_err() {
-            break;
-        }
-    }
-    // A half-closed connection stays half open.
-    let _gone = to.shutdown().await;
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::within;
-
-    const LIMIT: Duration = Duration::from_secs(20);
-    const A_WHILE: Duration = Duration::from_millis(100);
-
-    /// Sends what it gets back.
-    async fn echo() -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                tokio::spawn(async move {
-                    let (mut reader, mut writer) = stream.into_split();
-                    tokio::io::copy(&mut reader, &mut writer).await
-                });
-            }
-        });
-        address
-    }
-
-    async fn round(stream: &mut TcpStream) -> std::io::Result<u8> {
-        stream.write_all(b"x").await?;
-        stream.read_u8().await
-    }
-
-    #[tokio::test]
-    async fn it_passes_on_keeps_back_and_cuts() {
-        within(LIMIT, async {
-            let proxy = Proxy::start(echo().await).await;
-            let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
-            assert_eq!(round(&mut stream).await.unwrap(), b'x');
-
-            proxy.set(Network::Silent);
-            tokio::time::timeout(A_WHILE, round(&mut stream)).await.expect_err("nothing comes");
-            let mut second = TcpStream::connect(proxy.address()).await.unwrap();
-            tokio::time::timeout(A_WHILE, round(&mut second)).await.expect_err("nor on a new one");
-            proxy.set(Network::Works);
-            assert_eq!(stream.read_u8().await.unwrap(), b'x', "what was kept back comes later");
-            assert_eq!(second.read_u8().await.unwrap(), b'x');
-
-            proxy.cut();
-            round(&mut stream).await.expect_err("cut");
-            let mut third = TcpStream::connect(proxy.address()).await.unwrap();
-            assert_eq!(round(&mut third).await.unwrap(), b'x', "new ones work");
-
-            proxy.set(Network::Down);
-            round(&mut third).await.expect_err("cut");
-            let mut fourth = TcpStream::connect(proxy.address()).await.unwrap();
-            round(&mut fourth).await.expect_err("and new ones at once");
-        })
-        .await;
     }
 }

@@ -33,6 +33,12 @@ macro_rules! starter {
             pub fn arg(self, argument: impl Into<String>) -> Self {
                 Self(self.0.arg(argument))
             }
+
+            /// Gives it that folder, which outlives it, with its log; without, it has a temporary one.
+            #[must_use]
+            pub fn folder(self, folder: impl Into<std::path::PathBuf>) -> Self {
+                Self(self.0.folder(folder))
+            }
         }
     };
 }
@@ -68,6 +74,12 @@ macro_rules! service {
             #[must_use]
             pub fn config(self, text: impl Into<String>) -> Self {
                 Self(self.0.config(text))
+            }
+
+            /// Gives it an operations port that it keeps when it is started again.
+            #[must_use]
+            pub fn fixed_operations(self) -> Self {
+                Self(self.0.fixed_operations())
             }
 
             /// Starts it and waits until it is ready.
