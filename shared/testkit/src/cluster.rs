@@ -1,6 +1,6 @@
 //! Three nats-servers that are one, on the configuration that we ship: for what holds with replicas only.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use async_nats::jetstream::{self, stream::ClusterInfo};
 use futures_util::{StreamExt as _, future::join_all};
@@ -39,7 +39,18 @@ impl NatsCluster {
     /// # Panics
     /// If they don't come together.
     pub async fn start_with(arguments: &[&str]) -> Self {
-        let mut cluster = Self::reserve(arguments);
+        Self::started(Self::reserve(arguments)).await
+    }
+
+    /// As [`NatsCluster::start_with`], each server with a folder of its own in that one, which outlives them: `nats-1` ...
+    ///
+    /// # Panics
+    /// If they don't come together.
+    pub async fn start_in(folder: &Path, arguments: &[&str]) -> Self {
+        Self::started(Self::reserved(Some(folder), arguments)).await
+    }
+
+    async fn started(mut cluster: Self) -> Self {
         join_all(cluster.servers.iter_mut().map(Nats::resume)).await;
         let jetstream = jetstream::new(cluster.client().await);
         eventually("a stream with three replicas can be made", START, async || {
@@ -59,6 +70,10 @@ impl NatsCluster {
     /// Three servers that are not started yet, with their addresses already known.
     #[must_use]
     pub fn reserve(arguments: &[&str]) -> Self {
+        Self::reserved(None, arguments)
+    }
+
+    fn reserved(folder: Option<&Path>, arguments: &[&str]) -> Self {
         let ports = || (0..3).map(|_| Reserved::take()).collect::<Vec<_>>();
         let (routes, monitors) = (ports(), ports());
         let urls: Vec<_> = routes.iter().map(|route| format!("nats://{}", route.address())).collect();
@@ -67,7 +82,10 @@ impl NatsCluster {
                 .map(str::to_owned);
             let monitor = ["--http_port".to_owned(), monitor.port().to_string()];
             let arguments = own.into_iter().chain(monitor).chain(arguments.iter().map(|&argument| argument.to_owned()));
-            Nats::reserve(NatsOptions { config: "cluster.conf", arguments: arguments.collect(), ..Default::default() })
+            let folder = folder.map(|folder| folder.join(format!("nats-{}", index + 1)));
+            let options =
+                NatsOptions { config: "cluster.conf", arguments: arguments.collect(), folder, ..Default::default() };
+            Nats::reserve(options)
         };
         let servers = urls.iter().zip(&monitors).enumerate().map(server).collect();
         Self { servers, monitors, _routes: routes }
@@ -121,23 +139,32 @@ impl NatsCluster {
     /// # Panics
     /// If that is not so within `bound`.
     pub async fn wait_healthy(&self, bound: Duration) {
-        eventually("a healthy cluster", bound, async || {
-            for index in 0..self.servers.len() {
-                let health = self.monitor(index, "/healthz").await?;
-                if health["status"] != "ok" {
-                    return Err(format!("herald-{}: {health}", index + 1));
-                }
+        eventually("a healthy cluster", bound, async || self.health().await).await;
+    }
+
+    /// The same, without a panic.
+    ///
+    /// # Errors
+    /// In words, if that is not so within `bound`.
+    pub async fn healthy_within(&self, bound: Duration) -> Result<(), String> {
+        crate::wait::until(bound, async || self.health().await).await
+    }
+
+    async fn health(&self) -> Result<(), String> {
+        for index in 0..self.servers.len() {
+            let health = self.monitor(index, "/healthz").await?;
+            if health["status"] != "ok" {
+                return Err(format!("herald-{}: {health}", index + 1));
             }
-            for stream in self.streams().await? {
-                let info = self.info(&stream).await?;
-                let current = info.replicas.iter().filter(|peer| peer.current && !peer.offline).count();
-                if info.leader.is_none() || current != info.replicas.len() {
-                    return Err(format!("{stream}: {info:?}"));
-                }
+        }
+        for stream in self.streams().await? {
+            let info = self.info(&stream).await?;
+            let current = info.replicas.iter().filter(|peer| peer.current && !peer.offline).count();
+            if info.leader.is_none() || current != info.replicas.len() {
+                return Err(format!("{stream}: {info:?}"));
             }
-            Ok(())
-        })
-        .await;
+        }
+        Ok(())
     }
 
     /// All streams, those under buckets too.

@@ -40,7 +40,10 @@
     reason = "in a test, a failed step is a failed test, and its output is for people"
 )]
 
+pub mod dice;
+pub mod faults;
 pub mod game_master;
+pub mod house;
 pub mod http;
 pub mod port;
 pub mod process;

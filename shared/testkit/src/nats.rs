@@ -12,7 +12,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{eventually, folder::Folder, port::Reserved, process::Process};
+use crate::{eventually, folder::Folder, port::Reserved, process::Process, wait::until};
 
 /// How long a server may take to start: its JetStream may have to recover a store.
 const START: Duration = Duration::from_secs(20);
@@ -127,6 +127,19 @@ impl Nats {
         })
         .await;
         self.process = Some(process);
+    }
+
+    /// Waits until its JetStream answers.
+    ///
+    /// # Errors
+    /// In words, if it does not within `bound`.
+    pub async fn answers_within(&self, bound: Duration) -> Result<(), String> {
+        until(bound, async || {
+            let client = async_nats::connect(self.url()).await.map_err(|error| error.to_string())?;
+            let account = async_nats::jetstream::new(client).query_account().await;
+            account.map(drop).map_err(|error| error.to_string())
+        })
+        .await
     }
 
     /// Asks it to end (SIGTERM) and waits until it has.

@@ -185,6 +185,12 @@ impl SimGm {
         Self(flags.into_iter().fold(Launch::new("sim").arg("gm"), Launch::arg))
     }
 
+    /// Starts it and waits for nothing.
+    #[must_use]
+    pub fn spawn(self) -> Service {
+        self.0.spawn()
+    }
+
     /// Starts it and waits until it listens. Say `--no-door` or `--door=URL` by [`SimGm::arg`]: without, it calls a door
     /// where there is none.
     pub async fn start(self) -> Sim {

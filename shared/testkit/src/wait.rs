@@ -65,6 +65,26 @@ pub async fn eventually<T, S: Debug>(what: &str, bound: Duration, mut look: impl
     }
 }
 
+/// As [`eventually`], for those who go on without it.
+///
+/// # Errors
+/// The last status, if the condition does not hold within `bound`.
+pub(crate) async fn until(bound: Duration, mut look: impl AsyncFnMut() -> Result<(), String>) -> Result<(), String> {
+    let begun = Instant::now();
+    loop {
+        let left = bound.saturating_sub(begun.elapsed());
+        let status = match tokio::time::timeout(left.max(PACE), look()).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(status)) => status,
+            Err(_) => "the last look did not end".to_owned(),
+        };
+        if begun.elapsed() >= bound {
+            return Err(format!("not within {bound:?}: {status}"));
+        }
+        tokio::time::sleep(PACE).await;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
