@@ -70,6 +70,8 @@ pub enum Kind {
     NodesRolled,
     /// Two of the cluster's servers are away at the same time.
     QuorumLost,
+    /// The stream `EVENTS` is deleted; once its owner has made a new one, others' events fill that beyond the old one's end.
+    StreamRecreated,
     /// Of a link.
     Link(Link, Harm),
 }
@@ -91,7 +93,7 @@ impl Kind {
         let ways = |of: fn(Way) -> Self| WAYS.map(|(way, _)| of(way));
         let mut all: Vec<_> =
             [Self::Edge, Self::Bridge, Self::Gm, Self::Nats, Self::Node].into_iter().flat_map(ways).collect();
-        all.extend([Self::LeaderKilled, Self::NodesRolled, Self::QuorumLost]);
+        all.extend([Self::LeaderKilled, Self::NodesRolled, Self::QuorumLost, Self::StreamRecreated]);
         all.extend(LINKS.iter().flat_map(|(link, _)| HARMS.map(|(harm, _)| Self::Link(*link, harm))));
         all
     }
@@ -108,6 +110,7 @@ impl Kind {
             Self::LeaderKilled => "leader killed".to_owned(),
             Self::NodesRolled => "nodes rolled".to_owned(),
             Self::QuorumLost => "quorum lost".to_owned(),
+            Self::StreamRecreated => "stream recreated".to_owned(),
             Self::Link(_, harm) => format!("link {}", name_of(&HARMS, harm)),
         }
     }
@@ -123,7 +126,7 @@ impl Kind {
             Self::Edge(_) | Self::Bridge(_) | Self::Gm(_) => dice.millis(200..3_000),
             Self::Nats(_) => dice.millis(100..3_000),
             Self::Node(_) | Self::LeaderKilled => dice.millis(500..5_000),
-            Self::NodesRolled => Duration::ZERO,
+            Self::NodesRolled | Self::StreamRecreated => Duration::ZERO,
             Self::QuorumLost => dice.millis(3_000..6_000),
             Self::Link(..) => dice.millis(500..4_000),
         }

@@ -70,6 +70,12 @@ macro_rules! service {
                 Self(self.0.set(key, value))
             }
 
+            /// Starts the program of that name in its place, one that is configured alike.
+            #[must_use]
+            pub fn program(self, binary: &str) -> Self {
+                Self(self.0.program(binary))
+            }
+
             /// Gives it a `herald.toml`.
             #[must_use]
             pub fn config(self, text: impl Into<String>) -> Self {

@@ -1,7 +1,8 @@
 //! One fault: what it takes hold of, and what it does.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures_util::future::try_join_all;
 use tokio::sync::{MutexGuard, SemaphorePermit};
 
 use super::{Fault, Harm, Kind, Link, Way};
@@ -16,6 +17,10 @@ use crate::{
 
 /// How long NATS may take to be whole again.
 const HEALTHY: Duration = Duration::from_secs(90);
+/// The stream with all events.
+const STREAM: &str = "EVENTS";
+/// How much is stored at once, to get far in little time.
+const AT_ONCE: usize = 500;
 /// How often the edges' gate is passed by: then both may be away at the same time.
 const RECKLESS: f64 = 0.15;
 
@@ -29,6 +34,7 @@ pub(super) struct Struck<'a> {
 enum Hold<'a> {
     Member(&'a Member, MutexGuard<'a, Service>, Way),
     Nats(MutexGuard<'a, Backbone>, Vec<usize>),
+    Stream(MutexGuard<'a, Backbone>),
     Wire(&'a Wire, MutexGuard<'a, ()>, Option<&'a Member>, Harm),
 }
 
@@ -52,6 +58,7 @@ pub(super) async fn aim<'a>(house: &'a House, fault: &Fault) -> Option<Struck<'a
             };
             Hold::Wire(wire, wire.broken.lock().await, end, harm)
         }
+        Kind::StreamRecreated => Hold::Stream(house.nats.lock().await),
         Kind::Nats(_) | Kind::Node(_) | Kind::LeaderKilled | Kind::NodesRolled | Kind::QuorumLost => {
             let nats = house.nats.lock().await;
             let victims = victims(&nats, fault.kind, &mut dice).await?;
@@ -71,7 +78,7 @@ async fn victims(nats: &Backbone, kind: Kind, dice: &mut Dice) -> Option<Vec<usi
     match (nats, kind) {
         (Backbone::One(_), Kind::Nats(_)) => Some(vec![0]),
         (Backbone::Cluster(_), Kind::Node(_)) => Some(vec![dice.index(3)]),
-        (Backbone::Cluster(cluster), Kind::LeaderKilled) => Some(vec![cluster.leader("EVENTS").await?]),
+        (Backbone::Cluster(cluster), Kind::LeaderKilled) => Some(vec![cluster.leader(STREAM).await?]),
         (Backbone::Cluster(_), Kind::NodesRolled | Kind::QuorumLost) => {
             let first = dice.index(3);
             let count = if kind == Kind::QuorumLost { 2 } else { 3 };
@@ -89,6 +96,7 @@ impl Struck<'_> {
                 let numbers: Vec<_> = servers.iter().map(|index| (index + 1).to_string()).collect();
                 format!("nats {}", numbers.join(" "))
             }
+            Hold::Stream(_) => STREAM.to_owned(),
             Hold::Wire(wire, ..) => wire.name.clone(),
         }
     }
@@ -105,6 +113,7 @@ impl Struck<'_> {
                 strike_nats(&mut nats, fault.kind, &servers, hold, &mut dice).await?;
                 nats.healthy_within(HEALTHY).await
             }
+            Hold::Stream(nats) => recreate(&nats.url()).await.map_err(|error| error.to_string()),
             Hold::Wire(wire, _broken, end, harm) => {
                 let one = dice.index(wire.proxies.len());
                 // All ways to NATS, or the one to one server; that may be one that is not in use.
@@ -204,6 +213,29 @@ async fn strike_nats(
         }
     }
     Ok(())
+}
+
+/// Deletes the stream, waits until its owner has made another one, and fills that beyond the end of the old one: what a
+/// client remembers of the old one is then a place in the new one, too.
+async fn recreate(url: &str) -> Result<(), async_nats::Error> {
+    let urls: Vec<_> = url.split(',').collect();
+    let jetstream = async_nats::jetstream::new(async_nats::connect(urls).await?);
+    let end = jetstream.get_stream(STREAM).await?.get_info().await?.state.last_sequence;
+    jetstream.delete_stream(STREAM).await?;
+    let begun = Instant::now();
+    loop {
+        match jetstream.get_stream(STREAM).await {
+            Ok(stream) if stream.cached_info().state.last_sequence > end => return Ok(()),
+            Ok(_) => {
+                let fill = (0..AT_ONCE).map(|_| jetstream.publish("arena.nobody.fill", "{}".into()));
+                for sent in try_join_all(fill).await? {
+                    sent.await?;
+                }
+            }
+            Err(error) if begun.elapsed() > HEALTHY => return Err(error.into()),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
 }
 
 #[derive(Clone, Copy)]

@@ -37,6 +37,14 @@ impl Launch {
         }
     }
 
+    /// Starts the program of that name in its place, one that is configured alike.
+    #[must_use]
+    pub fn program(mut self, binary: &str) -> Self {
+        binary.clone_into(&mut self.binary);
+        self.program = OnceLock::new();
+        self
+    }
+
     /// Adds an argument.
     #[must_use]
     pub fn arg(mut self, argument: impl Into<String>) -> Self {
