@@ -13,7 +13,7 @@ use herald_runtime::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    arena, gm,
+    arena, check, gm,
     pace::Speed,
     players::{self, pick::Pick},
     replay,
@@ -44,6 +44,8 @@ pub enum Command {
     Replay(ReplayOptions),
     /// Players: open sockets, play turns, prove that nothing was lost, doubled or out of order.
     Players(PlayersOptions),
+    /// Proves that nothing is lost, doubled, out of order, foreign or silently missing, whatever dies meanwhile.
+    Check(CheckOptions),
 }
 
 /// Flags of `sim gm`.
@@ -216,6 +218,60 @@ pub struct PlayersOptions {
     pub snapshot: bool,
 }
 
+/// Flags of `sim check`.
+#[derive(Debug, Clone, Args)]
+pub struct CheckOptions {
+    /// A public door; given several times, clients go to the next one when one fails.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8000")]
+    pub url: Vec<String>,
+    /// The NATS servers, separated by commas: to publish as an arena engine, and to read the log.
+    #[arg(long, value_name = "URL", env = "NATS_URL", hide_env_values = true, default_value = "nats://127.0.0.1:4222")]
+    pub nats: String,
+    /// How long sessions are played; then they come to rest. 60, or with `--marks` until the end of the input.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub seconds: Option<u64>,
+    /// Seed of everything drawn by lot; a fresh one unless given.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Sessions at a time.
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub sessions: u32,
+    /// Clients of each session.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub clients: u32,
+    /// Events a second and session on the arena path.
+    #[arg(long, default_value_t = 10.0, value_parser = parse_rate)]
+    pub rate: f64,
+    /// So many of the sessions also play on a game master (`sim gm --numbered`).
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    pub gm_sessions: u32,
+    /// About how long a session lives before another takes its place.
+    #[arg(long, value_name = "DURATION", default_value = "40s")]
+    pub life: HumanDuration,
+    /// Read marks of faults from standard input, one JSON object a line; its end means that no more come.
+    #[arg(long)]
+    pub marks: bool,
+    /// How long each step of coming to rest may take: to end what runs, to have all clients there, to have each of them at
+    /// the last event.
+    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    pub settle: HumanDuration,
+    /// Write the report here, too, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+impl CheckOptions {
+    /// How long a run takes, s, where nothing else is said.
+    pub const SECONDS: u64 = 60;
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(rate) if (0.01..=10_000.0).contains(&rate) => Ok(rate),
+        _ => Err("expected a number from 0.01 to 10000".into()),
+    }
+}
+
 fn parse_lang(text: &str) -> Result<Lang, String> {
     Lang::parse(text).ok_or("expected fr or en".into())
 }
@@ -233,7 +289,7 @@ fn parse_map(text: &str) -> Result<(SessionId, SessionId), String> {
 pub fn run(cli: Cli) -> Result<ExitCode> {
     let mut common = Common::with_operations_port(0);
     common.log.format = cli.log_format;
-    if let Command::Players(_) = cli.command {
+    if let Command::Players(_) | Command::Check(_) = cli.command {
         // Its output is for people: what it has to say stands in its table.
         common.log.filter = "warn".into();
         if common.log.format == LogFormat::Auto {
@@ -246,6 +302,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Arena(options) => (Some(options.nats.clone()), None),
         Command::Replay(options) => (Some(options.nats.clone()), options.ports_file.clone()),
         Command::Players(_) => (None, None),
+        Command::Check(options) => (Some(options.nats.clone()), None),
     };
     common.nats.url = nats.unwrap_or(common.nats.url);
     common.ports_file = ports_file;
@@ -257,6 +314,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             Command::Gm(options) => gm::run(options, context).await.map(|()| ExitCode::SUCCESS),
             Command::Arena(options) => arena::run(options, context).await.map(|()| ExitCode::SUCCESS),
             Command::Players(options) => players::run(options, context).await,
+            Command::Check(options) => check::run(options, context).await,
             Command::Replay(options) => replay::run(options, context).await.map(|()| ExitCode::SUCCESS),
         };
         signals.abort();

@@ -150,15 +150,47 @@ impl Drop for Clients {
     }
 }
 
-/// What became of the clients of a session, in numbers.
+/// What became of some clients, in numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
+    /// Clients.
+    pub clients: u64,
+    /// Of them those with an open connection.
+    pub open: u64,
     /// Connections opened.
     pub connections: u64,
     /// Events seen.
     pub deliveries: u64,
     /// Connections refused for good: nothing that a checker asks for is wrong.
     pub refused: u64,
+}
+
+impl Tally {
+    /// Counts these clients.
+    pub fn of<'a>(statuses: impl IntoIterator<Item = &'a Arc<Status>>) -> Self {
+        let one = |status: &Status| Self {
+            clients: 1,
+            open: status.is_open().into(),
+            connections: status.connections.load(Ordering::Relaxed),
+            deliveries: status.deliveries.load(Ordering::Relaxed),
+            refused: status.refused.load(Ordering::Relaxed),
+        };
+        statuses.into_iter().fold(Self::default(), |all, status| all + one(status))
+    }
+}
+
+impl std::ops::Add for Tally {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            clients: self.clients + other.clients,
+            open: self.open + other.open,
+            connections: self.connections + other.connections,
+            deliveries: self.deliveries + other.deliveries,
+            refused: self.refused + other.refused,
+        }
+    }
 }
 
 impl Clients {
@@ -210,14 +242,10 @@ impl Clients {
         }
     }
 
-    /// Events seen so far.
+    /// What others may look at, client by client.
     #[must_use]
-    pub fn tally(&self) -> Tally {
-        self.statuses.iter().fold(Tally::default(), |tally, status| Tally {
-            connections: tally.connections + status.connections.load(Ordering::Relaxed),
-            deliveries: tally.deliveries + status.deliveries.load(Ordering::Relaxed),
-            refused: tally.refused + status.refused.load(Ordering::Relaxed),
-        })
+    pub fn statuses(&self) -> &[Arc<Status>] {
+        &self.statuses
     }
 
     /// Ends them; what they saw.

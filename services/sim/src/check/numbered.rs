@@ -6,6 +6,10 @@ use herald_protocol::SessionId;
 use serde::{Deserialize, Serialize};
 
 use super::notes::hash;
+use crate::dice::Dice;
+
+/// The longest padding: a long article.
+const ARTICLE: usize = 30_000;
 
 /// One event of a call to a Game Master (`sim gm --numbered`): the `k`-th of `of`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +82,17 @@ fn digest(whose: &str, number: u64, pad: &str) -> String {
     let parts = [hash(whose.as_bytes()), number, hash(pad.as_bytes())];
     let bytes: Vec<u8> = parts.iter().flat_map(|part| part.to_le_bytes()).collect();
     format!("{:016x}", hash(&bytes))
+}
+
+/// Something to carry: mostly a few words, now and then a paragraph, seldom a whole article.
+#[must_use]
+pub fn padding(dice: &mut Dice) -> String {
+    let length = match dice.roll(0..=999) {
+        0 => dice.index(ARTICLE),
+        1..=30 => dice.index(4000),
+        _ => dice.index(120),
+    };
+    "abcdefghijklmnopqrstuvwxyz ".chars().cycle().skip(dice.index(27)).take(length).collect()
 }
 
 #[cfg(test)]

@@ -14,14 +14,15 @@ use super::{
     action::{Command, MOST_RUNNING, TooManyActions},
     stream::{Written, now_ns},
 };
-use crate::{check::numbered::CallEvent, dice::Dice};
+use crate::{
+    check::numbered::{CallEvent, padding},
+    dice::Dice,
+};
 
 /// Calls remembered for whoever asks.
 const REMEMBERED: usize = 10_000;
 /// Bursts that wait for a client that reads slowly; the call waits when they are full.
 const WAITING: usize = 4;
-/// The longest padding: a long article.
-const LONGEST: usize = 30_000;
 /// The most events written at once.
 const BURST: u32 = 100;
 
@@ -194,14 +195,4 @@ fn kind(command: Command, (k, of): (u32, u32), over: bool) -> &'static str {
         _ if k % 17 == 4 => "tool_result",
         _ => "llm_text",
     }
-}
-
-/// Mostly words, now and then a paragraph, seldom a whole article.
-fn padding(dice: &mut Dice) -> String {
-    let length = match dice.roll(0..=999) {
-        0 => dice.index(LONGEST),
-        1..=30 => dice.index(4000),
-        _ => dice.index(120),
-    };
-    "abcdefghijklmnopqrstuvwxyz ".chars().cycle().skip(dice.index(27)).take(length).collect()
 }
