@@ -107,7 +107,7 @@ pub async fn run(options: CheckOptions, context: Context) -> Result<ExitCode> {
         let json = serde_json::to_vec_pretty(&report)?;
         tokio::fs::write(file, json).await.with_context(|| format!("{}", file.display()))?;
     }
-    say(&mut std::io::stdout(), &format!("{report}\n{}{}", answers(&run.stage.commands), report.verdict()));
+    say(&mut std::io::stdout(), &format!("{}\n{report}", answers(&run.stage.commands)));
     Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -211,11 +211,12 @@ impl Run {
         if tally.refused > 0 {
             report.problem(format!("{}: {} connections were refused for good", played.session, tally.refused));
         }
-        let Some(log) = log else {
+        let Some(mut log) = log else {
             return report.problem(format!("{}: the log was not read to its end in time", played.session));
         };
-        if played.end.is_none() {
-            report.problem(format!("{}: its last event was not stored in time", played.session));
+        match played.end {
+            Some(end) => log.due = end,
+            None => report.problem(format!("{}: its last event was not stored in time", played.session)),
         }
         // The last one comes when everything is over.
         let steady = played.published.split_last().map_or(&[][..], |(_, steady)| steady);
@@ -224,8 +225,8 @@ impl Run {
             report.add_client(notes, judge::client(&log, notes), steady, &faults);
         }
         report.add_arena(source::arena(&log, &played), &faults);
-        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        report.add_game(calls.judge(&log, &played));
+        report.add_game(source::game(&log, &played));
+        report.found.merge(self.calls.lock().unwrap_or_else(PoisonError::into_inner).add(&log));
     }
 
     /// A line every ten seconds.
@@ -267,9 +268,10 @@ impl Run {
 fn answers(commands: &Commands) -> String {
     let answers = commands.answers();
     let status = |status: Option<u16>| status.map_or("no answer".to_owned(), |status| status.to_string());
-    let one = |((command, answer), count): (&(&str, Option<u16>), &u64)| format!("{command} {}: {count}", status(*answer));
+    let one =
+        |((command, answer), count): (&(&str, Option<u16>), &u64)| format!("{command} {}: {count}", status(*answer));
     let all: Vec<_> = answers.iter().map(one).collect();
-    format!("commands and their answers: {}\n", if all.is_empty() { "none".to_owned() } else { all.join(", ") })
+    format!("commands and their answers: {}", if all.is_empty() { "none".to_owned() } else { all.join(", ") })
 }
 
 /// A closed pipe is nobody to tell.

@@ -66,9 +66,14 @@ impl Status {
         self.open.load(Ordering::Acquire)
     }
 
+    /// The highest sequence seen.
+    pub fn seen(&self) -> u64 {
+        self.seen.load(Ordering::Acquire)
+    }
+
     /// Whether it has everything up to `seq`, which was stored at `ts_ms`.
     pub fn has(&self, seq: u64, ts_ms: u64) -> bool {
-        self.seen.load(Ordering::Acquire) >= seq || self.live_since.load(Ordering::Acquire) > ts_ms
+        self.seen() >= seq || self.live_since.load(Ordering::Acquire) > ts_ms
     }
 }
 

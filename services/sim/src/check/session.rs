@@ -91,10 +91,12 @@ impl Stage {
         self.present.lock().insert(number, clients.statuses().to_vec());
         self.run(&mut arena, &mut player, game, life, stop).await;
         let end = self.rest(&session, &clients, &mut arena).await;
-        let tally = Tally::of(clients.statuses());
         self.present.lock().remove(&number);
+        let statuses = clients.statuses().to_vec();
         let notes = clients.end().await;
-        let log = self.read(&session, end).await;
+        let tally = Tally::of(&statuses);
+        let seen = statuses.iter().map(|status| status.seen()).max().unwrap_or(0);
+        let log = self.read(&session, end.unwrap_or(0).max(seen)).await;
         self.truth.forget(&session);
         let (published, asked) = (arena.into_published(), player.into_asked());
         Some(Over { played: Played { session, published, end, asked, clients: notes }, log, tally })
@@ -134,7 +136,7 @@ impl Stage {
             late("the last event was not stored");
         }
         // Without it: whatever the log holds now.
-        let Some(log) = self.read(session, end).await else {
+        let Some(log) = self.read(session, end.unwrap_or(0)).await else {
             late("the log was not read");
             return end;
         };
@@ -147,8 +149,9 @@ impl Stage {
         end
     }
 
-    async fn read(&self, session: &SessionId, end: Option<u64>) -> Option<SessionLog> {
-        timeout_at(self.deadline(), self.truth.complete(end.unwrap_or(0))).await.ok()?;
+    /// The log, known at least up to there, and up to whatever the stream holds now.
+    async fn read(&self, session: &SessionId, at_least: u64) -> Option<SessionLog> {
+        timeout_at(self.deadline(), self.truth.complete(at_least)).await.ok()?;
         self.truth.log(session)
     }
 
