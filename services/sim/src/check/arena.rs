@@ -27,8 +27,8 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const AGAIN: Duration = Duration::from_millis(200);
 /// Bursts: seldom a few, as agents speak at once; now and then many.
 const BURSTS: [(f64, u32); 2] = [(0.002, 60), (0.02, 8)];
-/// The topics an engine uses, the one that is never shown among them.
-const TOPICS: [&str; 12] = [
+/// The topics an engine uses.
+const TOPICS: [&str; 11] = [
     "agent.a1.output",
     "agent.a2.output",
     "agent.a3.output",
@@ -40,8 +40,9 @@ const TOPICS: [&str; 12] = [
     "state.global",
     "event.death",
     "event.clone",
-    "input.fakenews",
 ];
+/// What is never shown, and how often something comes there all the same.
+const HIDDEN: (&str, f64) = ("input.fakenews", 0.02);
 /// The topic of a session's last event.
 const LAST: &str = "event.end";
 
@@ -81,7 +82,7 @@ impl Arena {
     }
 
     async fn say(&mut self) {
-        let topic = self.dice.pick(&TOPICS);
+        let topic = if self.dice.chance(HIDDEN.1) { HIDDEN.0 } else { self.dice.pick(&TOPICS) };
         let (subject, payload) = self.event(topic);
         let sent = timeout(PATIENCE, self.nats.client().publish(subject, payload.into())).await;
         if !matches!(sent, Ok(Ok(()))) {

@@ -225,10 +225,13 @@ impl SessionLog {
             self.life_mut().shown.push(Shown { seq, ts_ms: message.time_ms(), hash, topic });
         }
         match root {
-            "arena" if event != NEWS => {
-                let event = serde_json::from_slice::<ArenaEvent<'_>>(payload).ok();
-                let n = event.filter(|event| event.is_sound(&self.session)).map(|event| event.n);
-                self.life_mut().arena.push(ArenaEntry { seq, n });
+            "arena" => {
+                let numbered = serde_json::from_slice::<ArenaEvent<'_>>(payload).ok();
+                let n = numbered.filter(|event| event.is_sound(&self.session)).map(|event| event.n);
+                // News may be the checker's own as well; a bridge's have no number, and are nobody's fault.
+                if n.is_some() || event != NEWS {
+                    self.life_mut().arena.push(ArenaEntry { seq, n });
+                }
             }
             "gm" => {
                 let step = step(topic, message);
