@@ -229,6 +229,8 @@ pub struct HistoryConfig {
     pub timeout: HumanDuration,
     /// Bytes of one page of a session's past. Default 1MiB.
     pub page: ByteSize,
+    /// Bytes of one snapshot; who asks for a larger one is shown the session's past in its place. Default 4MiB.
+    pub snapshot: ByteSize,
 }
 
 /// The planned end of this process.
@@ -279,6 +281,7 @@ impl Default for Config {
                 max_reads: 16,
                 timeout: HumanDuration::from_secs(20),
                 page: ByteSize::from_mib(1),
+                snapshot: ByteSize::from_mib(4),
             },
             drain: DrainConfig { period: HumanDuration::from_secs(10), retry: HumanDuration::from_secs(2) },
             #[cfg(feature = "planted-bugs")]

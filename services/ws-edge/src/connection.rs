@@ -30,7 +30,7 @@ use tokio::{
 
 use crate::{
     drain::Drain,
-    feed::{Answer, Feed, FeedLimits, Out, Place, Setup, Step, StreamHub, Target},
+    feed::{Answer, Feed, FeedLimits, Now, Out, Place, Setup, Step, StreamHub, Target},
     history::HistoryError,
     log::Mark,
     view::View,
@@ -48,7 +48,10 @@ const BATCHES: usize = 8;
 /// Bytes read from a client at once; it is not to send much, and what it sends is only counted.
 const READ_AT_ONCE: usize = 2048;
 /// How often a blocked connection looks how far it has fallen behind.
-const LAG_CHECK: Duration = Duration::from_secs(1);
+pub(crate) const LAG_CHECK: Duration = Duration::from_secs(1);
+
+/// What a connection keeps that can't be written to, beside the frame that has begun; what is more is read again.
+const HELD_WHILE_BLOCKED: usize = 64 << 10;
 
 /// What a connection may take, and how long.
 #[derive(Debug, Clone)]
@@ -79,6 +82,7 @@ impl ConnectionLimits {
             lag: Mark { frames: self.lag_frames, bytes: self.lag_bytes },
             patience: self.history_patience,
             heartbeat: self.heartbeat,
+            held: HELD_WHILE_BLOCKED,
         }
     }
 }
@@ -175,10 +179,11 @@ struct Connection {
 
 impl Connection {
     fn new(tcp: TcpStream, setup: Setup, limits: Arc<ConnectionLimits>, drain: Drain) -> Self {
-        let Setup { hub, view, target, start } = setup;
+        let Setup { hub, view, target, start, now } = setup;
         let socket = Arc::new(Socket::new(tcp));
         let weak: Weak<Socket> = Arc::downgrade(&socket);
-        let mut feed = Feed::new(hub.sessions.clone(), view.clone(), &target, start, limits.of_feed(), weak);
+        let opening = now.as_ref().map(Now::opening);
+        let mut feed = Feed::new(hub.sessions.clone(), view.clone(), &target, start, opening, limits.of_feed(), weak);
         let alias = match target {
             Target::Session(_) => None,
             Target::Alias(mut alias) => {
@@ -271,6 +276,9 @@ impl Connection {
         if self.leave_at.is_some_and(|at| now >= at) {
             return Err(End::Close(Close::Restart { after: None }));
         }
+        if self.asking.is_none() && self.blocked_since.is_some_and(|since| now >= since + LAG_CHECK) {
+            self.feed.let_go(&mut self.queue, self.written > 0, self.place);
+        }
         let due = self.heartbeat.due(now);
         if let Some(since) = self.blocked_since
             && (now >= since + self.limits.unwritable || due == Due::Dead || self.feed.lags(self.place))
@@ -322,7 +330,7 @@ impl Connection {
                 Step::Close(close) => return Err(End::Close(close)),
                 Step::Ask(question) => {
                     let hub = self.hub.clone();
-                    self.asking = Some(Box::pin(async move { question.answer(&hub.history).await }));
+                    self.asking = Some(Box::pin(async move { hub.past.answer(question).await }));
                     self.doing = Doing::Asking;
                 }
             }

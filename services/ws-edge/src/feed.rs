@@ -11,6 +11,7 @@ mod past;
 mod tests;
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -21,10 +22,10 @@ use metrics::counter;
 use rand::RngExt as _;
 use tokio::{sync::watch, time::Instant};
 
+pub use past::Past;
 pub(crate) use past::{Answer, Ask, Question};
 
 use crate::{
-    history::History,
     log::Mark,
     planted::{Bug, planted},
     sessions::{Listener, Opening, Seat, SeatRead, Sessions},
@@ -36,13 +37,15 @@ use crate::{
 const BATCH: (usize, usize) = (64, 256 << 10);
 /// First and longest pause between two tries to read history.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How long it takes until a leader that was just elected and answers from behind knows better.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// One stream as connections read it: the rings of the watched sessions, and what came before them.
 pub struct StreamHub {
     /// The recent end of each watched session.
     pub sessions: Arc<Sessions>,
     /// Everything else.
-    pub history: History,
+    pub past: Past,
 }
 
 /// Whose log a connection shows.
@@ -77,6 +80,34 @@ pub struct Setup {
     pub target: Target,
     /// From where.
     pub start: Start,
+    /// Where a live start begins.
+    pub now: Option<Now>,
+}
+
+/// The present of a session, from before its client was told that it is connected: what is stored from then on is shown,
+/// however long the connection takes to begin. Keeps the ring open until then.
+pub struct Now {
+    opening: Opening,
+    _seat: Seat,
+}
+
+impl Now {
+    /// Where the ring stood.
+    pub(crate) const fn opening(&self) -> Opening {
+        self.opening
+    }
+}
+
+impl Setup {
+    /// Fixes the present, where that is where the connection begins.
+    #[must_use]
+    pub fn begun(mut self) -> Self {
+        if let (Start::Live, Target::Session(session)) = (self.start, &self.target) {
+            let seat = self.hub.sessions.hold(session, &self.view);
+            self.now = seat.opening().map(|opening| Now { opening, _seat: seat });
+        }
+        self
+    }
 }
 
 /// How far a feed may fall behind, and how long it tries.
@@ -85,6 +116,8 @@ pub(crate) struct FeedLimits {
     pub(crate) lag: Mark,
     pub(crate) patience: Duration,
     pub(crate) heartbeat: Duration,
+    /// What a connection that can't be written to keeps beside the frame that has begun, in bytes.
+    pub(crate) held: usize,
 }
 
 /// How far a cursor has come, and what the ring had taken by then.
@@ -132,6 +165,7 @@ pub(crate) struct Feed {
     listener: Weak<dyn Listener>,
     follows: bool,
     start: Start,
+    now: Option<Opening>,
     seat: Option<Seat>,
     stage: Stage,
     /// The life of the stream the place belongs to.
@@ -143,6 +177,8 @@ pub(crate) struct Feed {
     chain: Option<u64>,
     /// The client began with what there is: at place 0 it misses nothing, whatever is no longer kept.
     from_start: bool,
+    /// It has waited for the read of another one, and the ring did not have it then.
+    alone: bool,
     ready: Vec<Out>,
     close: Option<Close>,
     failing: Option<Failing>,
@@ -160,12 +196,21 @@ struct Failing {
     times: u32,
 }
 
+/// A position that may be none of the stream.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    at: Position,
+    life: Life,
+    /// It was beyond the stream's end already once.
+    looked: bool,
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Stage {
     /// Has yet to begin.
     Start(Start),
     /// Waits to hear what the stream holds, to begin behind a position that may be none of it.
-    Judge { at: Position, life: Life },
+    Judge(Case),
     /// Waits for its snapshot.
     Snapshot,
     /// Moves along the log.
@@ -173,11 +218,13 @@ enum Stage {
 }
 
 impl Feed {
+    /// `now`: the present that a live start begins with, if it was fixed before.
     pub(crate) fn new(
         sessions: Arc<Sessions>,
         view: Arc<View>,
         target: &Target,
         start: Start,
+        now: Option<Opening>,
         limits: FeedLimits,
         listener: Weak<dyn Listener>,
     ) -> Self {
@@ -188,6 +235,7 @@ impl Feed {
             listener,
             follows: matches!(target, Target::Alias(_)),
             start,
+            now,
             seat: None,
             stage: Stage::Start(start),
             life: None,
@@ -195,6 +243,7 @@ impl Feed {
             owed_from: 0,
             chain: None,
             from_start: false,
+            alone: false,
             ready: Vec::new(),
             close: None,
             failing: None,
@@ -227,6 +276,24 @@ impl Feed {
             self.place = place;
             self.chain = Some(place.seq);
         }
+    }
+
+    /// A connection to which nothing can be written lets go of what it holds beyond a little: its cursor is enough to read
+    /// that again. `sent`: how far everything is sent. Of the first in the queue a part may be: `begun`.
+    pub(crate) fn let_go(&mut self, queue: &mut VecDeque<Out>, begun: bool, sent: Place) {
+        let keep = usize::from(begun);
+        let held: usize = queue.iter().skip(keep).map(|out| out.bytes.len()).sum();
+        let back = queue.front().filter(|_| begun).map_or(sent, |first| first.place);
+        // Before its first event a connection has no place to come back to, and within a snapshot none.
+        let can_go_back = matches!(self.stage, Stage::Run) && back.seq > 0 && back.epoch == self.place.epoch;
+        if held <= self.limits.held || !can_go_back {
+            return;
+        }
+        counter!("herald_blocked_bytes_dropped_total").increment(held as u64);
+        queue.truncate(keep);
+        queue.shrink_to_fit();
+        self.ready = Vec::new();
+        (self.place, self.chain) = (back, None);
     }
 
     /// Shows nothing more.
@@ -284,7 +351,7 @@ impl Feed {
                     // Also where there is nothing to say: its connection is to know the place before it leaves it.
                     return Step::Send(std::mem::take(&mut self.ready));
                 }
-                Stage::Judge { .. } => return self.ask(Ask::Extent),
+                Stage::Judge(_) => return self.ask(Ask::Extent),
                 Stage::Snapshot => {
                     if self.is_stale() {
                         self.stage = Stage::Start(Start::Snapshot);
@@ -304,7 +371,8 @@ impl Feed {
     fn ask(&self, ask: Ask) -> Step {
         let Some(seat) = &self.seat else { return Step::Idle };
         // Doubling from the first pause to the longest, each with a random part, so that many do not ask at once.
-        let delay = self.failing.map_or(Duration::ZERO, |failing| {
+        let again = matches!(self.stage, Stage::Judge(Case { looked: true, .. }));
+        let delay = self.failing.map_or(if again { LOOK_AGAIN } else { Duration::ZERO }, |failing| {
             RETRY
                 .0
                 .saturating_mul(1 << failing.times.min(10))
@@ -319,7 +387,11 @@ impl Feed {
     fn begin(&mut self, start: Start, opening: &Opening) {
         let life = Life { generation: opening.generation, epoch: opening.epoch };
         match start {
-            Start::Live => self.begin_at(opening.head, opening, "live"),
+            Start::Live => {
+                let now = self.now.take().filter(|now| now.generation == opening.generation);
+                let opening = now.map_or(*opening, |now| Opening { head: now.head, ..*opening });
+                self.begin_at(opening.head, &opening, "live");
+            }
             Start::Snapshot => {
                 self.begin_at(0, opening, "snapshot");
                 self.stage = Stage::Snapshot;
@@ -331,7 +403,7 @@ impl Feed {
             Start::After(at) => {
                 if is_foreign(at, opening.epoch) || at.seq() > opening.head {
                     // Another life's, or beyond what this process has seen: what the stream's leader says decides.
-                    self.stage = Stage::Judge { at, life };
+                    self.stage = Stage::Judge(Case { at, life, looked: false });
                 } else {
                     let way = if at.seq() < opening.floor { "history" } else { "ring" };
                     let mut seq = at.seq();
@@ -416,8 +488,9 @@ impl Feed {
             }
             SeatRead::Behind { floor, mark } => {
                 self.check_lag(mark)?;
-                let before = self.view.is_chained() && self.chain.is_none();
-                Some(self.ask(Ask::Page { after: self.place.seq, upto: floor, before }))
+                let prev = if self.view.is_chained() { self.chain } else { Some(0) };
+                let alone = std::mem::take(&mut self.alone);
+                Some(self.ask(Ask::Page { after: self.place.seq, upto: floor, prev, alone }))
             }
             SeatRead::Unchained { floor } => match self.chain {
                 Some(prev) if self.place.seq == floor => {

@@ -5,9 +5,11 @@
 //! of them are right whichever replica answers, and none can be asked without limits: so many reads at once, a page at a
 //! time, so long. Equal questions asked at the same time are one read.
 //!
-//! An answer belongs to the life of the stream it was read in: who sees the life change while waiting drops the answer.
+//! An answer belongs to the life of the stream it was read in. That the stream still lives this life is proven *after* the
+//! read ([`History::proof`]): whatever was read before, was read in it. Who sees another life drops the answer.
 
 mod flight;
+mod holes;
 mod range;
 mod reads;
 mod snapshot;
@@ -24,12 +26,17 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use herald_protocol::SessionId;
-use herald_runtime::{jetstream::ApiError, nats::Nats};
+use herald_protocol::{Epoch, SessionId};
+use herald_runtime::{
+    jetstream::{ApiError, epoch::EpochWatcher},
+    nats::Nats,
+};
 use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{config::HistoryConfig, event::Event};
-use flight::Flights;
+pub(crate) use flight::Flights;
+use flight::Waves;
+pub use holes::Holes;
 use range::{Asked, PageSize};
 use reads::{JetStream, Reads};
 
@@ -55,13 +62,24 @@ pub struct Snapshot {
     pub cut: u64,
 }
 
-/// First and last sequence of the stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the stream holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Extent {
     /// Sequence of the first kept event (one above `last` where none is).
     pub first: u64,
     /// Sequence of the last event ever stored.
     pub last: u64,
+    /// What is missing between the two.
+    pub holes: Holes,
+}
+
+/// What the stream holds, and in which life: both as its leader had it after the question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    /// What it holds.
+    pub extent: Extent,
+    /// The life it lives; `None` while that is in doubt. Looked at after the extent.
+    pub epoch: Option<Epoch>,
 }
 
 /// Why a read failed. The connection that asked is closed with its cursor and comes back.
@@ -82,10 +100,10 @@ pub struct History {
 }
 
 impl History {
-    /// History of `stream`.
+    /// History of `stream`, whose life `watcher` follows.
     #[must_use]
-    pub fn new(nats: &Nats, stream: &str, config: &HistoryConfig) -> Self {
-        let reads = JetStream { nats: nats.clone(), stream: stream.to_owned() };
+    pub fn new(nats: &Nats, stream: &str, config: &HistoryConfig, watcher: &Arc<EpochWatcher>) -> Self {
+        let reads = JetStream { nats: nats.clone(), stream: stream.to_owned(), watcher: watcher.clone() };
         let bytes = u32::try_from(config.page.as_u64()).unwrap_or(u32::MAX);
         Self { inner: Inner::new(reads, config, PageSize { events: PAGE_EVENTS, bytes }) }
     }
@@ -140,12 +158,13 @@ impl History {
         self.inner.gate.pass("first", range::first(&self.inner.reads, session, roots)).await
     }
 
-    /// What the stream holds, as its leader has it.
+    /// What the stream holds and which life it lives, as its leader has it from now on: whatever was read before belongs
+    /// to that life. All who ask while one answer is on its way share the next one.
     ///
     /// # Errors
     /// [`HistoryError`]. Cancelling is safe.
-    pub async fn extent(&self) -> Result<Extent, HistoryError> {
-        self.inner.gate.pass("extent", self.inner.reads.extent()).await
+    pub async fn proof(&self) -> Result<Arc<Proof>, HistoryError> {
+        self.inner.proof().await
     }
 }
 
@@ -162,13 +181,24 @@ struct Inner<R> {
     gate: Gate,
     pages: Flights<PageKey, Answer<Page>>,
     snapshots: Flights<SnapshotKey, Answer<Snapshot>>,
+    proofs: Waves<Answer<Proof>>,
+    /// Bytes of one snapshot at most.
+    snapshot_bytes: usize,
 }
 
 impl<R: Reads> Inner<R> {
     fn new(reads: R, config: &HistoryConfig, page: PageSize) -> Arc<Self> {
         let permits = Semaphore::new(config.max_reads.min(Semaphore::MAX_PERMITS));
         let gate = Gate { permits, timeout: config.timeout.get() };
-        Arc::new(Self { reads, page, gate, pages: Flights::new(), snapshots: Flights::new() })
+        Arc::new(Self {
+            reads,
+            page,
+            gate,
+            pages: Flights::new(),
+            snapshots: Flights::new(),
+            proofs: Waves::new(),
+            snapshot_bytes: config.snapshot.as_usize(),
+        })
     }
 
     async fn page(
@@ -203,12 +233,25 @@ impl<R: Reads> Inner<R> {
         let begin = || {
             let (inner, (session, filters)) = (Arc::clone(self), question.clone());
             async move {
-                let read = snapshot::snapshot(&inner.reads, &session, &filters);
+                let read = snapshot::snapshot(&inner.reads, &session, &filters, inner.snapshot_bytes);
                 inner.gate.pass("snapshot", read).await.map(Arc::new)
             }
             .boxed()
         };
         self.snapshots.join(question.clone(), begin).await
+    }
+
+    async fn proof(self: &Arc<Self>) -> Result<Arc<Proof>, HistoryError> {
+        let inner = Arc::clone(self);
+        let begin = async move {
+            let looked = async {
+                let extent = inner.reads.extent().await?;
+                // Last: what was read before this look was read in the life it sees.
+                Ok(Proof { extent, epoch: inner.reads.life().await })
+            };
+            inner.gate.pass("proof", looked).await.map(Arc::new)
+        };
+        self.proofs.join(begin.boxed()).await
     }
 }
 

@@ -7,12 +7,14 @@
 //!    stream we know? A doubt suspends the rings, another life resets them and moves the position to its head.
 //! 2. It creates a consumer that begins *at* the position. The first delivery is known already and is discarded, but the
 //!    time it was stored proves that the log is still the same. Too much behind it: it begins at the head, and the rings
-//!    learn that history has what they missed.
+//!    learn that history has what they missed. Once the consumer is there, the watcher looks once more: from a stream that
+//!    still lives the life we know now, this consumer delivers nothing else.
 //! 3. It takes deliveries as long as nothing is missing. A hole, silence, a new connection or a doubt about the stream's
 //!    life ends the consumer, and it begins again at 1.
 //!
 //! So a ring can't miss an event without being told: what is not above the position was seen, what is above it comes from
-//! a consumer without a hole.
+//! a consumer without a hole. Where the stream itself has one, because something was trimmed or deleted before it was
+//! delivered, the rings learn that, too.
 
 mod actor;
 mod consumer;
@@ -21,7 +23,7 @@ mod position;
 use std::sync::Arc;
 
 use herald_protocol::Epoch;
-use herald_runtime::{Context, nats::Nats};
+use herald_runtime::{Context, jetstream::epoch::EpochWatcher, nats::Nats};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{config::IntakeConfig, event::Event};
@@ -60,12 +62,19 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// Begins to feed `rings` with `stream`, in a task of its own. The condition `stream <name>` in `/readyz` holds while
-    /// the stream is there and being taken in.
+    /// Begins to feed `rings` with `stream`, whose life `watcher` follows, in a task of its own. The condition
+    /// `stream <name>` in `/readyz` holds while the stream is there and being taken in.
     #[must_use]
-    pub fn spawn<R: Rings>(nats: &Nats, stream: &str, config: &IntakeConfig, rings: Arc<R>, context: &Context) -> Self {
+    pub fn spawn<R: Rings>(
+        nats: &Nats,
+        stream: &str,
+        watcher: &Arc<EpochWatcher>,
+        config: &IntakeConfig,
+        rings: Arc<R>,
+        context: &Context,
+    ) -> Self {
         let stop = CancellationToken::new();
-        let actor = Actor::new(nats, stream, config, rings, context);
+        let actor = Actor::new(nats, stream, watcher.clone(), config, rings, context);
         let stopped = stop.clone();
         context.supervise("intake", async move {
             stopped.run_until_cancelled_owned(actor.run()).await;

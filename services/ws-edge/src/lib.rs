@@ -30,6 +30,7 @@ use herald_protocol::SessionId;
 use herald_runtime::{
     Context,
     http_over_nats::{Client, Limits},
+    jetstream::epoch::EpochWatcher,
     nats::{self, Nats},
 };
 use tokio::{sync::Semaphore, time::Instant};
@@ -69,7 +70,7 @@ pub use config::Config;
 use alias::Aliases;
 use door::Door;
 use edge::{Edge, Upstream};
-use feed::StreamHub;
+use feed::{Past, StreamHub};
 use history::History;
 use intake::Intake;
 use listener::Listener;
@@ -158,13 +159,14 @@ async fn open(
         let ring = RingLimits { frames: config.ring.frames, bytes: config.ring.bytes.as_usize() };
         let limits = SessionLimits { ring, budget: budget.clone(), linger: config.ring.linger.get() };
         let sessions = Sessions::new(&stream, limits);
-        intakes.push(Intake::spawn(nats, &stream, &config.intake, sessions.clone(), context));
+        let watcher = Arc::new(EpochWatcher::spawn(nats, &stream));
+        intakes.push(Intake::spawn(nats, &stream, &watcher, &config.intake, sessions.clone(), context));
         let (tended, until) = (sessions.clone(), end.clone());
         context.supervise("rings", async move {
             until.run_until_cancelled(tended.tend()).await;
         });
-        let history = History::new(nats, &stream, &config.history);
-        hubs.insert(stream, Arc::new(StreamHub { sessions, history }));
+        let past = Past::new(History::new(nats, &stream, &config.history, &watcher), sessions.clone());
+        hubs.insert(stream, Arc::new(StreamHub { sessions, past }));
     }
     let mut aliases = HashMap::new();
     for bucket in buckets {

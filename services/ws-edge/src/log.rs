@@ -2,7 +2,9 @@
 //!
 //! A ring knows everything its view shows behind its *floor*, and nothing of what is at or below it. So a cursor at or
 //! above the floor is served from here, and one below it is read back from history up to the floor first: that is the
-//! whole seam. What happens between the moment a ring is opened and the moment its `prev` is known is held back.
+//! whole seam. What happens between the moment a ring is opened and the moment its `prev` is known is held back. What was
+//! read back from history up to the floor is put in front of the ring while there is room: many who come back to a session
+//! at once cost few reads.
 
 mod ring;
 
@@ -13,7 +15,7 @@ use metrics::counter;
 
 #[cfg(test)]
 pub(crate) use ring::FRAME_SLACK;
-pub use ring::{Budget, Frame, Mark, Read, Ring, RingLimits};
+pub use ring::{Budget, Charge, Frame, Mark, Old, Read, Ring, RingLimits};
 
 use crate::{
     dialect::Head,
@@ -27,10 +29,26 @@ use crate::{
 pub struct Log {
     view: Arc<View>,
     limits: RingLimits,
+    budget: Arc<Budget>,
     ring: Ring,
     chain: Chain,
     /// The last event that was looked at, shown or not.
     seen: u64,
+}
+
+/// All that a view shows of a session between two positions.
+#[derive(Debug)]
+pub struct Piece {
+    /// In this life of the stream.
+    pub epoch: Epoch,
+    /// Behind this sequence,
+    pub floor: u64,
+    /// and up to this one.
+    pub upto: u64,
+    /// In order.
+    pub frames: Vec<Old>,
+    /// The last shown event up to `upto`: of `frames`, or before them; 0 for none.
+    pub last: u64,
 }
 
 /// Whether it is known which shown event came before the next one.
@@ -39,8 +57,11 @@ enum Chain {
     /// Its sequence, 0 for none.
     Known(u64),
     /// Not yet: history is being asked. What comes meanwhile waits for its `prev`.
-    Unknown { held: VecDeque<Held>, bytes: usize },
+    Unknown { held: VecDeque<Held>, charge: Charge },
 }
+
+/// What an event that is held takes beyond its frame's bytes.
+const HELD_OVERHEAD: usize = size_of::<Held>();
 
 #[derive(Debug)]
 struct Held {
@@ -50,8 +71,12 @@ struct Held {
 }
 
 impl Chain {
-    fn fresh(view: &View) -> Self {
-        if view.is_chained() { Self::Unknown { held: VecDeque::new(), bytes: 0 } } else { Self::Known(0) }
+    fn fresh(view: &View, budget: &Arc<Budget>) -> Self {
+        if view.is_chained() {
+            Self::Unknown { held: VecDeque::new(), charge: Charge::new(budget.clone()) }
+        } else {
+            Self::Known(0)
+        }
     }
 }
 
@@ -59,8 +84,8 @@ impl Log {
     /// A log that knows nothing up to and including `at`.
     #[must_use]
     pub fn new(view: Arc<View>, limits: RingLimits, budget: Arc<Budget>, at: u64) -> Self {
-        let chain = Chain::fresh(&view);
-        Self { view, limits, ring: Ring::new(limits, budget, at), chain, seen: at }
+        let chain = Chain::fresh(&view, &budget);
+        Self { view, limits, ring: Ring::new(limits, budget.clone(), at), budget, chain, seen: at }
     }
 
     /// The view it is encoded for.
@@ -124,10 +149,10 @@ impl Log {
                 let tail = Tail { prev: Some(prev), ..Tail::plain(event.seq, event.ts_ms) };
                 self.ring.append(event.seq, prev, self.view.encode(&head, tail, Some(cursor(epoch, event.seq))))
             }
-            Chain::Unknown { held, bytes } => {
-                *bytes += event.payload.len();
+            Chain::Unknown { held, charge } => {
+                let charged = charge.take(head.longest() + HELD_OVERHEAD);
                 held.push_back(Held { head, seq: event.seq, ts_ms: event.ts_ms });
-                if held.len() > self.limits.frames || *bytes > self.limits.bytes {
+                if !charged || held.len() > self.limits.frames || charge.bytes() > self.limits.bytes {
                     // Too much to hold: what was held is history now, and its last event is the one before the next.
                     self.ring.reset(event.seq);
                     self.chain = Chain::Known(event.seq);
@@ -140,12 +165,14 @@ impl Log {
     /// Says which shown event came before the first one behind `floor`. Ignored where that is known, or was asked for
     /// another floor.
     pub fn chain(&mut self, floor: u64, prev: u64, epoch: Epoch) {
-        if floor != self.ring.floor() {
+        if floor != self.ring.floor() || self.is_chained() {
             return;
         }
-        let Chain::Unknown { held, .. } = &mut self.chain else { return };
+        let Chain::Unknown { held, charge } = std::mem::replace(&mut self.chain, Chain::Known(prev)) else { return };
+        // The frames made of them are charged themselves.
+        drop(charge);
         let mut last = prev;
-        for Held { head, seq, ts_ms } in std::mem::take(held) {
+        for Held { head, seq, ts_ms } in held {
             let tail = Tail { prev: Some(last), ..Tail::plain(seq, ts_ms) };
             self.ring.append(seq, last, self.view.encode(&head, tail, Some(cursor(epoch, seq))));
             last = seq;
@@ -153,10 +180,19 @@ impl Log {
         self.chain = Chain::Known(last);
     }
 
+    /// Takes up a piece of history. Ignored where the ring no longer begins at its end.
+    pub fn fill(&mut self, piece: Piece) {
+        let Piece { epoch, floor, upto, frames, last } = piece;
+        if upto == self.ring.floor() {
+            self.chain(upto, last, epoch);
+            self.ring.fill(floor, frames);
+        }
+    }
+
     /// Forgets everything up to and including `at`.
     pub fn reset(&mut self, at: u64) {
         self.ring.reset(at);
-        self.chain = Chain::fresh(&self.view);
+        self.chain = Chain::fresh(&self.view, &self.budget);
         self.seen = at;
     }
 

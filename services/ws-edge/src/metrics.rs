@@ -17,6 +17,7 @@ pub fn describe() {
 
 const COUNTERS: &[(&str, &str)] = &[
     ("herald_aliases_dropped_total", "Aliases not followed, by reason"),
+    ("herald_blocked_bytes_dropped_total", "Frames that blocked connections let go of, to read them again, in bytes"),
     ("herald_closed_connections_total", "Watching connections that ended, by transport and reason"),
     ("herald_connections_refused_total", "Connections not served, by reason"),
     ("herald_connections_total", "Connections taken, by listener"),
@@ -31,7 +32,10 @@ const COUNTERS: &[(&str, &str)] = &[
     ("herald_ignored_messages_total", "Messages that clients sent up their sockets"),
     ("herald_intake_events_total", "Events taken in, by stream"),
     ("herald_intake_restarts_total", "Consumers begun anew, by stream and reason"),
-    ("herald_intake_skipped_messages_total", "Messages left to history because the intake was too far behind"),
+    (
+        "herald_intake_skipped_messages_total",
+        "Messages that were not taken in, by stream and reason: commands, broken, vanished, too far behind",
+    ),
     ("herald_skipped_events_total", "Events that can't be shown, by reason"),
 ];
 

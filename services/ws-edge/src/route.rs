@@ -154,7 +154,8 @@ impl Route {
             dialect: Dialect::new(dialect.unwrap_or(self.dialect), self.avatars.as_ref()),
             encoding,
         };
-        Some(Setup { hub: upstream.hubs.get(&self.stream)?.clone(), view: edge.views.intern(view), target, start })
+        let (hub, view) = (upstream.hubs.get(&self.stream)?.clone(), edge.views.intern(view));
+        Some(Setup { hub, view, target, start, now: None }.begun())
     }
 }
 

@@ -28,7 +28,7 @@ pub use seat::{Opening, Seat, SeatRead};
 use crate::{
     event::Event,
     intake::{Life, Rings},
-    log::{Budget, Frame, Log, RingLimits},
+    log::{Budget, Frame, Log, Piece, RingLimits},
     planted::{Bug, planted},
     view::View,
 };
@@ -53,6 +53,21 @@ pub trait Listener: Send + Sync {
     fn dismiss(&self, token: u64);
     /// Whether it still listens by `token`.
     fn is_current(&self, token: u64) -> bool;
+}
+
+/// Who holds a ring open and does not listen.
+struct Nobody;
+
+impl Listener for Nobody {
+    fn offer(&self, _: u64, _: &Frame) -> bool {
+        false
+    }
+
+    fn dismiss(&self, _: u64) {}
+
+    fn is_current(&self, _: u64) -> bool {
+        false
+    }
 }
 
 /// The watched sessions of one stream.
@@ -189,6 +204,28 @@ impl Sessions {
         self.meters.watched.set(registry.sessions.len() as f64);
         drop(registry);
         Seat::new(self.clone(), session, view.clone(), listener, watches)
+    }
+
+    /// Keeps a ring open without reading from it.
+    #[must_use]
+    pub fn hold(self: &Arc<Self>, session: &SessionId, view: &Arc<View>) -> Seat {
+        self.attach(session, view, Weak::<Nobody>::new(), false)
+    }
+
+    /// Takes up a piece of a session's history into its ring of that view, if there is one, in the same life, that begins
+    /// where the piece ends.
+    pub fn fill(&self, session: &SessionId, view: &Arc<View>, piece: Piece) {
+        if self.limits.budget.is_tight() {
+            return;
+        }
+        let Some(session) = lock(&self.registry).sessions.get(session).cloned() else { return };
+        let mut state = lock(&session.state);
+        if state.now.serving
+            && state.now.epoch == piece.epoch
+            && let Some(room) = state.rooms.iter_mut().find(|room| Arc::ptr_eq(room.log.view(), view))
+        {
+            room.log.fill(piece);
+        }
     }
 
     /// Drops rings that nobody has read for the linger time; all that nobody reads, where memory is tight. To be called

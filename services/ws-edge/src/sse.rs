@@ -33,9 +33,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    connection::{Asking, ConnectionLimits, answered, close_name, next_target, resumes_at},
+    connection::{Asking, ConnectionLimits, LAG_CHECK, answered, close_name, next_target, resumes_at},
     drain::Drain,
-    feed::{Feed, Out, Place, Setup, Step, StreamHub, Target},
+    feed::{Feed, Now, Out, Place, Setup, Step, StreamHub, Target},
     log::Frame,
     sessions::Listener,
     view::View,
@@ -159,10 +159,11 @@ impl Events {
         comment: Duration,
         drain: Drain,
     ) -> Self {
-        let Setup { hub, view, target, start } = setup;
+        let Setup { hub, view, target, start, now } = setup;
         let bell = Arc::<Bell>::default();
         let weak: Weak<Bell> = Arc::downgrade(&bell);
-        let mut feed = Feed::new(hub.sessions.clone(), view.clone(), &target, start, limits.of_feed(), weak);
+        let opening = now.as_ref().map(Now::opening);
+        let mut feed = Feed::new(hub.sessions.clone(), view.clone(), &target, start, opening, limits.of_feed(), weak);
         let alias = match target {
             Target::Session(_) => None,
             Target::Alias(mut alias) => {
@@ -216,7 +217,7 @@ impl Events {
                     self.asking = None;
                     self.feed.answer(answer);
                 }
-                room = has_room(&self.sender), if !self.queue.is_empty() => match room {
+                room = has_room(&self.sender), if self.blocked_since.is_some() => match room {
                     true => self.blocked_since = None,
                     false => return End::Gone,
                 },
@@ -230,7 +231,8 @@ impl Events {
     }
 
     fn wake_at(&self) -> Instant {
-        let at = self.blocked_since.map_or(self.comment_at, |since| since + self.limits.unwritable);
+        let look = |since| Instant::min(since + self.limits.unwritable, Instant::now() + LAG_CHECK);
+        let at = self.blocked_since.map_or(self.comment_at, look);
         self.leave_at.map_or(at, |leave_at| at.min(leave_at))
     }
 
@@ -241,8 +243,13 @@ impl Events {
             let after = self.place.cursor().filter(|cursor| cursor.seq > 0);
             return Err(End::Close(Close::Restart { after }));
         }
-        if self.blocked_since.is_some_and(|since| now >= since + self.limits.unwritable) {
-            return Err(End::TooSlow);
+        if let Some(since) = self.blocked_since {
+            if now >= since + self.limits.unwritable || self.feed.lags(self.place) {
+                return Err(End::TooSlow);
+            }
+            if now >= since + LAG_CHECK && self.asking.is_none() {
+                self.feed.let_go(&mut self.queue, false, self.place);
+            }
         }
         if self.queue.is_empty() && now >= self.comment_at {
             self.queue.push_back(Out { bytes: COMMENT, place: self.place });
@@ -252,6 +259,9 @@ impl Events {
 
     /// Hands over what there is, until there is nothing more or nothing more is taken.
     fn go_on(&mut self) -> Result<(), End> {
+        if self.blocked_since.is_some() {
+            return Ok(());
+        }
         loop {
             while !self.queue.is_empty() {
                 match self.sender.try_reserve() {
@@ -264,7 +274,6 @@ impl Events {
                 }
                 self.comment_at = Instant::now() + self.comment;
             }
-            self.blocked_since = None;
             if self.listening || self.asking.is_some() {
                 return Ok(());
             }
@@ -278,7 +287,7 @@ impl Events {
                 Step::Close(close) => return Err(End::Close(close)),
                 Step::Ask(question) => {
                     let hub = self.hub.clone();
-                    self.asking = Some(Box::pin(async move { question.answer(&hub.history).await }));
+                    self.asking = Some(Box::pin(async move { hub.past.answer(question).await }));
                 }
             }
         }

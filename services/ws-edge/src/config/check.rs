@@ -72,6 +72,7 @@ impl Check {
             ("ring.bytes", ring.bytes),
             ("ring.total", ring.total),
             ("history.page", history.page),
+            ("history.snapshot", history.snapshot),
         ] {
             self.positive(key, size.as_u64() == 0);
         }

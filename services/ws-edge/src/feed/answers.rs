@@ -1,13 +1,13 @@
 //! What a feed makes of history's answers: frames, gaps, or a place to begin at.
 
 use herald_protocol::{
-    Close, Cursor, Position,
+    Close,
     frame::{Control, Tail},
 };
 use metrics::counter;
 use tokio::time::Instant;
 
-use super::{Answer, Failing, Feed, Life, Out, Stage, Start, is_foreign};
+use super::{Answer, Case, Failing, Feed, Life, Out, Stage, Start, is_foreign, past::Found};
 use crate::{
     event::Event,
     history::{Extent, HistoryError, Page, Snapshot},
@@ -24,18 +24,25 @@ impl Feed {
             Err(error) => return self.failed(&error),
         };
         self.failing = None;
-        if let (Stage::Judge { at, life }, Answer::Extent(extent)) = (self.stage, &answer) {
-            return self.judge(at, life, *extent);
-        }
-        if self.is_stale() {
-            // An answer about a life that may be over: the next step sees to it.
+        let Answer { found, proof } = answer;
+        if let Stage::Judge(case) = self.stage {
+            if proof.epoch == Some(case.life.epoch) {
+                self.judge(case, &proof.extent);
+            } else {
+                self.stage = Stage::Start(Start::After(case.at));
+            }
             return;
         }
-        match answer {
-            Answer::Extent(_) => {}
-            Answer::Page { page, extent, before } => self.turn_page(&page, extent, before),
-            Answer::Snapshot(snapshot) => self.show_snapshot(&snapshot),
-            Answer::Before { seq, prev } => {
+        if self.is_stale() || proof.epoch != self.life.map(|life| life.epoch) {
+            // Read in a life that is over, or may be: the next step sees to it.
+            return;
+        }
+        match found {
+            Found::Extent => {}
+            Found::Page { page, prev } => self.turn_page(&page, &proof.extent, prev),
+            Found::Another => self.alone = true,
+            Found::Snapshot(snapshot) => self.show_snapshot(&snapshot),
+            Found::Before { seq, prev } => {
                 if let (Some(seat), Some(life)) = (&self.seat, self.life) {
                     seat.chain(life.generation, seq - 1, prev);
                 }
@@ -53,7 +60,8 @@ impl Feed {
     }
 
     /// Begins behind `at` if the stream's leader has come that far in the same life, else behind the gap.
-    fn judge(&mut self, at: Position, life: Life, extent: Extent) {
+    fn judge(&mut self, case: Case, extent: &Extent) {
+        let Case { at, life, looked } = case;
         let opening = self.seat.as_ref().and_then(Seat::opening);
         let Some(opening) = opening.filter(|opening| opening.generation == life.generation) else {
             self.stage = Stage::Start(Start::After(at));
@@ -64,18 +72,25 @@ impl Feed {
             self.begin_at(at.seq(), &opening, "ring");
             return;
         }
+        if reason == "beyond" && !looked {
+            // A leader just elected may answer from behind: it is asked once more, a little later.
+            self.stage = Stage::Judge(Case { looked: true, ..case });
+            return;
+        }
         let to = extent.first.saturating_sub(1);
         if self.closes_at_gap(life, to, reason) {
             return;
         }
         self.move_to(to, &opening, "gap");
         self.chain = Some(0);
-        // Of the former life nothing can be said in sequences of this one: the gap is what this one no longer keeps. Both
-        // in one piece: who was greeted and then cut off would take its old sequence for one of this life.
-        let hello = self.view.control(&self.hello(&opening), of_client(at));
-        let gap = self.view.control(&Control::Gap { from: 1, to, reason }, Some(cursor(life.epoch, to)));
-        if let (Some(hello), Some(gap)) = (hello, gap) {
-            self.ready.push(Out { bytes: [hello, gap].concat().into(), place: self.place });
+        // Of the former life nothing can be said in sequences of this one: the gap is what this one no longer keeps. It
+        // comes first: whoever is cut off behind a greeting would take its old sequence for one of this life, whoever is cut
+        // off behind the gap has a place of no life, and is told again. Both in one piece, for those we close ourselves.
+        let here = Some(cursor(life.epoch, to));
+        let gap = self.view.control(&Control::Gap { from: 1, to, reason }, here);
+        let hello = self.view.control(&self.hello(&opening), here);
+        if let (Some(gap), Some(hello)) = (gap, hello) {
+            self.ready.push(Out { bytes: [gap, hello].concat().into(), place: self.place });
         }
     }
 
@@ -89,25 +104,33 @@ impl Feed {
         true
     }
 
-    fn turn_page(&mut self, page: &Page, extent: Extent, before: Option<u64>) {
+    fn turn_page(&mut self, page: &Page, extent: &Extent, prev: u64) {
         let Some(life) = self.life else { return };
-        if let Some(before) = before {
-            self.chain = Some(before);
-        }
         let asked = self.place.seq;
+        if self.seat.as_ref().and_then(Seat::opening).is_some_and(|opening| opening.floor <= asked) {
+            // The ring has it by now, ready for everybody.
+            return;
+        }
+        self.chain = Some(prev);
         let kept = extent.first.saturating_sub(1);
-        if self.from_start && asked == 0 {
-            // Asked for what there is: what was trimmed while it was read is not among it, not even the part that was read.
-            self.place.seq = kept.min(page.through);
-        } else if kept > asked {
-            // What was trimmed may have been some of the session's; that can't be known any more.
-            if self.closes_at_gap(life, kept, "trimmed") {
+        let missing = self.missing_to(page, extent);
+        if missing > asked {
+            // What is missing may have been some of the session's; that can't be known any more.
+            if self.closes_at_gap(life, missing, "trimmed") {
                 return;
             }
-            self.place.seq = kept;
-            (self.chain, self.from_start) = (Some(0), false);
-            let gap = Control::Gap { from: asked + 1, to: kept, reason: "trimmed" };
-            self.control(&gap, Some(cursor(life.epoch, kept)));
+            self.place.seq = missing;
+            self.from_start = false;
+            let gap = Control::Gap { from: asked + 1, to: missing, reason: "trimmed" };
+            self.control(&gap, Some(cursor(life.epoch, missing)));
+            // Before a hole something is kept: what came before the next event is to be asked for.
+            self.chain = (missing == kept).then_some(0);
+            if self.chain.is_none() {
+                return;
+            }
+        } else if self.from_start && asked == 0 {
+            // Asked for what there is: what was trimmed while it was read is not among it, not even the part that was read.
+            self.place.seq = kept.min(page.through);
         }
         let from = self.place.seq;
         for event in page.events.iter().filter(|event| event.seq > from) {
@@ -119,6 +142,16 @@ impl Feed {
             let _ = self.run(0);
             self.ready.rotate_left(past);
         }
+    }
+
+    /// The last sequence up to which a page can't be complete; 0 where it is. Who asked for what there is misses nothing of
+    /// what was no longer there when it asked.
+    fn missing_to(&self, page: &Page, extent: &Extent) -> u64 {
+        let asked = self.place.seq;
+        let trimmed = if self.from_start && asked == 0 { 0 } else { extent.first.saturating_sub(1) };
+        let owed = if self.from_start { asked.max(self.owed_from) } else { asked };
+        let hole = extent.holes.last_in(owed, page.through).unwrap_or(0);
+        trimmed.max(hole)
     }
 
     fn show(&mut self, event: &Event, life: Life) {
@@ -149,13 +182,5 @@ impl Feed {
         self.chain = None;
         self.stage = Stage::Run;
         self.control(&Control::Live { after: snapshot.cut }, Some(cursor(life.epoch, snapshot.cut)));
-    }
-}
-
-/// The cursor a client came with, if it was a whole one.
-const fn of_client(at: Position) -> Option<Cursor> {
-    match at {
-        Position::Cursor(cursor) => Some(cursor),
-        Position::Seq(_) => None,
     }
 }

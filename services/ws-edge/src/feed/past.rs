@@ -1,42 +1,74 @@
 //! What a feed asks history, and what it gets.
+//!
+//! Many ask at once: an edge has died, and its clients come back to another one whose rings are empty. So what is read for
+//! one goes into the ring ([`take_up`]), and who finds a read under way that covers its own waits for that and looks into
+//! the ring again.
 
-use std::{sync::Arc, time::Duration};
-
-use herald_protocol::SessionId;
-
-use crate::{
-    history::{Extent, History, HistoryError, Page, Snapshot},
-    view::View,
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
+use futures_util::FutureExt as _;
+use herald_protocol::{SessionId, frame::Tail};
+
+use crate::{
+    history::{Flights, History, HistoryError, Page, Proof, Snapshot},
+    log::{Old, Piece},
+    sessions::Sessions,
+    view::{View, cursor},
+};
+
+/// A read that has to find out which event came before its first one begins so many sequences earlier: it mostly finds it
+/// there, and those who are a little further behind find what they miss.
+const LOOK_BACK: u64 = if cfg!(test) { 3 } else { 256 };
+
 /// A question to history.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Ask {
     /// What the stream holds.
     Extent,
-    /// The session's events behind `after`, up to `upto`; with `before`, also which shown event came before them.
-    Page { after: u64, upto: u64, before: bool },
+    /// The session's events behind `after`, up to `upto`.
+    Page {
+        after: u64,
+        upto: u64,
+        /// Which shown event came before them, if that is known or of no interest.
+        prev: Option<u64>,
+        /// Whether it has waited for the read of another one, in vain.
+        alone: bool,
+    },
     /// Which shown event came before `seq`.
     Before { seq: u64 },
     /// The state of the snapshot topics.
     Snapshot,
 }
 
-/// Its answer, of the same name.
-#[derive(Debug)]
-pub(crate) enum Answer {
-    Extent(Extent),
-    /// `extent` was read after the page: whatever is behind its first sequence was there to be read.
+/// Its answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) found: Found,
+    /// What the stream holds and which life it lives, as it was *after* `found` was read: whatever is behind the first
+    /// sequence in it was there to be read, and all of it in that life.
+    pub(crate) proof: Arc<Proof>,
+}
+
+/// What was found, of the same name as the question.
+#[derive(Debug, Clone)]
+pub(crate) enum Found {
+    Extent,
+    /// The page may begin before the asked position. `prev`: which shown event came before that position.
     Page {
         page: Arc<Page>,
-        extent: Extent,
-        before: Option<u64>,
+        prev: u64,
     },
     Before {
         seq: u64,
         prev: u64,
     },
     Snapshot(Arc<Snapshot>),
+    /// Another one's page was waited for: the ring may have it.
+    Another,
 }
 
 /// A question on its way: whom to ask, about what, and when.
@@ -47,26 +79,167 @@ pub(crate) struct Question {
     pub(crate) delay: Duration,
 }
 
-impl Question {
+/// Whose log, and how it is seen.
+type Room = (SessionId, Arc<View>);
+
+/// A stream's history as feeds ask it: who asks the same in the same view at the same time shares one answer.
+pub struct Past {
+    history: History,
+    sessions: Arc<Sessions>,
+    under_way: Flights<(Room, Ask), Result<Answer, HistoryError>>,
+    /// The widest page under way.
+    widest: Arc<Mutex<HashMap<Room, Ask>>>,
+}
+
+impl Past {
+    /// Questions go to `history`, and what is found of a ring's time before into the rings of `sessions`.
+    #[must_use]
+    pub fn new(history: History, sessions: Arc<Sessions>) -> Self {
+        Self { history, sessions, under_way: Flights::new(), widest: Arc::default() }
+    }
+
     /// Asks. Cancelling is safe.
-    pub(crate) async fn answer(self, history: &History) -> Result<Answer, HistoryError> {
-        let Self { view, session, ask, delay } = self;
+    pub(crate) async fn answer(&self, question: Question) -> Result<Answer, HistoryError> {
+        let Question { view, session, ask, delay } = question;
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        let before = async |seq| {
-            let shown = |event: &_| view.shows(event) && view.head(event).is_some();
-            history.before(&session, &view.roots, seq, shown).await
-        };
-        Ok(match ask {
-            Ask::Extent => Answer::Extent(history.extent().await?),
-            Ask::Before { seq } => Answer::Before { seq, prev: before(seq).await? },
-            Ask::Snapshot => Answer::Snapshot(history.snapshot(&session, &view.snapshot_filters(&session)).await?),
-            Ask::Page { after, upto, before: wanted } => {
-                let prev = if wanted { Some(before(after + 1).await?) } else { None };
-                let page = history.page(&session, &view.roots, after, upto).await?;
-                Answer::Page { page, extent: history.extent().await?, before: prev }
-            }
-        })
+        let room = (session, view);
+        match ask {
+            // Never shared with an earlier question: what it knew of the head may be older than the cursor in question.
+            Ask::Extent => Ok(Answer { found: Found::Extent, proof: self.history.proof().await? }),
+            Ask::Page { .. } => match self.wider(&room, ask) {
+                Some(wider) => {
+                    let answer = self.join(room, wider).await?;
+                    Ok(Answer { found: Found::Another, ..answer })
+                }
+                None => self.join(room, ask).await,
+            },
+            Ask::Before { .. } | Ask::Snapshot => self.join(room, ask).await,
+        }
     }
+
+    async fn join(&self, room: Room, ask: Ask) -> Result<Answer, HistoryError> {
+        let begin = || {
+            let (history, sessions, room) = (self.history.clone(), self.sessions.clone(), room.clone());
+            let mark = Widest::mark(&self.widest, &room, ask);
+            let read = async move {
+                let answer = read(&history, &room, ask).await?;
+                take_up(&sessions, &room.0, &room.1, ask, &answer);
+                drop(mark);
+                Ok(answer)
+            };
+            read.boxed()
+        };
+        self.under_way.join((room.clone(), ask), begin).await
+    }
+
+    /// A page under way that may bring the asked one into the ring.
+    fn wider(&self, room: &Room, asked: Ask) -> Option<Ask> {
+        let wider = lock(&self.widest).get(room).copied()?;
+        (wider != asked && covers(wider, asked)).then_some(wider)
+    }
+}
+
+/// Whether what one page brings into the ring may serve whoever asks for the other.
+fn covers(wide: Ask, asked: Ask) -> bool {
+    match (wide, asked) {
+        (Ask::Page { after: wide, upto: to, prev, .. }, Ask::Page { after, upto, alone: false, .. }) => {
+            begin(wide, prev) <= after && to == upto
+        }
+        _ => false,
+    }
+}
+
+/// Where the read of a page begins.
+pub(super) const fn begin(after: u64, prev: Option<u64>) -> u64 {
+    if prev.is_some() { after } else { after.saturating_sub(LOOK_BACK) }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Says for as long as it lives which page is under way.
+struct Widest {
+    all: Arc<Mutex<HashMap<Room, Ask>>>,
+    room: Room,
+    ask: Ask,
+}
+
+impl Widest {
+    /// `None` where it is no page, or a wider one is under way.
+    fn mark(all: &Arc<Mutex<HashMap<Room, Ask>>>, room: &Room, ask: Ask) -> Option<Self> {
+        let Ask::Page { after, .. } = ask else { return None };
+        let mut widest = lock(all);
+        if let Some(Ask::Page { after: wide, .. }) = widest.get(room)
+            && *wide <= after
+        {
+            return None;
+        }
+        widest.insert(room.clone(), ask);
+        Some(Self { all: all.clone(), room: room.clone(), ask })
+    }
+}
+
+impl Drop for Widest {
+    fn drop(&mut self) {
+        let mut widest = lock(&self.all);
+        if widest.get(&self.room) == Some(&self.ask) {
+            widest.remove(&self.room);
+        }
+    }
+}
+
+async fn read(history: &History, room: &Room, ask: Ask) -> Result<Answer, HistoryError> {
+    let (session, view) = room;
+    let shown = |event: &_| view.shows(event) && view.head(event).is_some();
+    let found = match ask {
+        Ask::Extent => Found::Extent,
+        Ask::Before { seq } => Found::Before { seq, prev: history.before(session, &view.roots, seq, shown).await? },
+        Ask::Snapshot => Found::Snapshot(history.snapshot(session, &view.snapshot_filters(session)).await?),
+        Ask::Page { after, upto, prev, .. } => {
+            let page = history.page(session, &view.roots, begin(after, prev), upto).await?;
+            let prev = match prev.or_else(|| last_shown(&page, after, shown)) {
+                Some(prev) => prev,
+                None => history.before(session, &view.roots, after + 1, shown).await?,
+            };
+            Found::Page { page, prev }
+        }
+    };
+    Ok(Answer { found, proof: history.proof().await? })
+}
+
+/// The last event of a page up to `upto` that is shown.
+fn last_shown(page: &Page, upto: u64, shown: impl Fn(&crate::event::Event) -> bool) -> Option<u64> {
+    page.events.iter().rev().find(|event| event.seq <= upto && shown(event)).map(|event| event.seq)
+}
+
+/// Puts a page that reaches the ring into it, as far as it is complete.
+pub(super) fn take_up(sessions: &Sessions, session: &SessionId, view: &Arc<View>, ask: Ask, answer: &Answer) {
+    let (Ask::Page { after, upto, prev: known, .. }, Found::Page { page, prev }) = (ask, &answer.found) else { return };
+    let Proof { extent, epoch: Some(epoch) } = &*answer.proof else { return };
+    let begun = begin(after, known);
+    let missing = extent.holes.last_in(begun, upto).unwrap_or(0).max(extent.first.saturating_sub(1));
+    if page.through < upto || missing > after {
+        return;
+    }
+    // Up to `after` the page is a look back. Of its first event nobody knows what came before, unless that lies before all.
+    let mut last = (known.is_some() || *prev <= begun).then_some(*prev);
+    let mut floor = begun.max(missing);
+    let mut frames = Vec::new();
+    for event in page.events.iter().filter(|event| view.shows(event)) {
+        let Some(head) = view.head(event) else { continue };
+        let Some(prev) = last.replace(event.seq) else {
+            floor = floor.max(event.seq);
+            continue;
+        };
+        if event.seq > floor {
+            let tail = Tail { prev: Some(prev), ..Tail::plain(event.seq, event.ts_ms) };
+            let bytes = view.encode(&head, tail, Some(cursor(*epoch, event.seq)));
+            frames.push(Old { seq: event.seq, prev, bytes });
+        }
+    }
+    let piece = Piece { epoch: *epoch, floor, upto, frames, last: last.unwrap_or(*prev) };
+    sessions.fill(session, view, piece);
 }

@@ -2,18 +2,21 @@
 //! order, or is told where its gap is.
 
 use std::{
-    collections::VecDeque,
+    collections::BTreeSet,
     sync::{Mutex, PoisonError},
 };
 
 use async_nats::Subject;
 use proptest::prelude::*;
 
-use super::*;
+use super::{
+    past::{Found, begin, take_up},
+    *,
+};
 use crate::{
     dialect::Dialect,
     event::Event,
-    history::{Extent, HistoryError, Page, Snapshot},
+    history::{Extent, HistoryError, Holes, Page, Proof, Snapshot},
     intake::{Life as StreamLife, Rings as _},
     log::{Budget, Frame, RingLimits},
     sessions::SessionLimits,
@@ -63,14 +66,28 @@ fn number(epoch: Epoch) -> u32 {
 }
 
 /// A stream: all it ever held in this life, and what of it is kept.
+#[derive(Default)]
 struct Stream {
     epoch: u32,
     events: Vec<Event>,
     first: u64,
     last: u64,
+    /// Deleted one by one.
+    holes: BTreeSet<u64>,
+    /// The life before this one, as long as nobody has noticed that it is over.
+    former: Option<Box<Stream>>,
 }
 
 impl Stream {
+    /// The life that clients are told of.
+    fn told(&self) -> &Self {
+        self.former.as_deref().unwrap_or(self)
+    }
+
+    fn is_kept(&self, seq: u64) -> bool {
+        seq >= self.first && !self.holes.contains(&seq)
+    }
+
     fn publish(&mut self, subject: &str) -> Event {
         self.last += 1;
         let event = event(subject, self.last);
@@ -79,30 +96,33 @@ impl Stream {
     }
 
     fn kept(&self, session: &str) -> impl DoubleEndedIterator<Item = &Event> {
-        self.events.iter().filter(move |event| event.seq >= self.first && event.session() == session)
+        self.events.iter().filter(move |event| self.is_kept(event.seq) && event.session() == session)
     }
 
     fn answer(&self, question: &Question, page: usize) -> Answer {
-        let extent = Extent { first: self.first, last: self.last };
+        let holes = Holes::At(self.holes.range(self.first..).copied().collect());
+        let extent = Extent { first: self.first, last: self.last, holes };
         let session = question.session.as_str();
         let shown = |event: &&Event| is_shown(&question.view, event);
         let before = |seq| self.kept(session).filter(shown).rfind(|event| event.seq < seq).map_or(0, |event| event.seq);
-        match question.ask {
-            Ask::Extent => Answer::Extent(extent),
-            Ask::Before { seq } => Answer::Before { seq, prev: before(seq) },
-            Ask::Page { after, upto, before: wanted } => {
-                let asked = |event: &&Event| event.seq > after && event.seq <= upto;
+        let found = match question.ask {
+            Ask::Extent => Found::Extent,
+            Ask::Before { seq } => Found::Before { seq, prev: before(seq) },
+            Ask::Page { after, upto, prev, .. } => {
+                let begin = begin(after, prev);
+                let asked = |event: &&Event| event.seq > begin && event.seq <= upto;
                 let all: Vec<_> = self.kept(session).filter(asked).cloned().collect();
                 let events: Vec<_> = all.iter().take(page).cloned().collect();
                 let through = if events.len() < all.len() { events[events.len() - 1].seq } else { upto };
                 let page = Arc::new(Page { events, through });
-                Answer::Page { page, extent, before: wanted.then(|| before(after + 1)) }
+                Found::Page { page, prev: prev.unwrap_or_else(|| before(after + 1)) }
             }
             Ask::Snapshot => {
                 let last = self.kept(session).rfind(|event| event.topic() == "state");
-                Answer::Snapshot(Arc::new(Snapshot { events: last.into_iter().cloned().collect(), cut: self.last }))
+                Found::Snapshot(Arc::new(Snapshot { events: last.into_iter().cloned().collect(), cut: self.last }))
             }
-        }
+        };
+        Answer { found, proof: Arc::new(Proof { extent, epoch: Some(Epoch::new(self.epoch)) }) }
     }
 }
 
@@ -170,6 +190,8 @@ struct Client {
     at: Option<u64>,
     seen: u64,
     gaps: u64,
+    /// It began with what there was: what was deleted up to here is no loss of its.
+    excused: u64,
 }
 
 impl Client {
@@ -179,15 +201,37 @@ impl Client {
         let at = (start == Start::After(Position::Seq(0))).then_some(0);
         let (queue, place, snapshot) = (VecDeque::new(), Place::default(), start == Start::Snapshot);
         let pending = None;
-        Self { sessions, view, limits, socket, feed, pending, queue, place, snapshot, epoch: 1, at, seen: 0, gaps: 0 }
+        Self {
+            sessions,
+            view,
+            limits,
+            socket,
+            feed,
+            pending,
+            queue,
+            place,
+            snapshot,
+            epoch: 1,
+            at,
+            seen: 0,
+            gaps: 0,
+            excused: 0,
+        }
     }
 
     fn connect(sessions: &Arc<Sessions>, view: &Arc<View>, start: Start, limits: FeedLimits) -> (Arc<Socket>, Feed) {
         let socket = Arc::new(Socket::default());
         let target = Target::Session(SESSION.parse().unwrap());
         let weak: Weak<Socket> = Arc::downgrade(&socket);
-        let feed = Feed::new(sessions.clone(), view.clone(), &target, start, limits, weak);
+        let feed = Feed::new(sessions.clone(), view.clone(), &target, start, None, limits, weak);
         (socket, feed)
+    }
+
+    /// History's answer, which goes into the ring, too.
+    fn asked(&self, stream: &Stream, question: &Question, page: usize) -> Answer {
+        let answer = stream.answer(question, page);
+        take_up(&self.sessions, &question.session, &question.view, question.ask, &answer);
+        answer
     }
 
     /// Comes back with what it knows.
@@ -198,7 +242,7 @@ impl Client {
             Some(0) if self.gaps == 0 => Start::After(Position::Seq(0)),
             Some(at) => Start::After(Position::Cursor(cursor(Epoch::new(self.epoch), at))),
         };
-        (self.pending, self.place, self.snapshot) = (None, Place::default(), false);
+        (self.pending, self.place, self.snapshot, self.excused) = (None, Place::default(), false, 0);
         self.queue.clear();
         (self.socket, self.feed) = Self::connect(&self.sessions, &self.view, start, self.limits);
     }
@@ -226,9 +270,10 @@ impl Client {
             if number(told.epoch) != self.epoch {
                 // It was not yet told of its gap.
                 (self.epoch, self.at) = (number(told.epoch), Some(told.seq));
-            } else if self.epoch == stream.epoch {
+            } else if self.epoch == stream.told().epoch {
+                let stream = stream.told();
                 let (from, to) = (at.min(told.seq), at.max(told.seq));
-                let shown = |event: &&Event| event.seq >= stream.first && shown(&self.view, event);
+                let shown = |event: &&Event| stream.is_kept(event.seq) && shown(&self.view, event);
                 let between = stream.events.iter().filter(shown).find(|event| event.seq > from && event.seq <= to);
                 assert_eq!(between, None, "it has come to {at} and is told to come back to {}", told.seq);
             }
@@ -242,7 +287,7 @@ impl Client {
         if self.socket.state().blocked {
             // History answers all the same.
             if let Some((question, answer)) = self.pending.take() {
-                let answer = answer.unwrap_or_else(|| stream.answer(&question, page));
+                let answer = answer.unwrap_or_else(|| self.asked(stream, &question, page));
                 self.feed.answer(Ok(answer));
                 return true;
             }
@@ -255,7 +300,7 @@ impl Client {
             return true;
         }
         if let Some((question, answer)) = self.pending.take() {
-            let answer = answer.unwrap_or_else(|| stream.answer(&question, page));
+            let answer = answer.unwrap_or_else(|| self.asked(stream, &question, page));
             self.feed.answer(Ok(answer));
         }
         let token = {
@@ -274,13 +319,16 @@ impl Client {
             state.token
         };
         let step = self.feed.step(token);
+        if self.feed.from_start {
+            self.excused = self.feed.owed_from;
+        }
         self.socket.state().listens &= matches!(step, Step::Listen);
         match step {
             Step::Listen => {}
             Step::Idle => unreachable!("it has a session"),
             Step::Send(outs) => self.queue = outs.into(),
             Step::Ask(question) => {
-                let answer = early.then(|| stream.answer(&question, page));
+                let answer = early.then(|| self.asked(stream, &question, page));
                 self.pending = Some((question, answer));
             }
             Step::Close(close) => {
@@ -308,7 +356,16 @@ impl Client {
         }
     }
 
+    /// Lets go of what it holds, as who can't be written to. `begun`: a part of the first is sent.
+    fn let_go(&mut self, begun: bool) {
+        if self.socket.state().blocked && self.pending.is_none() {
+            let begun = begun && !self.queue.is_empty();
+            self.feed.let_go(&mut self.queue, begun, self.place);
+        }
+    }
+
     fn receive(&mut self, bytes: &[u8], stream: &Stream) {
+        let stream = stream.told();
         self.epoch = if self.view.has_control() { self.epoch } else { stream.epoch };
         let (header, length) = match bytes[1] {
             126 => (4, usize::from(u16::from_be_bytes([bytes[2], bytes[3]]))),
@@ -337,6 +394,10 @@ impl Client {
                     let shown = |event: &&Event| shown(&self.view, event) && after(event);
                     assert_eq!(stream.events.iter().filter(shown).find(|event| event.seq < from), None);
                 }
+                // What it is told by then is of no life until the next greeting, and never of the former one.
+                if data["reason"] == "epoch" {
+                    self.epoch = 0;
+                }
                 self.at = Some(to);
                 self.gaps += 1;
             }
@@ -353,14 +414,18 @@ impl Client {
                 assert!(seq > at, "{seq} again, at {at}");
                 // Who begins with what there is does not miss what there is no more.
                 let from = if self.seen == 0 && self.gaps == 0 && at == 0 { stream.first - 1 } else { at };
-                let missed = stream.events.iter().filter(shown).find(|event| event.seq > from && event.seq < seq);
+                assert!(!self.view.has_control() || self.epoch == stream.epoch, "of life {}", self.epoch);
+                let excused = |event: &&Event| event.seq <= self.excused && stream.holes.contains(&event.seq);
+                let missed = stream.events.iter().filter(shown).filter(|event| !excused(event));
+                let missed = missed.clone().find(|event| event.seq > from && event.seq < seq);
                 assert_eq!(missed, None, "a hole between {at} and {seq}");
                 if self.view.is_chained() {
                     let prev = frame["prev"].as_u64().unwrap();
                     assert!(prev <= at, "prev {prev} says that something is missing behind {at}");
-                    let before = stream.events.iter().filter(shown).rfind(|event| event.seq < seq);
-                    let before = before.map_or(0, |event| event.seq);
-                    assert!(prev == before || prev == 0 && before < stream.first, "prev {prev}, in truth {before}");
+                    // Those between it and this one are kept no more.
+                    let between = |event: &&Event| event.seq > prev && event.seq < seq && stream.is_kept(event.seq);
+                    let between = stream.events.iter().filter(shown).find(between);
+                    assert_eq!(between, None, "prev {prev} of {seq}");
                 }
                 self.at = Some(seq);
                 self.seen += 1;
@@ -383,11 +448,15 @@ enum Deed {
     /// The life of the stream is in doubt, or no longer.
     Suspend,
     Resume,
-    /// The stream begins anew, keeping so many of its events.
+    /// An operator deletes one event.
+    Delete(usize),
+    /// The stream begins anew, keeping so many of its events; nobody notices until later.
     Anew(usize),
+    Notice,
     /// The client does so many steps.
     Steps(usize, bool),
     Block,
+    LetGo(bool),
     Unblock,
     Reconnect,
     /// The edge shuts down.
@@ -403,8 +472,11 @@ fn deeds() -> impl Strategy<Value = Vec<Deed>> {
         1 => (1_u64..6).prop_map(Deed::Trim),
         1 => Just(Deed::Suspend),
         1 => Just(Deed::Resume),
+        1 => (0_usize..40).prop_map(Deed::Delete),
         1 => (0_usize..4).prop_map(Deed::Anew),
+        2 => Just(Deed::Notice),
         1 => Just(Deed::Block),
+        1 => any::<bool>().prop_map(Deed::LetGo),
         2 => Just(Deed::Unblock),
         1 => Just(Deed::Reconnect),
         2 => Just(Deed::Drain),
@@ -425,13 +497,18 @@ impl World {
         let limits = SessionLimits { ring, budget: Budget::new(1 << 20), linger: Duration::from_secs(60) };
         let sessions = Sessions::new("EVENTS", limits);
         sessions.reset(StreamLife { epoch: Epoch::new(1), head: 0 });
-        let stream = Stream { epoch: 1, events: Vec::new(), first: 1, last: 0 };
+        let stream = Stream { epoch: 1, first: 1, ..Stream::default() };
         Self { stream, sessions, heard: 0, serving: true }
     }
 
     fn hear(&mut self, count: usize) {
-        for _ in 0..if self.serving { count } else { 0 } {
-            let Some(event) = self.stream.events.iter().find(|event| event.seq > self.heard) else { return };
+        // A consumer dies with its stream: what comes of the next one nobody hears before it is noticed.
+        for _ in 0..if self.serving && self.stream.former.is_none() { count } else { 0 } {
+            let next = |event: &&Event| event.seq > self.heard && self.stream.is_kept(event.seq);
+            let Some(event) = self.stream.events.iter().find(next) else { return };
+            if event.seq > self.heard + 1 {
+                self.sessions.mark_broken(event.seq - 1);
+            }
             self.sessions.append(event);
             self.heard = event.seq;
         }
@@ -441,7 +518,7 @@ impl World {
         match deed {
             Deed::Publish(subject) => drop(self.stream.publish(SUBJECTS[subject])),
             Deed::Hear(count) => self.hear(count),
-            Deed::Skip if self.serving => {
+            Deed::Skip if self.serving && self.stream.former.is_none() => {
                 self.heard = self.stream.last;
                 self.sessions.mark_broken(self.heard);
             }
@@ -455,14 +532,28 @@ impl World {
                 self.serving = true;
                 self.sessions.resume();
             }
+            Deed::Delete(at) if self.stream.former.is_none() => {
+                // The latest is never among them: it is what the leader names as the last.
+                let seqs: Vec<_> = self.stream.events.iter().rev().skip(1).map(|event| event.seq).collect();
+                self.stream.holes.extend(seqs.get(at));
+            }
+            Deed::Delete(_) => {}
             Deed::Anew(keep) => {
+                self.happens(Deed::Notice, client, page);
+                let old = std::mem::take(&mut self.stream);
+                let events: Vec<_> = old.events.iter().take(keep).cloned().collect();
+                let last = events.last().map_or(0, |event| event.seq);
+                let (first, holes) = (old.first.min(last + 1), old.holes.range(..=last).copied().collect());
+                self.stream = Stream { epoch: old.epoch + 1, events, first, last, holes, former: Some(Box::new(old)) };
+            }
+            Deed::Notice => {
+                if self.stream.former.is_none() {
+                    return;
+                }
                 // What was read of the old life is on its way already, and is to be held against that.
                 client.flush(&self.stream);
+                self.stream.former = None;
                 self.sessions.suspend();
-                self.stream.epoch += 1;
-                self.stream.events.truncate(keep);
-                self.stream.last = self.stream.events.last().map_or(0, |event| event.seq);
-                self.stream.first = self.stream.first.min(self.stream.last + 1);
                 (self.heard, self.serving) = (self.stream.last, true);
                 self.sessions.reset(StreamLife { epoch: Epoch::new(self.stream.epoch), head: self.heard });
             }
@@ -474,6 +565,7 @@ impl World {
                 }
             }
             Deed::Block => client.socket.state().blocked = true,
+            Deed::LetGo(begun) => client.let_go(begun),
             Deed::Unblock => client.socket.state().blocked = false,
             Deed::Reconnect => client.reconnect(&self.stream),
             Deed::Drain => client.sent_away(&self.stream),
@@ -482,7 +574,7 @@ impl World {
 
     /// Everything calms down, and the client comes to rest.
     fn settle(&mut self, client: &mut Client, page: usize) {
-        for deed in [Deed::Resume, Deed::Unblock, Deed::Hear(usize::MAX >> 1)] {
+        for deed in [Deed::Notice, Deed::Resume, Deed::Unblock, Deed::Hear(usize::MAX >> 1)] {
             self.happens(deed, client, page);
         }
         for _ in 0..10_000 {
@@ -497,7 +589,7 @@ impl World {
 
 fn limits(lag: u64) -> FeedLimits {
     let lag = Mark { frames: lag, bytes: u64::MAX };
-    FeedLimits { lag, patience: Duration::from_secs(60), heartbeat: Duration::from_secs(25) }
+    FeedLimits { lag, patience: Duration::from_secs(60), heartbeat: Duration::from_secs(25), held: 0 }
 }
 
 proptest! {

@@ -7,10 +7,10 @@ use std::{
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
-use herald_protocol::TopicPattern;
+use herald_protocol::{Epoch, TopicPattern};
 use herald_runtime::jetstream::{ApiError, Batch, BatchGet, MultiLast, Stored};
 
-use super::{Extent, reads::Reads};
+use super::{Extent, Holes, reads::Reads};
 
 #[derive(Default)]
 pub(super) struct Fake {
@@ -118,7 +118,11 @@ impl Reads for Fake {
     async fn extent(&self) -> Result<Extent, ApiError> {
         let state = self.leader();
         let first = state.log.keys().next().copied().unwrap_or(state.head + 1);
-        Ok(Extent { first, last: state.head })
+        Ok(Extent { first, last: state.head, holes: Holes::None })
+    }
+
+    async fn life(&self) -> Option<Epoch> {
+        Some(Epoch::new(1))
     }
 
     async fn batch(&self, request: BatchGet<'_>) -> Result<Batch, ApiError> {
@@ -146,11 +150,12 @@ impl Reads for Fake {
         Ok(Batch { messages, pending })
     }
 
-    async fn multi_last(&self, filters: &[String]) -> Result<MultiLast, ApiError> {
+    async fn multi_last(&self, filters: &[String], bytes: usize) -> Result<MultiLast, ApiError> {
         let (messages, cut) = self.replica(filters);
         let last: BTreeMap<String, Stored> =
             messages.into_iter().map(|message| (message.subject.to_string(), message)).collect();
-        if last.len() > self.lock().most_subjects {
+        let too_long = last.values().map(|message| message.payload.len()).sum::<usize>() > bytes;
+        if too_long || last.len() > self.lock().most_subjects {
             return Err(ApiError::TooManySubjects);
         }
         if last.is_empty() {

@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     hash::Hash,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use futures_util::{
@@ -16,17 +19,17 @@ type Reading<V> = BoxFuture<'static, V>;
 /// The reads under way, by question. A read lives as long as somebody waits for it: it goes on when the one who began it
 /// leaves, and ends with the last.
 #[derive(Debug)]
-pub(super) struct Flights<K, V: Clone> {
+pub(crate) struct Flights<K, V: Clone> {
     under_way: Mutex<HashMap<K, WeakShared<Reading<V>>>>,
 }
 
 impl<K: Clone + Eq + Hash, V: Clone> Flights<K, V> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { under_way: Mutex::new(HashMap::new()) }
     }
 
     /// Waits for the answer to `question`: of the read under way, or of the one `begin` makes. Safe to cancel.
-    pub(super) async fn join(&self, question: K, begin: impl FnOnce() -> Reading<V>) -> V {
+    pub(crate) async fn join(&self, question: K, begin: impl FnOnce() -> Reading<V>) -> V {
         // Declared before the read, dropped behind it: then it sees whether anybody is left.
         let _landing = Landing { flights: self, question: question.clone() };
         let reading = self.board(question, begin);
@@ -72,12 +75,56 @@ impl<K: Clone + Eq + Hash, V: Clone> Drop for Landing<'_, K, V> {
     }
 }
 
+/// One read after another, each for everybody who asked before it began: an answer is never older than its question.
+#[derive(Debug)]
+pub(super) struct Waves<V: Clone> {
+    last: Mutex<Option<Wave<V>>>,
+}
+
+#[derive(Debug)]
+struct Wave<V: Clone> {
+    begun: Arc<AtomicBool>,
+    reading: WeakShared<Reading<V>>,
+}
+
+impl<V: Clone + Send + Sync + 'static> Waves<V> {
+    pub(super) const fn new() -> Self {
+        Self { last: Mutex::new(None) }
+    }
+
+    /// Waits for the answer of a read that begins from now on: `read`, unless one already waits to begin. Safe to cancel.
+    pub(super) async fn join(&self, read: Reading<V>) -> V {
+        let reading = {
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            let (begun, before) = match &*last {
+                Some(wave) => (wave.begun.load(Ordering::Acquire), wave.reading.upgrade()),
+                None => (true, None),
+            };
+            match before {
+                Some(waiting) if !begun => waiting,
+                before => {
+                    let begun = Arc::new(AtomicBool::new(false));
+                    let begins = begun.clone();
+                    let reading = async move {
+                        if let Some(before) = before {
+                            before.await;
+                        }
+                        begins.store(true, Ordering::Release);
+                        read.await
+                    };
+                    let reading = reading.boxed().shared();
+                    *last = reading.downgrade().map(|reading| Wave { begun, reading });
+                    reading
+                }
+            }
+        };
+        reading.await
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    };
+    use std::sync::atomic::AtomicU32;
 
     use tokio::sync::watch;
 
@@ -104,6 +151,11 @@ mod tests {
             }
             .boxed()
         }
+
+        fn begin_later(&self) -> Reading<u32> {
+            let reads = self.clone();
+            async move { reads.begin().await }.boxed()
+        }
     }
 
     #[tokio::test]
@@ -117,6 +169,21 @@ mod tests {
         assert_eq!((a, b, other), (1, 1, 2));
         assert!(flights.lock().is_empty(), "nothing is kept");
         assert_eq!(ask(1).await, 3, "an answer is not kept for later questions");
+    }
+
+    #[tokio::test]
+    async fn no_answer_is_older_than_its_question() {
+        let (waves, reads) = (Waves::new(), Reads::new());
+        let ask = || Box::pin(waves.join(reads.begin_later()));
+        let mut first = ask();
+        assert!(futures_util::poll!(&mut first).is_pending());
+        let (mut second, mut third) = (ask(), ask());
+        assert!(futures_util::poll!(&mut second).is_pending() && futures_util::poll!(&mut third).is_pending());
+        assert_eq!(reads.begun.load(Ordering::Relaxed), 1, "the next one waits for its turn");
+        drop(first);
+        reads.end.send_replace(true);
+        assert_eq!((third.await, second.await), (2, 2), "who asked meanwhile shares it");
+        assert_eq!(ask().await, 3);
     }
 
     #[tokio::test]

@@ -1,14 +1,17 @@
 //! The requests that history is made of.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
+use async_nats::jetstream::response::Response;
+use herald_protocol::Epoch;
 use herald_runtime::{
-    jetstream::{self, ApiError, Batch, BatchGet, MultiLast, Stored},
+    jetstream::{self, ApiError, Batch, BatchGet, MultiLast, Stored, epoch::EpochWatcher},
     nats::Nats,
 };
+use serde::Deserialize;
 use tokio::time::sleep;
 
-use super::Extent;
+use super::{Extent, Holes};
 use crate::planted::{Bug, planted};
 
 /// The first pause before a request is repeated, or a lagging replica asked again; doubled each time.
@@ -25,10 +28,12 @@ pub(super) trait Reads: Send + Sync + 'static {
     fn next(&self, filter: &str, from: u64) -> impl Future<Output = Result<Option<Stored>, ApiError>> + Send;
     /// Leader: what the stream holds.
     fn extent(&self) -> impl Future<Output = Result<Extent, ApiError>> + Send;
+    /// Leader: the life that the stream lives, looked at from now on. `None` while that is in doubt.
+    fn life(&self) -> impl Future<Output = Option<Epoch>> + Send;
     /// A replica: messages in order.
     fn batch(&self, request: BatchGet<'_>) -> impl Future<Output = Result<Batch, ApiError>> + Send;
-    /// A replica: the last message of each subject, as one cut.
-    fn multi_last(&self, filters: &[String]) -> impl Future<Output = Result<MultiLast, ApiError>> + Send;
+    /// A replica: the last message of each subject, as one cut; too many where they have more than `bytes`.
+    fn multi_last(&self, filters: &[String], bytes: usize) -> impl Future<Output = Result<MultiLast, ApiError>> + Send;
     /// Gives a lagging replica time, more each time.
     fn pause(&self, attempt: u32) -> impl Future<Output = ()> + Send;
 }
@@ -37,6 +42,34 @@ pub(super) trait Reads: Send + Sync + 'static {
 pub(super) struct JetStream {
     pub(super) nats: Nats,
     pub(super) stream: String,
+    pub(super) watcher: Arc<EpochWatcher>,
+}
+
+impl JetStream {
+    /// The sequences missing between the first and the last, one by one.
+    async fn holes(&self) -> Result<Holes, ApiError> {
+        #[derive(Deserialize)]
+        struct Info {
+            state: State,
+        }
+        #[derive(Deserialize)]
+        struct State {
+            #[serde(default)]
+            deleted: Vec<u64>,
+        }
+        let asked = serde_json::json!({"deleted_details": true});
+        let answer = self.nats.jetstream().request(format!("STREAM.INFO.{}", self.stream), &asked).await;
+        match answer {
+            Ok(Response::Ok(Info { state: State { mut deleted } })) => {
+                deleted.sort_unstable();
+                Ok(if deleted.is_empty() { Holes::None } else { Holes::At(deleted.into()) })
+            }
+            Ok(Response::Err { error }) => {
+                Err(ApiError::Refused { code: error.error_code().0, description: error.to_string() })
+            }
+            Err(error) => Err(ApiError::Send(error.into())),
+        }
+    }
 }
 
 impl Reads for JetStream {
@@ -50,7 +83,19 @@ impl Reads for JetStream {
 
     async fn extent(&self) -> Result<Extent, ApiError> {
         let info = patiently(|| jetstream::stream_info(&self.nats, &self.stream)).await?;
-        Ok(Extent { first: info.first_seq, last: info.last_seq })
+        let span = if info.messages == 0 { 0 } else { (info.last_seq + 1).saturating_sub(info.first_seq) };
+        let missing = span.saturating_sub(info.messages);
+        let holes = match missing {
+            0 => Holes::None,
+            // Seldom: Herald's own streams have none.
+            1..=Holes::MOST => self.holes().await?,
+            _ => Holes::Everywhere,
+        };
+        Ok(Extent { first: info.first_seq, last: info.last_seq, holes })
+    }
+
+    async fn life(&self) -> Option<Epoch> {
+        self.watcher.check().await.epoch()
     }
 
     async fn batch(&self, request: BatchGet<'_>) -> Result<Batch, ApiError> {
@@ -61,8 +106,8 @@ impl Reads for JetStream {
         Ok(batch)
     }
 
-    async fn multi_last(&self, filters: &[String]) -> Result<MultiLast, ApiError> {
-        patiently(|| jetstream::multi_last(&self.nats, &self.stream, filters, None)).await
+    async fn multi_last(&self, filters: &[String], bytes: usize) -> Result<MultiLast, ApiError> {
+        patiently(|| jetstream::multi_last(&self.nats, &self.stream, filters, None, bytes)).await
     }
 
     async fn pause(&self, attempt: u32) {

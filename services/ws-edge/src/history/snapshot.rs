@@ -6,28 +6,39 @@ use herald_runtime::jetstream::{ApiError, Stored};
 use super::{Snapshot, reads::Reads};
 use crate::event::Event;
 
-/// The last event of each of the session's subjects that match `filters`, with the cut they belong to.
+/// The last event of each of the session's subjects that match `filters`, with the cut they belong to: `most_bytes` of
+/// payload at most.
 pub(super) async fn snapshot(
     reads: &impl Reads,
     session: &SessionId,
     filters: &[String],
+    most_bytes: usize,
 ) -> Result<Snapshot, ApiError> {
-    if let Some(snapshot) = cut(reads, session, filters).await? {
+    if let Some(snapshot) = cut(reads, session, filters, most_bytes).await? {
         return Ok(snapshot);
     }
     // Too much for one answer: topic by topic, each with a cut of its own. A topic that is too much alone counts as cut at
-    // 0: then all of it is read as history, which is long, but right.
-    let mut parts = Vec::with_capacity(filters.len());
+    // 0: then all of it is read as history, which is long, but right. So is what is too much together.
+    let (mut parts, mut left) = (Vec::with_capacity(filters.len()), most_bytes);
     for filter in filters {
-        parts.push(cut(reads, session, std::slice::from_ref(filter)).await?.unwrap_or_default());
+        let Some(part) = cut(reads, session, std::slice::from_ref(filter), left).await? else {
+            return Ok(Snapshot::default());
+        };
+        left = left.saturating_sub(part.events.iter().map(|event| event.payload.len()).sum());
+        parts.push(part);
     }
     Ok(merge(parts))
 }
 
 /// One cut through all of `filters`; `None` where that is too much for one answer.
-async fn cut(reads: &impl Reads, session: &SessionId, filters: &[String]) -> Result<Option<Snapshot>, ApiError> {
+async fn cut(
+    reads: &impl Reads,
+    session: &SessionId,
+    filters: &[String],
+    most_bytes: usize,
+) -> Result<Option<Snapshot>, ApiError> {
     for attempt in 0.. {
-        let answer = match reads.multi_last(filters).await {
+        let answer = match reads.multi_last(filters, most_bytes).await {
             Err(ApiError::TooManySubjects) => return Ok(None),
             answer => answer?,
         };

@@ -137,7 +137,7 @@ proptest! {
             let mut state = fake.lock();
             (state.replica, state.pace, state.most_subjects) = (head.saturating_sub(lag), pace, most);
         }
-        let taken = run(snapshot::snapshot(&fake, &SESSION, &filters)).unwrap();
+        let taken = run(snapshot::snapshot(&fake, &SESSION, &filters, usize::MAX)).unwrap();
         prop_assert!(taken.cut <= head && taken.events.iter().all(|event| event.seq <= taken.cut));
         prop_assert!(taken.events.is_sorted_by_key(|event| event.seq));
         // The state of one who takes the snapshot and then every event behind the cut.
@@ -151,7 +151,7 @@ proptest! {
 #[test]
 fn nothing_to_show_is_cut_at_the_head() {
     let fake = Fake::of(["gm.t.x", "gm.s.llm_text", ""]);
-    let snapshot = run(snapshot::snapshot(&fake, &SESSION, &["gm.s.proposal".to_owned()])).unwrap();
+    let snapshot = run(snapshot::snapshot(&fake, &SESSION, &["gm.s.proposal".to_owned()], usize::MAX)).unwrap();
     assert_eq!((snapshot.events.len(), snapshot.cut), (0, 3));
 }
 
@@ -159,7 +159,7 @@ fn nothing_to_show_is_cut_at_the_head() {
 fn a_replica_that_has_not_seen_the_session_yet_is_asked_again() {
     let fake = Fake::of(["", "", "gm.s.proposal"]);
     (fake.lock().replica, fake.lock().pace) = (0, 1);
-    let snapshot = run(snapshot::snapshot(&fake, &SESSION, &["gm.s.proposal".to_owned()])).unwrap();
+    let snapshot = run(snapshot::snapshot(&fake, &SESSION, &["gm.s.proposal".to_owned()], usize::MAX)).unwrap();
     assert_eq!((snapshot.events.len(), snapshot.cut), (1, 3));
 }
 

@@ -49,7 +49,7 @@ pub(super) struct Actor<R> {
     description: String,
     skip: u64,
     rings: Arc<R>,
-    watcher: EpochWatcher,
+    watcher: Arc<EpochWatcher>,
     life: watch::Receiver<StreamLife>,
     state: watch::Receiver<NatsState>,
     condition: Condition,
@@ -67,6 +67,7 @@ struct Meters {
     no_event: Counter,
     broken: Counter,
     skipped: Counter,
+    vanished: Counter,
     pending: Gauge,
 }
 
@@ -92,8 +93,14 @@ enum End {
 }
 
 impl<R: Rings> Actor<R> {
-    pub(super) fn new(nats: &Nats, stream: &str, config: &IntakeConfig, rings: Arc<R>, context: &Context) -> Self {
-        let watcher = EpochWatcher::spawn(nats, stream);
+    pub(super) fn new(
+        nats: &Nats,
+        stream: &str,
+        watcher: Arc<EpochWatcher>,
+        config: &IntakeConfig,
+        rings: Arc<R>,
+        context: &Context,
+    ) -> Self {
         let condition = context.health.condition(&format!("stream {stream}"));
         condition.fail("waiting for the stream");
         Self {
@@ -228,6 +235,11 @@ impl<R: Rings> Actor<R> {
         if pending > self.skip {
             return Err(End::Backlog);
         }
+        // A stream made anew between the last look and this consumer would deliver its events as the old one's.
+        self.settle().await;
+        if self.suspended || self.life.borrow_and_update().epoch() != self.epoch {
+            return Err(End::InDoubt);
+        }
         self.condition.ok();
         let patience = HEARTBEAT * MISSED_HEARTBEATS;
         let mut silence = pin!(sleep_until(Instant::now() + patience));
@@ -278,7 +290,13 @@ impl<R: Rings> Actor<R> {
     }
 
     fn take(&mut self, delivery: &Delivery, message: Message) -> Result<(), End> {
+        let before = self.position.seq;
         match self.position.judge(delivery) {
+            Verdict::New if delivery.seq > before + 1 => {
+                // Trimmed or deleted before it was delivered. Whose it was can't be known: history says what is left.
+                self.meters.vanished.increment(delivery.seq - before - 1);
+                self.rings.mark_broken(delivery.seq - 1);
+            }
             Verdict::New => {}
             Verdict::Known => return Ok(()),
             Verdict::Rewritten => return Err(End::Rewritten),
@@ -349,6 +367,7 @@ impl Meters {
             no_event: left_out("command"),
             broken: left_out("broken"),
             skipped: left_out("backlog"),
+            vanished: left_out("vanished"),
             pending: gauge!("herald_intake_pending_count", "stream" => stream.to_owned()),
         }
     }

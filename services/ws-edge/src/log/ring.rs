@@ -62,6 +62,46 @@ impl Budget {
     }
 }
 
+/// Bytes of a budget in use; given back with it.
+#[derive(Debug)]
+pub struct Charge {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Charge {
+    /// None so far.
+    #[must_use]
+    pub const fn new(budget: Arc<Budget>) -> Self {
+        Self { budget, bytes: 0 }
+    }
+
+    /// Bytes in use.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Takes so many more, if they are to be had.
+    #[must_use]
+    pub fn take(&mut self, bytes: usize) -> bool {
+        let taken = self.budget.take(bytes);
+        self.bytes += if taken { bytes } else { 0 };
+        taken
+    }
+
+    fn give_back(&mut self, bytes: usize) {
+        self.bytes -= bytes;
+        self.budget.give_back(bytes);
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.budget.give_back(self.bytes);
+    }
+}
+
 /// How much a ring has ever taken up to some frame, that frame included. The difference of two marks is a lag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Mark {
@@ -76,6 +116,12 @@ impl Mark {
     #[must_use]
     pub const fn plus(self, bytes: usize) -> Self {
         Self { frames: self.frames + 1, bytes: self.bytes + bytes as u64 }
+    }
+
+    /// The mark one frame of `bytes` before.
+    #[must_use]
+    pub const fn minus(self, bytes: usize) -> Self {
+        Self { frames: self.frames.saturating_sub(1), bytes: self.bytes.saturating_sub(bytes as u64) }
     }
 
     /// What lies between `earlier` and this.
@@ -98,6 +144,17 @@ pub struct Frame {
     pub bytes: Bytes,
 }
 
+/// An event's frame from before a ring's time, with sequence and `prev`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Old {
+    /// Sequence of the event.
+    pub seq: u64,
+    /// Sequence of the shown event before it, as the frame says.
+    pub prev: u64,
+    /// What goes on the wire.
+    pub bytes: Bytes,
+}
+
 /// What a ring has for a cursor.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Read {
@@ -113,7 +170,6 @@ pub enum Read {
 #[derive(Debug)]
 pub struct Ring {
     limits: RingLimits,
-    budget: Arc<Budget>,
     frames: VecDeque<Frame>,
     /// Everything behind this sequence and up to `head` is in `frames`.
     floor: u64,
@@ -121,8 +177,8 @@ pub struct Ring {
     head: u64,
     /// What was ever appended.
     mark: Mark,
-    /// Bytes taken from the budget.
-    size: usize,
+    /// What the frames take of the budget.
+    charge: Charge,
 }
 
 impl Ring {
@@ -131,12 +187,11 @@ impl Ring {
     pub const fn new(limits: RingLimits, budget: Arc<Budget>, at: u64) -> Self {
         Self {
             limits,
-            budget,
             frames: VecDeque::new(),
             floor: at,
             head: at,
             mark: Mark { frames: 0, bytes: 0 },
-            size: 0,
+            charge: Charge::new(budget),
         }
     }
 
@@ -162,7 +217,6 @@ impl Ring {
         self.mark = self.mark.plus(bytes.len());
         let frame = Frame { seq, prev, mark: self.mark, bytes };
         if self.make_room(cost(&frame)) {
-            self.size += cost(&frame);
             self.frames.push_back(frame.clone());
         } else {
             self.floor = seq;
@@ -175,12 +229,12 @@ impl Ring {
             while self.drop_oldest() {}
             return false;
         }
-        while self.frames.len() >= self.limits.frames || self.size + cost > self.limits.bytes {
+        while self.frames.len() >= self.limits.frames || self.charge.bytes() + cost > self.limits.bytes {
             if !self.drop_oldest() {
                 return false;
             }
         }
-        while !self.budget.take(cost) {
+        while !self.charge.take(cost) {
             if !self.drop_oldest() {
                 return false;
             }
@@ -193,9 +247,25 @@ impl Ring {
         if !planted(Bug::RingEvictsSilently) {
             self.floor = oldest.seq;
         }
-        self.size -= cost(&oldest);
-        self.budget.give_back(cost(&oldest));
+        self.charge.give_back(cost(&oldest));
         true
+    }
+
+    /// Puts in front what was shown between `floor` and the present floor, as many of the latest as there is room for.
+    pub fn fill(&mut self, floor: u64, frames: Vec<Old>) {
+        let mut mark = self.frames.front().map_or(self.mark, |first| first.mark.minus(first.bytes.len()));
+        for Old { seq, prev, bytes } in frames.into_iter().rev() {
+            let frame = Frame { seq, prev, mark, bytes };
+            let cost = cost(&frame);
+            let fits = self.frames.len() < self.limits.frames && self.charge.bytes() + cost <= self.limits.bytes;
+            if !fits || !self.charge.take(cost) {
+                self.floor = seq;
+                return;
+            }
+            mark = mark.minus(frame.bytes.len());
+            self.frames.push_front(frame);
+        }
+        self.floor = floor;
     }
 
     /// Forgets everything up to and including `at`; what comes later is complete again.
@@ -227,12 +297,6 @@ impl Ring {
             .map(|(_, frame)| frame.clone())
             .collect();
         if batch.is_empty() { Read::UpToDate } else { Read::Frames(batch) }
-    }
-}
-
-impl Drop for Ring {
-    fn drop(&mut self) {
-        self.budget.give_back(self.size);
     }
 }
 
@@ -300,7 +364,7 @@ mod tests {
         second.append(3, 0, vec![0; 10].into());
         assert_eq!(second.floor(), 3, "nothing left for it: history serves its readers");
         first.append(4, 0, vec![0; 10].into());
-        assert_eq!((first.floor(), first.size), (1, budget.used()), "pays with its own oldest frame");
+        assert_eq!((first.floor(), first.charge.bytes()), (1, budget.used()), "pays with its own oldest frame");
         assert!(budget.is_tight());
         first.reset(9);
         assert_eq!(budget.used(), 0);
@@ -331,8 +395,8 @@ mod tests {
                 let frame = ring.append(seq, 0, vec![b'x'; len].into());
                 prop_assert_eq!(frame.map(|frame| frame.seq), Some(seq));
                 model.push((seq, len));
-                prop_assert!(ring.frames.len() <= frames && ring.size <= bytes);
-                prop_assert_eq!(ring.size, budget.used());
+                prop_assert!(ring.frames.len() <= frames && ring.charge.bytes() <= bytes);
+                prop_assert_eq!(ring.charge.bytes(), budget.used());
             }
             prop_assert_eq!(ring.head, seq);
             let behind: Vec<_> = model.iter().copied().filter(|(seq, _)| *seq > after).collect();

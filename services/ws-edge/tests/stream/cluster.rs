@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use futures_util::future::join_all;
 use herald_runtime::jetstream::stream_info;
 use herald_testkit::{Nats as Server, NatsOptions, eventually, port::Reserved, within};
-use ws_edge::{config::Config, history::History};
+use ws_edge::config::Config;
 
 use super::{
-    history::{read_all, session},
+    history::{history, read_all, session},
     world::{LIMIT, SOON, STREAM, Taking, connect, own, put},
 };
 
@@ -57,7 +57,7 @@ async fn what_was_acknowledged_is_read_and_taken_in_whichever_replica_answers() 
             taking.ready().await;
         }
         let begun: Vec<_> = taking.iter().map(|taking| taking.record.position()).collect();
-        let history = History::new(&nats, STREAM, &Config::default().history);
+        let history = history(&nats, STREAM, &Config::default().history);
         let session = session("s");
         let mut stored = BTreeSet::new();
         for _ in 0..40 {

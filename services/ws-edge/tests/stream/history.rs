@@ -8,12 +8,16 @@ use std::{
 
 use futures_util::future::join_all;
 use herald_protocol::{SessionId, TopicPattern, subject};
-use herald_runtime::config::{ByteSize, HumanDuration};
+use herald_runtime::{
+    config::{ByteSize, HumanDuration},
+    jetstream::epoch::EpochWatcher,
+    nats::Nats,
+};
 use herald_testkit::within;
 use ws_edge::{
     config::{Config, HistoryConfig},
     event::Event,
-    history::{Extent, History, HistoryError},
+    history::{History, HistoryError},
 };
 
 use super::world::{LIMIT, STREAM, World};
@@ -24,6 +28,17 @@ pub(crate) fn session(id: &str) -> SessionId {
 
 pub(crate) fn roots() -> Vec<Arc<str>> {
     vec!["gm".into(), "arena".into()]
+}
+
+/// History of a stream, with a watcher of its own.
+pub(crate) fn history(nats: &Nats, stream: &str, config: &HistoryConfig) -> History {
+    History::new(nats, stream, config, &Arc::new(EpochWatcher::spawn(nats, stream)))
+}
+
+/// First and last sequence.
+async fn extent(history: &History) -> (u64, u64) {
+    let proof = history.proof().await.unwrap();
+    (proof.extent.first, proof.extent.last)
 }
 
 /// Small pages, so that there are many.
@@ -50,7 +65,7 @@ fn seqs(events: &[Event]) -> Vec<u64> {
 async fn a_range_read_while_others_publish_is_complete_and_in_order() {
     within(LIMIT, async {
         let world = World::start().await;
-        let history = History::new(&world.nats, STREAM, &small_pages());
+        let history = history(&world.nats, STREAM, &small_pages());
         let (mut mine, session) = (BTreeSet::new(), session("s"));
         for round in 0..15 {
             let (gm, arena, others) = tokio::join!(
@@ -83,7 +98,7 @@ async fn history_up_to_the_intake_and_the_intake_from_there_are_the_whole_log() 
         let world = World::start().await;
         let taking = world.intake().await;
         taking.ready().await;
-        let history = History::new(&world.nats, STREAM, &small_pages());
+        let history = history(&world.nats, STREAM, &small_pages());
         let session = session("s");
         let mut reads = vec![];
         let (mut stored, gm) = (BTreeSet::new(), async { world.put("gm.s.x", 3000).await });
@@ -111,7 +126,7 @@ async fn history_up_to_the_intake_and_the_intake_from_there_are_the_whole_log() 
 async fn before_finds_the_last_shown_event() {
     within(LIMIT, async {
         let world = World::start().await;
-        let history = History::new(&world.nats, STREAM, &small_pages());
+        let history = history(&world.nats, STREAM, &small_pages());
         let (id, roots) = (session("s"), roots());
         let shows = |event: &Event| event.parts().is_shown();
         let before = async |seq| history.before(&id, &roots, seq, shows).await.unwrap();
@@ -134,7 +149,7 @@ async fn before_finds_the_last_shown_event() {
         assert_eq!(history.first(&id, &roots).await.unwrap(), Some(1));
         assert_eq!(history.first(&id, &arena).await.unwrap(), Some(3003));
         assert_eq!(history.first(&session("nobody"), &roots).await.unwrap(), None);
-        assert_eq!(history.extent().await.unwrap(), Extent { first: 1, last: end + 1 });
+        assert_eq!(extent(&history).await, (1, end + 1));
     })
     .await;
 }
@@ -143,7 +158,7 @@ async fn before_finds_the_last_shown_event() {
 async fn a_snapshot_and_what_follows_it_are_the_present_state() {
     within(LIMIT, async {
         let world = World::start().await;
-        let history = History::new(&world.nats, STREAM, &Config::default().history);
+        let history = history(&world.nats, STREAM, &Config::default().history);
         let session = session("s");
         let pattern = |topic| TopicPattern::parse(topic).unwrap();
         let filters: Vec<String> = vec![
@@ -176,7 +191,7 @@ async fn a_snapshot_and_what_follows_it_are_the_present_state() {
                 state.insert(event.subject().to_owned(), event.seq);
             }
         };
-        let head = history.extent().await.unwrap().last;
+        let (_, head) = extent(&history).await;
         let mut expected = BTreeMap::new();
         state(&read_all(&history, &session, 0, head).await, &mut expected);
         assert_eq!(expected.len(), 5);
@@ -195,7 +210,7 @@ async fn a_snapshot_and_what_follows_it_are_the_present_state() {
 async fn a_snapshot_of_too_many_subjects_is_taken_topic_by_topic() {
     within(LIMIT, async {
         let world = World::start().await;
-        let history = History::new(&world.nats, STREAM, &Config::default().history);
+        let history = history(&world.nats, STREAM, &Config::default().history);
         let session = session("s");
         let agents = |from: usize| (from..from + 700).map(|agent| format!("arena.s.agent.{agent}.status"));
         join_all(agents(0).map(|subject| async move { subject }).map(|subject| async {
@@ -226,7 +241,7 @@ async fn a_snapshot_of_too_many_subjects_is_taken_topic_by_topic() {
 async fn what_is_purged_while_it_is_read_is_no_reason_to_wait() {
     within(LIMIT, async {
         let world = World::start().await;
-        let history = History::new(&world.nats, STREAM, &small_pages());
+        let history = history(&world.nats, STREAM, &small_pages());
         let session = session("s");
         let stored = world.put("gm.s.x", 400).await;
         let first = history.page(&session, &roots(), 0, 400).await.unwrap();
@@ -238,7 +253,7 @@ async fn what_is_purged_while_it_is_read_is_no_reason_to_wait() {
         stream.purge().await.unwrap();
         assert!(read_all(&history, &session, 0, 400).await.is_empty());
         assert_eq!(history.before(&session, &roots(), 401, |_| true).await.unwrap(), 0);
-        assert_eq!(history.extent().await.unwrap(), Extent { first: 401, last: 400 });
+        assert_eq!(extent(&history).await, (401, 400));
     })
     .await;
 }
@@ -248,7 +263,7 @@ async fn a_server_that_is_away_for_a_moment_delays_a_read() {
     within(LIMIT, async {
         let mut world = World::start().await;
         let config = HistoryConfig { timeout: HumanDuration::from_secs(30), ..Config::default().history };
-        let history = History::new(&world.nats, STREAM, &config);
+        let history = history(&world.nats, STREAM, &config);
         let stored = world.put("gm.s.x", 50).await;
         world.server.stop().await;
         let id = session("s");
@@ -263,11 +278,11 @@ async fn what_cannot_be_read_is_an_error_in_time() {
     within(LIMIT, async {
         let mut world = World::start().await;
         let config = HistoryConfig { timeout: HumanDuration::from_millis(300), ..Config::default().history };
-        let absent = History::new(&world.nats, "ABSENT", &config);
+        let absent = history(&world.nats, "ABSENT", &config);
         let (id, roots) = (session("s"), roots());
         assert!(matches!(absent.page(&id, &roots, 0, 5).await, Err(HistoryError::Unavailable(_))));
         world.put("gm.s.x", 1).await;
-        let history = History::new(&world.nats, STREAM, &config);
+        let history = history(&world.nats, STREAM, &config);
         world.server.freeze().await;
         let begun = std::time::Instant::now();
         assert!(matches!(history.page(&id, &roots, 0, 1).await, Err(HistoryError::Timeout)));

@@ -16,7 +16,7 @@ use herald_runtime::{
     config::Common,
     jetstream::{
         Expect, StreamSpec,
-        epoch::{EpochOwner, StreamLife},
+        epoch::{EpochOwner, EpochWatcher, StreamLife},
         publish,
     },
     nats::{self, Nats},
@@ -121,7 +121,8 @@ impl Taking {
         let context = context(url, change);
         let nats = nats::connect(&context.common.nats, "nats", &context).await.unwrap();
         let record = Arc::new(Record::default());
-        let intake = Some(Intake::spawn(&nats, STREAM, &config, Arc::clone(&record), &context));
+        let watcher = Arc::new(EpochWatcher::spawn(&nats, STREAM));
+        let intake = Some(Intake::spawn(&nats, STREAM, &watcher, &config, Arc::clone(&record), &context));
         context.health.started();
         Self { record, context, intake }
     }

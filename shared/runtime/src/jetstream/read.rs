@@ -158,16 +158,18 @@ pub struct MultiLast {
 }
 
 /// Reads the last message of every subject that one of `filters` (wildcards allowed) matches, at `up_to` or, without it, at
-/// the replica's present. At most 1,024 messages.
+/// the replica's present. At most 1,024 messages, and no more than `most_bytes` of payload (with what one page of the
+/// server's answer has beyond).
 ///
 /// # Errors
-/// [`ApiError`]; [`ApiError::TooManySubjects`] where more than 1,024 subjects match, [`ApiError::Incomplete`] where a
-/// message went missing, or the stream trimmed one meanwhile.
+/// [`ApiError`]; [`ApiError::TooManySubjects`] where more than 1,024 subjects match or their messages have more bytes,
+/// [`ApiError::Incomplete`] where a message went missing, or the stream trimmed one meanwhile.
 pub async fn multi_last(
     nats: &Nats,
     stream: &str,
     filters: &[String],
     up_to: Option<u64>,
+    most_bytes: usize,
 ) -> Result<MultiLast, ApiError> {
     #[derive(Serialize)]
     struct Ask<'a> {
@@ -178,11 +180,19 @@ pub async fn multi_last(
         from: Option<u64>,
         max_bytes: u32,
     }
-    let ask = |up_to, from| encode(&Ask { multi_last: filters, up_to, from, max_bytes: PAGE_BYTES });
+    // A page that passes the limit by one byte is seen as too much; more of it need not come.
+    let max_bytes = u32::try_from(most_bytes.saturating_add(1)).unwrap_or(u32::MAX).min(PAGE_BYTES);
+    let ask = |up_to, from| encode(&Ask { multi_last: filters, up_to, from, max_bytes });
     let mut answer = direct(nats, stream, ask(up_to, None)?).await?;
     let mut found = MultiLast { messages: answer.messages, cut: answer.cut };
     // A large answer comes in pages, all at the first one's cut. Each page says how many messages are left behind it.
-    while answer.pending > 0 {
+    loop {
+        if found.messages.iter().map(|message| message.payload.len()).sum::<usize>() > most_bytes {
+            return Err(ApiError::TooManySubjects);
+        }
+        if answer.pending == 0 {
+            break;
+        }
         let from = found.messages.last().map(|message| message.sequence + 1);
         let left = answer.pending;
         answer = direct(nats, stream, ask(found.cut, from)?).await?;

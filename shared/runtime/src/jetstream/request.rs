@@ -12,8 +12,8 @@ pub enum ApiError {
     /// The stream does not exist (yet, or any more).
     #[error("stream not found")]
     StreamNotFound,
-    /// A multi-last get matches more subjects than the server answers (1,024): ask for fewer.
-    #[error("the filters match more subjects than one answer may hold")]
+    /// A multi-last get matches more than one answer may hold (1,024 subjects, or the bytes allowed): ask for fewer.
+    #[error("the filters match more than one answer may hold")]
     TooManySubjects,
     /// Nobody answers: JetStream is off, its cluster has no leader at the moment, or the stream allows no direct gets.
     #[error("jetstream does not answer: no responders")]

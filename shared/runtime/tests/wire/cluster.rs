@@ -94,7 +94,7 @@ async fn a_cluster_holds_three_replicas_and_fences_whoever_leads() {
         assert!(last > 0);
         assert_eq!(watcher.check().await.epoch(), Some(epoch), "another leader is no other life");
         let cut = eventually("a replica answers", SOON, async || {
-            multi_last(&nats[0], "EVENTS", &["gm.s.>".to_owned()], None).await
+            multi_last(&nats[0], "EVENTS", &["gm.s.>".to_owned()], None, usize::MAX).await
         })
         .await;
         assert!(cut.cut.unwrap() <= last && cut.messages.len() <= 1);

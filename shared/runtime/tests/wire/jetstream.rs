@@ -88,8 +88,14 @@ async fn what_is_not_there_has_its_own_error() {
         assert!(matches!(last_by_subject_leader(&nats, "NONE", ">").await, Err(ApiError::StreamNotFound)));
         let ask = BatchGet { filter: ">", from: 1, batch: 1, max_bytes: 1 };
         assert!(matches!(batch_get(&nats, "NONE", &ask).await, Err(ApiError::NoResponders)));
-        assert!(matches!(multi_last(&nats, "NONE", &[">".to_owned()], None).await, Err(ApiError::NoResponders)));
-        assert!(matches!(multi_last(&nats, "EVENTS", &[], None).await, Err(ApiError::Refused { code: 408, .. })));
+        assert!(matches!(
+            multi_last(&nats, "NONE", &[">".to_owned()], None, usize::MAX).await,
+            Err(ApiError::NoResponders)
+        ));
+        assert!(matches!(
+            multi_last(&nats, "EVENTS", &[], None, usize::MAX).await,
+            Err(ApiError::Refused { code: 408, .. })
+        ));
     })
     .await;
 }
@@ -157,14 +163,14 @@ async fn the_last_of_each_subject_is_one_consistent_cut() {
         }
         put(&nats, "gm.other.t", "").await;
         let filters = ["gm.s.t0".to_owned(), "gm.s.t2".to_owned(), "arena.s.>".to_owned()];
-        let last = multi_last(&nats, "EVENTS", &filters, None).await.unwrap();
+        let last = multi_last(&nats, "EVENTS", &filters, None, usize::MAX).await.unwrap();
         let found: Vec<(&str, u64)> = last.messages.iter().map(|last| (last.subject.as_str(), last.sequence)).collect();
         assert_eq!(found, [("gm.s.t2", 9), ("gm.s.t0", 10)]);
         assert_eq!(last.cut, Some(11), "the whole stream's position, not the last match's");
-        let then = multi_last(&nats, "EVENTS", &filters, Some(5)).await.unwrap();
+        let then = multi_last(&nats, "EVENTS", &filters, Some(5), usize::MAX).await.unwrap();
         let found: Vec<u64> = then.messages.iter().map(|last| last.sequence).collect();
         assert_eq!((found, then.cut), (vec![3, 4], Some(5)));
-        let none = multi_last(&nats, "EVENTS", &["arena.s.>".to_owned()], None).await.unwrap();
+        let none = multi_last(&nats, "EVENTS", &["arena.s.>".to_owned()], None, usize::MAX).await.unwrap();
         assert_eq!((none.messages.len(), none.cut), (0, None));
     })
     .await;
@@ -176,15 +182,15 @@ async fn many_subjects_come_in_pages_and_too_many_are_refused() {
         let (_server, nats) = with_stream().await;
         // 24 MiB in 96 subjects: three pages.
         put_many(&nats, (0..96).map(|number| format!("arena.s.a{number}")), &vec![b'x'; 256 << 10].into()).await;
-        let all = multi_last(&nats, "EVENTS", &["arena.s.*".to_owned()], None).await.unwrap();
+        let all = multi_last(&nats, "EVENTS", &["arena.s.*".to_owned()], None, usize::MAX).await.unwrap();
         assert_eq!((all.messages.len(), all.cut), (96, Some(96)));
         assert!(all.messages.is_sorted_by(|one, other| one.sequence < other.sequence));
 
         put_many(&nats, (0..1024).map(|number| format!("gm.s.t{number}")), &bytes::Bytes::new()).await;
-        let most = multi_last(&nats, "EVENTS", &["gm.s.*".to_owned()], None).await.unwrap();
+        let most = multi_last(&nats, "EVENTS", &["gm.s.*".to_owned()], None, usize::MAX).await.unwrap();
         assert_eq!(most.messages.len(), 1024);
         put(&nats, "gm.s.one-more", "").await;
-        let refused = multi_last(&nats, "EVENTS", &["gm.s.*".to_owned()], None).await;
+        let refused = multi_last(&nats, "EVENTS", &["gm.s.*".to_owned()], None, usize::MAX).await;
         assert!(matches!(refused, Err(ApiError::TooManySubjects)), "{refused:?}");
     })
     .await;

@@ -27,7 +27,7 @@ fn follower(world: &World, encoding: Encoding) -> (Arc<Socket>, Feed) {
     let weak: Weak<Socket> = Arc::downgrade(&socket);
     let target = Target::Alias(watch::Sender::new(None).subscribe());
     let view = VIEWS.intern(view(encoding));
-    (socket, Feed::new(world.sessions.clone(), view, &target, Start::Live, limits(u64::MAX), weak))
+    (socket, Feed::new(world.sessions.clone(), view, &target, Start::Live, None, limits(u64::MAX), weak))
 }
 
 fn target(after: u64) -> Option<AliasTarget> {
@@ -101,8 +101,10 @@ fn what_is_trimmed_while_it_is_read_leaves_no_hole_in_a_replay() {
     question(&mut client.feed);
     // Two were read, then five trimmed, then the others read.
     let events = [1, 2, 6, 7, 8].map(|seq| world.stream.events[seq - 1].clone()).to_vec();
-    let extent = Extent { first: 6, last: 9 };
-    client.feed.answer(Ok(Answer::Page { page: Arc::new(Page { events, through: 8 }), extent, before: None }));
+    let extent = Extent { first: 6, last: 9, holes: Holes::None };
+    let found = Found::Page { page: Arc::new(Page { events, through: 8 }), prev: 0 };
+    let proof = Arc::new(Proof { extent, epoch: Some(Epoch::new(1)) });
+    client.feed.answer(Ok(Answer { found, proof }));
     world.stream.first = 6;
     let seen: Vec<_> = sent(&mut client.feed, &world.stream).into_iter().take(2).collect();
     assert_eq!(seen, [(6, Some(0)), (7, Some(6))]);
@@ -138,7 +140,7 @@ fn a_plain_follower_is_not_closed_because_of_a_gap() {
     feed.follow(target(1));
     assert_eq!(sent(&mut feed, &world.stream).iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [4, 5, 6]);
     world.sessions.reset(StreamLife { epoch: Epoch::new(2), head: 0 });
-    world.stream = Stream { epoch: 2, events: Vec::new(), first: 1, last: 0 };
+    world.stream = Stream { epoch: 2, first: 1, ..Stream::default() };
     world.heard = 0;
     assert_eq!(sent(&mut feed, &world.stream), []);
     world.stream.publish("gm.s.state");
