@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -37,11 +37,11 @@ pub struct Blueprint {
     /// Games each of these processes plays, each on a port of its own.
     pub games: usize,
     /// Further settings of each edge.
-    pub edge: fn(Edge) -> Edge,
+    pub edge: Box<dyn Fn(Edge) -> Edge>,
     /// Further settings of each bridge.
-    pub bridge: fn(Bridge) -> Bridge,
+    pub bridge: Box<dyn Fn(Bridge) -> Bridge>,
     /// Further settings of each Game Master.
-    pub gm: fn(SimGm) -> SimGm,
+    pub gm: Box<dyn Fn(SimGm) -> SimGm>,
     /// Where its parts have their folders, with their logs, beyond their ends.
     pub folder: PathBuf,
 }
@@ -217,7 +217,7 @@ impl House {
     }
 
     /// Looks after the house, for ever: what ends while nobody breaks it is a trouble, and is started again.
-    pub async fn watch(self: Arc<Self>) {
+    pub async fn watch(&self) {
         loop {
             for member in self.members() {
                 let Ok(mut service) = member.service.try_lock() else { continue };

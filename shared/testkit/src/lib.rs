@@ -40,6 +40,7 @@
     reason = "in a test, a failed step is a failed test, and its output is for people"
 )]
 
+pub mod chaos;
 pub mod dice;
 pub mod faults;
 pub mod game_master;

@@ -18,6 +18,7 @@ use crate::{
 
 pub use launch::Launch;
 pub use program::printed_config;
+pub(crate) use program::program;
 
 mod launch;
 mod program;

@@ -18,7 +18,7 @@ pub fn printed_config(binary: &str) -> String {
 }
 
 /// The program in the target folder that this program was built into, whichever profile that is.
-pub(super) fn program(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     let me = std::env::current_exe().expect("a test program");
     let places =
         me.ancestors().skip(1).take(2).flat_map(|folder| [folder.join(name), folder.join("examples").join(name)]);
