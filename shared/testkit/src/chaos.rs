@@ -4,20 +4,25 @@
 //! looks after the house, and returns what the checker made of it, with what went wrong beside: a process that died unasked, a
 //! part that did not become ready again, a panic in a log.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 
 use crate::{
-    faults::{Injector, Kind, Mark, Schedule, Tally},
+    faults::{Fault, Injector, Mark, Tally},
     house::{Blueprint, House},
 };
 use checker::Checker;
 pub use figures::{Figures, Lengths};
+use meter::measure;
+pub use meter::{Connections, Trend, Vitals};
+pub use scenarios::mix;
 pub use verdict::Verdict;
 
 mod checker;
 mod figures;
+mod meter;
+mod scenarios;
 mod verdict;
 
 /// Lines for people.
@@ -33,18 +38,16 @@ const MARKS: usize = 1024;
 pub struct Plan {
     /// What all chance comes from.
     pub seed: u64,
-    /// How long faults are done.
-    pub length: Duration,
     /// On the cluster, or on one nats-server.
     pub cluster: bool,
-    /// The mean time from one fault to the next.
-    pub every: Duration,
-    /// Which faults, and how often each of them comes, in proportion.
-    pub mix: Vec<(Kind, u32)>,
+    /// What is done, in the order of its moments.
+    pub faults: Vec<Fault>,
     /// Who watches and speaks.
     pub load: Load,
     /// The edges' `drain.period`, in seconds.
     pub drain: u32,
+    /// How often what processes use is sampled.
+    pub sample: Duration,
     /// Where logs are kept.
     pub folder: PathBuf,
     /// The checker in place of `sim`: a program with the same flags and output.
@@ -67,14 +70,6 @@ pub struct Load {
 }
 
 impl Plan {
-    /// Mixed faults, about one each 1.5 s.
-    #[must_use]
-    pub fn mixed(seed: u64, length: Duration, cluster: bool, folder: PathBuf) -> Self {
-        let load = Load { sessions: 8, clients: 12, rate: 20, gm_sessions: 3, more: Vec::new() };
-        let every = Duration::from_millis(1_500);
-        Self { seed, length, cluster, every, mix: mix(cluster), load, drain: 3, folder, checker: None }
-    }
-
     fn blueprint(&self) -> Blueprint {
         let drain = self.drain;
         Blueprint {
@@ -92,42 +87,6 @@ impl Plan {
     }
 }
 
-/// How often each kind comes.
-fn mix(cluster: bool) -> Vec<(Kind, u32)> {
-    use crate::faults::{Harm::*, Kind::*, Link::*, Way::*};
-    let mut mix = vec![
-        (Edge(Killed), 14),
-        (Edge(Stopped), 4),
-        (Edge(Paused), 5),
-        (Bridge(Killed), 10),
-        (Bridge(Stopped), 4),
-        (Bridge(Paused), 5),
-        (Gm(Killed), 5),
-        (Gm(Paused), 2),
-    ];
-    for link in [EdgeNats, BridgeNats, BridgeGm, ClientEdge] {
-        mix.extend([
-            (Link(link, Delayed), 3),
-            (Link(link, Cut), 4),
-            (Link(link, HalfOpen), 3),
-            (Link(link, Trickling), 2),
-        ]);
-    }
-    mix.extend(if cluster {
-        vec![
-            (Node(Killed), 5),
-            (Node(Stopped), 2),
-            (Node(Paused), 4),
-            (LeaderKilled, 7),
-            (NodesRolled, 1),
-            (QuorumLost, 1),
-        ]
-    } else {
-        vec![(Nats(Killed), 6), (Nats(Stopped), 2), (Nats(Paused), 4)]
-    });
-    mix
-}
-
 /// What came of a run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -137,6 +96,10 @@ pub struct Outcome {
     pub figures: Figures,
     /// The faults done.
     pub tally: Tally,
+    /// Connections that clients opened.
+    pub connections: Connections,
+    /// What each process used, by name; those that were started again have several lives in it.
+    pub vitals: BTreeMap<String, Vitals>,
     /// What went wrong beside.
     pub troubles: Vec<String>,
     /// Where the logs are.
@@ -149,19 +112,18 @@ pub struct Outcome {
 /// If the house can't be built.
 pub async fn run(plan: &Plan, say: Say<'_>) -> Outcome {
     let place = if plan.cluster { "a cluster of three nats-servers" } else { "one nats-server" };
-    say(&format!("{place}, seed {}, {:?} of faults; logs in {}", plan.seed, plan.length, plan.folder.display()));
+    let (seed, count) = (plan.seed, plan.faults.len());
+    say(&format!("{place}, seed {seed}, {count} faults to come; logs in {}", plan.folder.display()));
     std::fs::create_dir_all(&plan.folder).expect("a folder for logs");
     let house = Arc::new(House::start(&plan.blueprint()).await);
     let (marks, told) = mpsc::channel(MARKS);
     let checker = Checker::start(plan, &house, told);
-    let work = async {
-        let (tally, judged) = tokio::join!(inject(plan, &house, marks), checker.finish(say));
-        (tally, judged)
-    };
+    let mut seen = Default::default();
     let (tally, judged) = tokio::select! {
-        done = work => done,
-        () = house.watch() => unreachable!("it looks after the house for ever"),
+        done = async { tokio::join!(inject(plan, &house, marks), checker.finish(say)) } => done,
+        () = async { tokio::join!(house.watch(), measure(&house, plan.sample, &mut seen)); } => unreachable!("for ever"),
     };
+    let (connections, vitals) = seen;
     let mut troubles = house.troubles();
     troubles.extend(house.panics());
     let (mut verdict, figures) = judged.unwrap_or_else(|why| {
@@ -169,14 +131,13 @@ pub async fn run(plan: &Plan, say: Say<'_>) -> Outcome {
         (Verdict { seed: plan.seed, ..Verdict::default() }, Figures::default())
     });
     verdict.ok &= troubles.is_empty();
-    Outcome { verdict, figures, tally, troubles, folder: plan.folder.clone() }
+    Outcome { verdict, figures, tally, connections, vitals, troubles, folder: plan.folder.clone() }
 }
 
 /// Does the faults between two times of calm; the marks end with it.
 async fn inject(plan: &Plan, house: &Arc<House>, marks: mpsc::Sender<Mark>) -> Tally {
-    let schedule = Schedule { seed: plan.seed, length: plan.length, every: plan.every, mix: plan.mix.clone() };
     tokio::time::sleep(CALM).await;
-    let tally = Injector::new(house.clone(), marks).run(schedule.faults()).await;
+    let tally = Injector::new(house.clone(), marks).run(plan.faults.clone()).await;
     tokio::time::sleep(CALM).await;
     tally
 }

@@ -161,6 +161,14 @@ impl fmt::Display for Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kinds(pub Vec<Kind>);
 
+impl Kinds {
+    /// Those of links: no process dies of them.
+    #[must_use]
+    pub fn links() -> Self {
+        Self(Kind::all().into_iter().filter(|kind| matches!(kind, Kind::Link(..))).collect())
+    }
+}
+
 impl FromStr for Kinds {
     type Err = String;
 
@@ -182,6 +190,8 @@ pub struct Fault {
     pub at: Duration,
     /// What.
     pub kind: Kind,
+    /// To which of its kind, from 0; by lot where it is not said.
+    pub target: Option<usize>,
     /// How long it lasts, apart from the time a process takes to start.
     pub hold: Duration,
     /// Everything else about it: to which of its kind it is done, and how exactly.
@@ -213,7 +223,7 @@ impl Schedule {
             if at > self.length {
                 return faults;
             }
-            faults.push(Fault { at, kind, hold: kind.hold(&mut dice), seed: dice.any() });
+            faults.push(Fault { at, kind, target: None, hold: kind.hold(&mut dice), seed: dice.any() });
         }
     }
 }

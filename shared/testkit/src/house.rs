@@ -72,7 +72,7 @@ pub struct Wire {
 #[derive(Debug)]
 pub enum Backbone {
     /// One for all.
-    One(Nats),
+    One(Box<Nats>),
     /// Three with replicas.
     Cluster(NatsCluster),
 }
@@ -81,7 +81,7 @@ impl Backbone {
     /// The servers.
     pub fn servers(&mut self) -> &mut [Nats] {
         match self {
-            Self::One(nats) => std::slice::from_mut(nats),
+            Self::One(nats) => std::slice::from_mut(nats.as_mut()),
             Self::Cluster(cluster) => &mut cluster.servers,
         }
     }
@@ -139,7 +139,7 @@ impl House {
             Backbone::Cluster(NatsCluster::start_in(&blueprint.folder, &["--no_advertise", "true"]).await)
         } else {
             let options = NatsOptions { folder: Some(folder("nats")), ..NatsOptions::default() };
-            Backbone::One(Nats::start_with(options).await)
+            Backbone::One(Box::new(Nats::start_with(options).await))
         };
         let mut nats = Lock::new(nats);
         let targets: Vec<_> = nats.get_mut().servers().iter().map(Nats::address).collect();

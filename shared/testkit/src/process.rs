@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, kill_process, kill_process_group};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, kill_process, kill_process_group, setrlimit};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 pub use rustix::process::Signal;
@@ -192,6 +192,16 @@ impl Drop for Process {
             eprintln!("--- {} (pid {}, {:?}), {left_out} lines before:", self.name, self.id(), self.ended);
             lines.iter().skip(left_out).for_each(|line| eprintln!("    {line}"));
         }
+    }
+}
+
+/// Lets this program, and what it starts, open that many files, as far as the system allows it.
+pub fn raise_descriptors(wanted: u64) {
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(u64::MAX);
+    if limit.current.is_some_and(|current| current < wanted.min(most)) {
+        let _best_effort =
+            setrlimit(Resource::Nofile, Rlimit { current: Some(wanted.min(most)), maximum: limit.maximum });
     }
 }
 

@@ -35,8 +35,6 @@ impl Checker {
         for (flag, value) in [
             ("--nats", house.nats_url.clone()),
             ("--seed", plan.seed.to_string()),
-            // The marks' end is the end; this is for a runner that hangs.
-            ("--seconds", (plan.length + Duration::from_secs(600)).as_secs().to_string()),
             ("--sessions", load.sessions.to_string()),
             ("--clients", load.clients.to_string()),
             ("--rate", load.rate.to_string()),

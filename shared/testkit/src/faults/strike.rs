@@ -44,12 +44,12 @@ pub(super) async fn aim<'a>(house: &'a House, fault: &Fault) -> Option<Struck<'a
     let gated = matches!(fault.kind, Kind::Edge(_) | Kind::Link(Link::EdgeNats | Link::ClientEdge, _));
     let gate = if gated && !dice.chance(RECKLESS) { Some(house.edges_gate.acquire().await.ok()?) } else { None };
     let hold = match fault.kind {
-        Kind::Edge(way) => member(&house.edges, way, &mut dice).await?,
-        Kind::Bridge(way) => member(&house.bridges, way, &mut dice).await?,
-        Kind::Gm(way) => member(&house.gms, way, &mut dice).await?,
+        Kind::Edge(way) => member(&house.edges, way, fault.target, &mut dice).await?,
+        Kind::Bridge(way) => member(&house.bridges, way, fault.target, &mut dice).await?,
+        Kind::Gm(way) => member(&house.gms, way, fault.target, &mut dice).await?,
         Kind::Link(link, harm) => {
             let wires = house.links.get(&link)?;
-            let index = dice.index(wires.len());
+            let index = fault.target.unwrap_or_else(|| dice.index(wires.len()));
             let wire = wires.get(index)?;
             let end = match link {
                 Link::EdgeNats => house.edges.get(index),
@@ -68,8 +68,8 @@ pub(super) async fn aim<'a>(house: &'a House, fault: &Fault) -> Option<Struck<'a
     Some(Struck { hold, dice, _gate: gate })
 }
 
-async fn member<'a>(members: &'a [Member], way: Way, dice: &mut Dice) -> Option<Hold<'a>> {
-    let member = members.get(dice.index(members.len()))?;
+async fn member<'a>(members: &'a [Member], way: Way, target: Option<usize>, dice: &mut Dice) -> Option<Hold<'a>> {
+    let member = members.get(target.unwrap_or_else(|| dice.index(members.len())))?;
     Some(Hold::Member(member, member.service.lock().await, way))
 }
 
