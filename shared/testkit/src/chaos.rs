@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
 use crate::{
+    Bridge, Edge,
     faults::{Fault, Injector, Mark, Tally},
     house::{Blueprint, House},
 };
@@ -28,8 +29,6 @@ mod verdict;
 /// Lines for people.
 pub type Say<'a> = &'a dyn Fn(&str);
 
-/// How long the load runs before the first fault, and how long behind the last one.
-const CALM: Duration = Duration::from_secs(3);
 /// Marks on their way to the checker.
 const MARKS: usize = 1024;
 
@@ -46,6 +45,14 @@ pub struct Plan {
     pub load: Load,
     /// The edges' `drain.period`, in seconds.
     pub drain: u32,
+    /// Further settings of each edge.
+    pub edge: fn(Edge) -> Edge,
+    /// Further settings of each bridge.
+    pub bridge: fn(Bridge) -> Bridge,
+    /// How long the load runs before the first fault, and how long behind the last one.
+    pub calm: Duration,
+    /// How long the sessions may take to become quiet behind the last fault.
+    pub settle: Duration,
     /// How often what processes use is sampled.
     pub sample: Duration,
     /// Where logs are kept.
@@ -71,16 +78,16 @@ pub struct Load {
 
 impl Plan {
     fn blueprint(&self) -> Blueprint {
-        let drain = self.drain;
+        let Self { drain, edge, bridge, .. } = *self;
         Blueprint {
             cluster: self.cluster,
             edges: 2,
             bridges: 2,
             gms: 2,
             games: 3,
-            edge: Box::new(move |edge| edge.set("drain.period", format!("{drain}s"))),
+            edge: Box::new(move |it| edge(it.set("drain.period", format!("{drain}s")))),
             // A cut choose does not run on in a stand-in that tells numbers, and its sessions are short.
-            bridge: Box::new(|bridge| bridge.set("gm.cut_choose", "0s")),
+            bridge: Box::new(move |it| bridge(it.set("gm.cut_choose", "0s"))),
             gm: Box::new(|gm| gm),
             folder: self.folder.clone(),
         }
@@ -136,8 +143,8 @@ pub async fn run(plan: &Plan, say: Say<'_>) -> Outcome {
 
 /// Does the faults between two times of calm; the marks end with it.
 async fn inject(plan: &Plan, house: &Arc<House>, marks: mpsc::Sender<Mark>) -> Tally {
-    tokio::time::sleep(CALM).await;
+    tokio::time::sleep(plan.calm).await;
     let tally = Injector::new(house.clone(), marks).run(plan.faults.clone()).await;
-    tokio::time::sleep(CALM).await;
+    tokio::time::sleep(plan.calm).await;
     tally
 }

@@ -11,8 +11,6 @@ use tokio::{
 use super::{Figures, Plan, Say, Verdict};
 use crate::{faults::Mark, house::House, process::Process, service::program};
 
-/// How long the sessions may take to become quiet behind the last fault.
-const SETTLE: Duration = Duration::from_secs(45);
 /// How much longer the checker may take to say what it found.
 const JUDGE: Duration = Duration::from_secs(90);
 
@@ -39,7 +37,7 @@ impl Checker {
             ("--clients", load.clients.to_string()),
             ("--rate", load.rate.to_string()),
             ("--gm-sessions", load.gm_sessions.to_string()),
-            ("--settle", format!("{}s", SETTLE.as_secs())),
+            ("--settle", format!("{}ms", plan.settle.as_millis())),
             ("--json", "report.json".to_owned()),
         ] {
             command.args([flag, &value]);
@@ -70,7 +68,7 @@ impl Checker {
             () = told => false,
             _last = &mut heard => true,
         };
-        let limit = SETTLE + JUDGE;
+        let limit = plan.settle + JUDGE;
         let last = if early { None } else { tokio::time::timeout(limit, heard).await.ok() };
         let status = process.ends_within(Duration::from_secs(10)).await;
         let log = || process.log().lines().rev().take(5).map(str::to_owned).collect::<Vec<_>>();

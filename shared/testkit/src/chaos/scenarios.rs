@@ -39,7 +39,9 @@ pub fn mix(cluster: bool) -> Vec<(Kind, u32)> {
 }
 
 impl Plan {
-    fn new(seed: u64, cluster: bool, folder: PathBuf) -> Self {
+    /// The usual load, and no faults.
+    #[must_use]
+    pub fn new(seed: u64, cluster: bool, folder: PathBuf) -> Self {
         let load = Load { sessions: 8, clients: 12, rate: 20, gm_sessions: 3, more: Vec::new() };
         Self {
             seed,
@@ -47,6 +49,10 @@ impl Plan {
             faults: Vec::new(),
             load,
             drain: 3,
+            edge: |edge| edge,
+            bridge: |bridge| bridge,
+            calm: Duration::from_secs(3),
+            settle: Duration::from_secs(45),
             sample: Duration::from_secs(10),
             folder,
             checker: None,
