@@ -135,7 +135,7 @@ async fn run(cli: &Cli) -> bool {
     for plan in cli.plans(seed, &folder) {
         let mut outcome = chaos::run(&plan, &|line| println!("{line}")).await;
         cli.judge(&mut outcome);
-        tell(&outcome);
+        tell(&outcome, matches!(cli.scenario, Some(Scenario::Soak { .. })));
         sum = Some(match sum {
             Some((verdict, figures)) => (verdict.and(&outcome.verdict), figures.and(&outcome.figures)),
             None => (outcome.verdict, outcome.figures),
@@ -208,13 +208,14 @@ impl Cli {
     }
 }
 
-fn tell(outcome: &Outcome) {
+fn tell(outcome: &Outcome, vitals: bool) {
     let (done, chaos::Connections { opened, peak }) = (outcome.tally.done.values().sum::<u64>(), outcome.connections);
     println!(
         "{done} faults done, {} left out; {opened} connections, at most {peak} in a second",
         outcome.tally.left_out
     );
-    for (name, vitals) in &outcome.vitals {
+    // Where processes are started again all the time, trends mean nothing.
+    for (name, vitals) in outcome.vitals.iter().filter(|_| vitals) {
         for ((what, _), trend) in Vitals::NAMES.iter().zip(vitals.trends()) {
             if let Some(trend) = trend {
                 println!("{name:<10} {what:<12} {trend}");
