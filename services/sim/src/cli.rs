@@ -91,8 +91,8 @@ pub struct GmOptions {
     /// Let the events of a cut action leak into the stream of the next one, as the original does.
     #[arg(long)]
     pub leak: bool,
-    /// Tell numbers instead of a story: a source for `sim check`, which calls no door. Bridges had better be told
-    /// `gm.cut_choose = "0s"`: a cut choose does not run on in here.
+    /// Tell numbers instead of a story: a source for `sim check`, which calls no door. Choosing the satirical news ends its
+    /// game. Bridges had better be told `gm.cut_choose = "0s"`: a cut choose does not run on in here.
     #[arg(long)]
     pub numbered: bool,
     /// With `--numbered`: events per call, the last one included; from half as many to half as many again, by lot.
@@ -290,8 +290,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     let mut common = Common::with_operations_port(0);
     common.log.format = cli.log_format;
     if let Command::Players(_) | Command::Check(_) = cli.command {
-        // Its output is for people: what it has to say stands in its table.
-        common.log.filter = "warn".into();
+        // Its output is for people: what it has to say stands in its table. That NATS is away is no news in a check.
+        common.log.filter = "warn,herald_runtime=error".into();
         if common.log.format == LogFormat::Auto {
             common.log.format = LogFormat::Pretty;
         }

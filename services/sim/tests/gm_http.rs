@@ -273,6 +273,7 @@ async fn numbered_calls_have_every_number_once_and_the_last_choose_ends_the_game
     assert!(over.len() == 1 && over[0]["type"] == "error", "{over:?}");
     served.json("/api/start").await;
     call("/api/stream/propose", ["proposal", "result"]).await;
+    call("/api/stream/choose?kind=satirical", ["end", "result"]).await;
     let told = served.json("/calls").await;
     let told = told["calls"].as_array().unwrap();
     assert_eq!(told.len(), calls.len() + 1);

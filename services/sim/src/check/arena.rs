@@ -62,6 +62,12 @@ impl Arena {
         Self { nats, session, dice, published: Vec::new() }
     }
 
+    /// The session it speaks in.
+    #[must_use]
+    pub const fn session(&self) -> &SessionId {
+        &self.session
+    }
+
     /// Speaks about `rate` times a second until told to stop.
     pub async fn run(&mut self, rate: f64, stop: &CancellationToken) {
         let mut next = Instant::now();

@@ -109,6 +109,10 @@ impl Commands {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    fn count(&self, command: &'static str, status: Option<u16>) {
+        *self.answers.lock().unwrap_or_else(PoisonError::into_inner).entry((command, status)).or_default() += 1;
+    }
+
     async fn send(&self, door: usize, method: Method, path: &str, body: Option<String>) -> Answer {
         let mut request = self.http.request(method, self.doors[door % self.doors.len()].http(path));
         if let Some(body) = body {
@@ -124,8 +128,11 @@ impl Commands {
         let at_ms = now_ms();
         let answer = self.send(door, method, &command.path(session), None).await;
         let asked = Asked { kind: command.kind(), at_ms, answered_ms: now_ms(), status: answer.status };
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        *answers.entry((command.name(), answer.status)).or_default() += 1;
+        if !matches!(answer.status, Some(200 | 202)) {
+            let (command, status) = (command.name(), answer.status);
+            tracing::debug!(%session, command, status, body = answer.body, "refused");
+        }
+        self.count(command.name(), answer.status);
         (asked, answer)
     }
 
@@ -137,10 +144,7 @@ impl Commands {
                 let body = json!({ "session_id": session }).to_string();
                 let door = dice.index(self.doors.len());
                 let answer = self.send(door, Method::POST, "/init_session", Some(body)).await;
-                {
-                    let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-                    *answers.entry(("init", answer.status)).or_default() += 1;
-                }
+                self.count("init", answer.status);
                 // An answer may have been lost: then the session is known.
                 if answer.status == Some(200) || answer.body.contains("already exists") {
                     return;
@@ -216,13 +220,26 @@ impl Player {
         if !self.started {
             return Command::Start;
         }
-        let kinds = [NewsKind::Real, NewsKind::Fake, NewsKind::Satirical];
+        // The satirical ones end a game: they are kept for its end.
+        let kinds = [NewsKind::Real, NewsKind::Fake];
         match self.dice.roll(0..=99) {
             0..=4 => Command::Start,
             5..=13 => Command::Cancel,
             14..=49 => Command::Choose(kinds[self.dice.index(kinds.len())]),
             _ => Command::Propose,
         }
+    }
+
+    /// Chooses what ends the game, so that its Game Master is free for the next session at once. False where nothing was
+    /// begun by it.
+    pub async fn end_game(&mut self) -> bool {
+        let last = Command::Choose(NewsKind::Satirical);
+        if !self.started {
+            return false;
+        }
+        let (asked, answer) = self.commands.command(self.door, &self.session, last).await;
+        self.asked.push(asked);
+        answer.status == Some(202)
     }
 
     /// Sees to it that nothing runs any more, until the deadline.

@@ -9,7 +9,7 @@ use std::{
 
 use herald_protocol::SessionId;
 use herald_runtime::nats::Nats;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -21,6 +21,11 @@ use super::{
     truth::{SessionLog, Truth},
 };
 use crate::dice::Dice;
+
+/// How long the choice that ends a game may take before it is cut.
+const LAST_CHOICE: Duration = Duration::from_secs(10);
+/// How often the log is asked whether it has ended.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What sessions share.
 #[derive(Debug)]
@@ -105,6 +110,8 @@ impl Stage {
     /// Traffic, for as long as it lives; then until nothing runs any more.
     async fn run(&self, arena: &mut Arena, player: &mut Player, game: bool, life: Duration, stop: &CancellationToken) {
         let over = CancellationToken::new();
+        let session = arena.session().clone();
+        let session = &session;
         let speaking = arena.run(self.rate, &over);
         let playing = async {
             let leave = stop.child_token();
@@ -114,6 +121,9 @@ impl Stage {
             };
             if game {
                 tokio::join!(living, player.run(&leave));
+                if player.end_game().await && timeout(LAST_CHOICE, self.quiet(session)).await.is_err() {
+                    tracing::debug!(%session, "the game does not end by itself");
+                }
                 if !player.finish(Instant::now() + self.settle).await {
                     tracing::warn!("an action could not be ended in time");
                 }
@@ -123,6 +133,14 @@ impl Stage {
             over.cancel();
         };
         tokio::join!(speaking, playing);
+    }
+
+    /// Until no action runs, as the log tells. What was accepted stands there already.
+    async fn quiet(&self, session: &SessionId) {
+        self.truth.complete(0).await;
+        while !self.truth.is_quiet(session) {
+            sleep(LOOK).await;
+        }
     }
 
     /// Brings everybody to the session's last event; its sequence.

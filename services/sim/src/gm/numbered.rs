@@ -1,11 +1,13 @@
 //! `--numbered`: what a checker needs to hear instead of a story. Every call has an id of its own, every event its number
-//! in the call, how many there are, and a hash. Some calls speak word by word, others in bursts of a hundred at once.
+//! in the call, how many there are, and a hash. Some calls speak word by word, others in bursts of a hundred at once. A
+//! game is over after its turns, or when the satirical news are chosen: whoever wants to can end it.
 
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use herald_protocol::record::NewsKind;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -108,7 +110,10 @@ impl GameMaster {
         let Some(numbered) = &self.numbered else { return };
         let (g, ended, over) = {
             let game = self.game();
-            let over = matches!(command, Command::Choose(_)) && game.turn >= game.max_turns();
+            let over = match command {
+                Command::Propose => false,
+                Command::Choose(kind) => kind == NewsKind::Satirical || game.turn >= game.max_turns(),
+            };
             (game.id.to_string(), game.ended, over)
         };
         let call = uuid::Uuid::new_v4().to_string();
@@ -124,7 +129,7 @@ impl GameMaster {
             self.options.speed.pause(self.options.pace.get() * size).await;
             let last = k + size == of;
             if last && !ended {
-                self.advance(command);
+                self.advance(command, over);
             }
             let mut frames = Vec::new();
             for k in k..k + size {
@@ -144,11 +149,11 @@ impl GameMaster {
     }
 
     /// A choose ends a turn, and the last one the game: then its session may make way for another one.
-    fn advance(&self, command: Command) {
-        let mut game = self.game();
+    fn advance(&self, command: Command, over: bool) {
         if matches!(command, Command::Choose(_)) {
+            let mut game = self.game();
             game.turn += 1;
-            game.ended = game.turn > game.max_turns();
+            game.ended = over;
         }
     }
 }
