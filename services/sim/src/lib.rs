@@ -7,16 +7,20 @@
 //! | `sim arena` | the arena engine's NATS subjects | debates without the real one |
 //! | `sim replay FILE...` | recorded `.sse` bodies over HTTP, or a recorded `arena.ndjson` over NATS | tests on real traffic |
 //! | `sim players` | the public door: HTTP and WebSocket | playing, watching, proof, load |
+//! | `sim check` | the public door, and NATS as an arena engine and to read the log | proof under faults |
 //!
 //! ```text
 //! sim gm      [--listen 127.0.0.1:8899] [--door http://127.0.0.1:8000/gm | --no-door] [--id G] [--seed N] [--speed F]
 //!             [--turns 10] [--tokens N] [--article-bytes N] [--stamp] [--arena-wait 120s] [--reopen] [--leak]
+//!             [--numbered [--events 100] [--pace 20ms]]         (--listen several times: several game masters)
 //! sim arena   [--nats nats://127.0.0.1:4222] [--seed N] [--speed F] [--rounds 10] [--patience 5m] [--saves DIR]
 //! sim replay  FILE... [--speed F] [--listen 127.0.0.1:8899] [--chunk BYTES] [--cut OFFSET]       (.sse)
 //!                     [--nats URL] [--map OLD=NEW]... [--session S] [--with-init]                  (.ndjson)
 //! sim players [--url http://127.0.0.1:8000] [--sockets N] [--sessions M] [--turns T] [--lang fr|en] [--seed N]
 //!             [--pick real|fake|satirical|lot] [--debates] [--article-bytes N] [--timeout 180s]
 //!             [--check | --watch [--raw] [--after CURSOR | --snapshot]] [--session S]
+//! sim check   [--url http://127.0.0.1:8000]... [--nats nats://127.0.0.1:4222] [--seconds 60] [--seed N]
+//!             [--sessions 6] [--clients 8] [--rate 10] [--gm-sessions 0] [--life 40s] [--settle 30s] [--marks] [--json FILE]
 //! ```
 //!
 //! Each takes `--log-format auto|pretty|json` (`HERALD_LOG__FORMAT`); logs go to standard error.
@@ -25,7 +29,8 @@
 //! originals, a heartbeat each silent second) are not paces: they stay. `--listen` may name port 0; the address bound
 //! is printed, and written to the file named by `HERALD_PORTS_FILE` as `{"listeners":["127.0.0.1:1234"]}`. SIGTERM and
 //! Ctrl-C end every command with 0; `players` exits 1 where something was lost, doubled or out of order, or a turn
-//! did not come to its end.
+//! did not come to its end, and `check` where its verdict is not `ok` (on SIGTERM, too, it first brings what it plays to
+//! its end).
 
 #![forbid(unsafe_code)]
 
