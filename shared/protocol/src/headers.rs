@@ -52,6 +52,12 @@ pub const MESSAGE_ID: &str = "Nats-Msg-Id";
 pub const EXPECTED_SUBJECT_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
 /// JetStream: the subject [`EXPECTED_SUBJECT_SEQUENCE`] speaks of.
 pub const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
+/// JetStream atomic batch: what its messages have in common.
+pub const BATCH_ID: &str = "Nats-Batch-Id";
+/// JetStream atomic batch: the message's place in it, from 1.
+pub const BATCH_SEQUENCE: &str = "Nats-Batch-Sequence";
+/// JetStream atomic batch, last message: `1`.
+pub const BATCH_COMMIT: &str = "Nats-Batch-Commit";
 /// JetStream direct get: sequence of the message.
 pub const SEQUENCE: &str = "Nats-Sequence";
 /// JetStream direct get: subject of the message.

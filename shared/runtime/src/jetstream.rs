@@ -1,6 +1,6 @@
 //! JetStream requests that async-nats lacks, or answers with less than the server said: reads through the leader, batched
-//! direct gets and multi-last (ADR-31), fenced publishes with the server's own reason, streams and buckets that are
-//! created once and migrated afterwards, and the [`epoch`] of a stream.
+//! direct gets and multi-last (ADR-31), fenced publishes with the server's own reason, many of them as one atomic batch
+//! (ADR-50), streams and buckets that are created once and migrated afterwards, and the [`epoch`] of a stream.
 //!
 //! Two kinds of reads, and which one is asked for matters:
 //!
@@ -11,14 +11,16 @@
 //!   lag. Such an answer is never complete because it ended; compare with what the leader says.
 //!
 //! Every call is one request with the connection's own time limit ([`crate::nats::Nats::request_timeout`]); none repeats
-//! itself. All of them may be cancelled at any await; a cancelled [`publish`] may still be stored.
+//! itself. All of them may be cancelled at any await; a cancelled [`publish`] or [`publish_batch`] may still be stored.
 
+mod batch;
 mod ensure;
 pub mod epoch;
 mod publish;
 mod read;
 mod request;
 
+pub use batch::{BATCH_MAX, BatchAck, BatchError, BatchMessage, publish_batch};
 pub use ensure::{BucketSpec, EnsureError, StreamInfo, StreamSpec, ensure_bucket, ensure_stream, stream_info};
 pub use publish::{Expect, PubAck, PublishError, publish};
 pub use read::{

@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_nats::{Client, ConnectOptions, Event, ServerAddr, jetstream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::{
     Context,
@@ -33,6 +33,8 @@ struct Inner {
     jetstream: jetstream::Context,
     state: watch::Sender<NatsState>,
     request_timeout: Duration,
+    /// Who sends a batch of messages: a server takes only so many batches that are not complete.
+    batch: Semaphore,
 }
 
 /// Whether there is a connection now.
@@ -110,6 +112,11 @@ impl Nats {
     #[must_use]
     pub fn max_payload(&self) -> usize {
         self.inner.client.max_payload()
+    }
+
+    /// The right to send a batch: the parts of one are not mixed with those of another.
+    pub(crate) fn batch(&self) -> &Semaphore {
+        &self.inner.batch
     }
 
     /// How long a request may wait for its answer where nothing else is said (`nats.request_timeout`).
@@ -208,6 +215,7 @@ pub async fn connect(config: &NatsConfig, name: &'static str, context: &Context)
         jetstream,
         state: watch::Sender::new(NatsState::Connected { generation: 1 }),
         request_timeout: config.request_timeout.get(),
+        batch: Semaphore::new(1),
         client,
     });
     inner.look(name, &condition);

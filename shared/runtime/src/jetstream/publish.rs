@@ -1,6 +1,6 @@
 //! One publish into a stream, acknowledged, with the server's own reason where it is refused.
 
-use async_nats::{HeaderMap, Request, RequestErrorKind, jetstream::ErrorCode};
+use async_nats::{HeaderMap, Request, RequestError, RequestErrorKind, jetstream::ErrorCode};
 use bytes::Bytes;
 use herald_protocol::headers;
 use serde::Deserialize;
@@ -87,23 +87,36 @@ pub async fn publish(
     payload: Bytes,
     expect: Expect<'_>,
 ) -> Result<PubAck, PublishError> {
-    if let Some(id) = expect.message_id {
-        headers.insert(headers::MESSAGE_ID, id);
-    }
-    if let Some(sequence) = expect.last_subject_sequence {
-        headers.insert(headers::EXPECTED_SUBJECT_SEQUENCE, sequence.to_string());
-        if let Some(subject) = expect.subject {
-            headers.insert(headers::EXPECTED_SUBJECT, subject);
+    expect.write(&mut headers);
+    let request = Request::new().headers(headers).payload(payload).timeout(Some(nats.request_timeout()));
+    let answer = nats.client().send_request(subject.to_owned(), request).await?;
+    read_ack(&answer.payload)
+}
+
+impl Expect<'_> {
+    /// As the server reads it.
+    pub(super) fn write(&self, headers: &mut HeaderMap) {
+        if let Some(id) = self.message_id {
+            headers.insert(headers::MESSAGE_ID, id);
+        }
+        if let Some(sequence) = self.last_subject_sequence {
+            headers.insert(headers::EXPECTED_SUBJECT_SEQUENCE, sequence.to_string());
+            if let Some(subject) = self.subject {
+                headers.insert(headers::EXPECTED_SUBJECT, subject);
+            }
         }
     }
-    let request = Request::new().headers(headers).payload(payload).timeout(Some(nats.request_timeout()));
-    let answer = nats.client().send_request(subject.to_owned(), request).await.map_err(|error| match error.kind() {
-        RequestErrorKind::TimedOut => PublishError::Timeout,
-        RequestErrorKind::NoResponders => PublishError::NoResponders,
-        RequestErrorKind::MaxPayloadExceeded => PublishError::TooLarge,
-        _ => PublishError::Failed(error.into()),
-    })?;
-    read_ack(&answer.payload)
+}
+
+impl From<RequestError> for PublishError {
+    fn from(error: RequestError) -> Self {
+        match error.kind() {
+            RequestErrorKind::TimedOut => Self::Timeout,
+            RequestErrorKind::NoResponders => Self::NoResponders,
+            RequestErrorKind::MaxPayloadExceeded => Self::TooLarge,
+            _ => Self::Failed(error.into()),
+        }
+    }
 }
 
 fn read_ack(payload: &[u8]) -> Result<PubAck, PublishError> {
@@ -117,14 +130,20 @@ fn read_ack(payload: &[u8]) -> Result<PubAck, PublishError> {
     }
     let ack: Ack = serde_json::from_slice(payload).map_err(|error| PublishError::Failed(error.into()))?;
     let Some(refusal) = ack.error else { return Ok(PubAck { seq: ack.seq, duplicate: ack.duplicate }) };
-    Err(match ErrorCode(refusal.err_code) {
-        // "wrong last sequence: 7"
-        ErrorCode::STREAM_WRONG_LAST_SEQUENCE => PublishError::WrongLast {
-            actual: refusal.description.rsplit_once(": ").and_then(|(_, sequence)| sequence.trim().parse().ok()),
-        },
-        ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => PublishError::Retry,
-        ErrorCode(code) => PublishError::Other { code, description: refusal.description },
-    })
+    Err(refusal.into())
+}
+
+impl From<Refusal> for PublishError {
+    fn from(refusal: Refusal) -> Self {
+        match ErrorCode(refusal.err_code) {
+            // "wrong last sequence: 7"
+            ErrorCode::STREAM_WRONG_LAST_SEQUENCE => Self::WrongLast {
+                actual: refusal.description.rsplit_once(": ").and_then(|(_, sequence)| sequence.trim().parse().ok()),
+            },
+            ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => Self::Retry,
+            ErrorCode(code) => Self::Other { code, description: refusal.description },
+        }
+    }
 }
 
 #[cfg(test)]
