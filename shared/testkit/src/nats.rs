@@ -173,6 +173,15 @@ impl Nats {
         self.folder.path().join("store")
     }
 
+    /// Its process id.
+    ///
+    /// # Panics
+    /// If it is not running.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.as_ref().expect("a running server").id()
+    }
+
     /// What it has logged.
     #[must_use]
     pub fn log(&self) -> String {
