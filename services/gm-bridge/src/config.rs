@@ -99,12 +99,34 @@ pub struct ActionConfig {
     pub resend: HumanDuration,
     /// How long an event may wait for NATS before its action has failed. Default 10m.
     pub publish_wait: HumanDuration,
+    /// Whether the events that are gathered while one is being stored go as one batch: `auto`, where that was faster lately;
+    /// `always`; or `never`. Default `auto`.
+    pub batch: BatchPolicy,
+    /// So many events are gathered at most. Default 200.
+    pub batch_events: usize,
+    /// No more are gathered once they have so many bytes. Default 1MiB.
+    pub batch_bytes: ByteSize,
+    /// Nor after so long, where storing takes longer. Default 20ms.
+    pub batch_window: HumanDuration,
     /// How long a command may wait until its action is claimed. Default 5s.
     pub claim_wait: HumanDuration,
     /// How long running actions may go on after the shutdown began; then they are ended. Default 12s.
     pub drain: HumanDuration,
     /// Actions running at once in one bridge; more are refused. Default 1000.
     pub max_running: usize,
+}
+
+/// Whether events go together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BatchPolicy {
+    /// Where it was faster lately.
+    #[default]
+    Auto,
+    /// Where there are several.
+    Always,
+    /// Each by itself.
+    Never,
 }
 
 /// What a new action does to the running one.
@@ -214,6 +236,10 @@ impl Default for ActionConfig {
             lapse: HumanDuration::from_secs(5),
             resend: HumanDuration::from_secs(90),
             publish_wait: HumanDuration::from_secs(600),
+            batch: BatchPolicy::Auto,
+            batch_events: 200,
+            batch_bytes: ByteSize::from_mib(1),
+            batch_window: HumanDuration::from_millis(20),
             claim_wait: HumanDuration::from_secs(5),
             drain: HumanDuration::from_secs(12),
             max_running: 1000,

@@ -37,9 +37,15 @@ pub(crate) fn actions_open(count: usize) {
     gauge!("herald_actions_open").set(count as f64);
 }
 
-/// An event of a Game Master is in the log.
-pub(crate) fn published() {
-    counter!("herald_events_published_total").increment(1);
+/// So many events of a Game Master are in the log.
+pub(crate) fn published(events: usize) {
+    counter!("herald_events_published_total").increment(events as u64);
+}
+
+/// So many events went as one batch.
+pub(crate) fn batch(events: usize) {
+    counter!("herald_batches_published_total").increment(1);
+    counter!("herald_batched_events_total").increment(events as u64);
 }
 
 /// An event of a Game Master was left out: it is `not_json`, or `not_redactable`.

@@ -1,15 +1,22 @@
-//! The only writer of `gm.*`: one message at a time, acknowledged, fenced by the running action, never twice.
+//! The only writer of `gm.*`: one publish at a time, acknowledged, fenced by the running action, never twice.
 //!
 //! A publish that brings no acknowledgement may be stored all the same. It is sent again under its id, by which the server
 //! recognises it, but only while the server surely remembers the id; later the log itself is asked first. Nothing is sent
 //! while there is no connection: the client library would keep it and send it at a time of its own.
+//!
+//! Several messages go as one atomic batch, each with its own id and fence: one acknowledgement, few syncs. What becomes of
+//! it is decided as for one message: the last of its ids that the log holds says how far it came, since nobody else writes
+//! between them, and what is left is sent again. Where a batch is not taken, its messages go one after the other. The ids
+//! make both safe against a copy that is still on its way: no message is stored twice, as part of whatever it comes.
 
-use std::time::Duration;
+mod cost;
+
+use std::{sync::Arc, time::Duration};
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use herald_runtime::{
-    jetstream::{self, Expect, PublishError, Stored},
+    jetstream::{self, BatchError, BatchMessage, Expect, PublishError, Stored},
     nats::{Nats, NatsState},
 };
 use tokio::{
@@ -17,9 +24,10 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
+use self::cost::Cost;
 use crate::{
     arena::EVENTS,
-    config::ActionConfig,
+    config::{ActionConfig, BatchPolicy},
     metrics,
     planted::{Bug, planted},
 };
@@ -35,6 +43,8 @@ pub struct Publisher {
     nats: Nats,
     /// How long after it was first sent a message may be sent again without a look at the log.
     resend: Duration,
+    batch: BatchPolicy,
+    cost: Arc<Cost>,
 }
 
 /// A message and what must hold for it to be stored.
@@ -74,7 +84,8 @@ impl Publisher {
     /// A publisher over that connection.
     #[must_use]
     pub fn new(nats: &Nats, config: &ActionConfig) -> Self {
-        Self { nats: nats.clone(), resend: config.resend.get() }
+        let cost = Arc::new(Cost::new());
+        Self { nats: nats.clone(), resend: config.resend.get(), batch: config.batch, cost }
     }
 
     /// Stores a message, waiting up to `patience` for NATS where it is away. Returns the message's sequence.
@@ -82,48 +93,93 @@ impl Publisher {
     /// # Errors
     /// [`PublishFailure`]. After `Away`, and if it is cancelled, the message may be stored all the same.
     pub async fn publish(&self, message: &Message<'_>, patience: Duration) -> Result<u64, PublishFailure> {
-        let deadline = Instant::now() + patience;
-        timeout_at(deadline, self.publish_at_last(message)).await.unwrap_or(Err(PublishFailure::Away))
+        self.publish_all(std::slice::from_ref(message), patience).await
     }
 
-    async fn publish_at_last(&self, message: &Message<'_>) -> Result<u64, PublishFailure> {
+    /// Stores messages of one action in this order, waiting up to `patience` for NATS where it is away. Returns the
+    /// sequence of the last one; 0 if there is none.
+    ///
+    /// # Errors
+    /// [`PublishFailure`]. Those before one that is too large are stored. After `Superseded` some of them may be, after `Away`,
+    /// and if it is cancelled, any number, but always the first ones without a gap.
+    pub async fn publish_all(&self, messages: &[Message<'_>], patience: Duration) -> Result<u64, PublishFailure> {
+        let deadline = Instant::now() + patience;
+        timeout_at(deadline, self.publish_at_last(messages)).await.unwrap_or(Err(PublishFailure::Away))
+    }
+
+    async fn publish_at_last(&self, messages: &[Message<'_>]) -> Result<u64, PublishFailure> {
         let mut state = self.nats.state();
+        // What is not known to be stored.
+        let mut rest = messages;
+        let mut sequence = 0;
+        // Whether it may go as a batch.
+        let mut together = self.together(messages.len());
         // When the first copy left of which it is not known what became of it.
         let mut unknown_since: Option<Instant> = None;
+        let mut look = false;
         let mut pause = FIRST_PAUSE;
-        loop {
+        while let [first, others @ ..] = rest {
             connected(&mut state).await?;
-            if unknown_since.is_some_and(|since| since.elapsed() >= self.resend) {
-                match self.stored(message).await {
-                    Ok(Some(sequence)) => return Ok(sequence),
-                    Ok(None) => unknown_since = None,
+            if look || unknown_since.is_some_and(|since| since.elapsed() >= self.resend) {
+                match self.last_stored(rest).await {
+                    Ok(Some((count, last))) => (rest, sequence) = (&rest[count..], last),
+                    // The stream knows an id that the log does not show: each message by itself says what is true of it.
+                    Ok(None) => together = together && !look,
                     Err(error) => {
                         tracing::debug!(%error, "log not readable yet");
                         pause_after(&mut pause).await;
                         continue;
                     }
                 }
+                (unknown_since, look) = (None, false);
+                continue;
             }
             let sent = Instant::now();
-            match self.attempt(message, &mut state).await {
-                Ok(sequence) => return Ok(sequence),
-                Err(PublishError::WrongLast { .. }) => return Err(PublishFailure::Superseded),
-                Err(PublishError::TooLarge) => return Err(PublishFailure::TooLarge),
+            let attempt = if together && !others.is_empty() {
+                self.attempt_together(rest, &mut state).await
+            } else {
+                self.attempt(first, &mut state).await.map_err(BatchError::from)
+            };
+            match attempt {
+                Ok(stored) => {
+                    let count = if together && !others.is_empty() { rest.len() } else { 1 };
+                    (rest, sequence, pause) = (&rest[count..], stored, FIRST_PAUSE);
+                    continue;
+                }
+                Err(BatchError::Publish(PublishError::WrongLast { .. })) => return Err(PublishFailure::Superseded),
+                Err(BatchError::Publish(PublishError::TooLarge)) => return Err(PublishFailure::TooLarge),
                 Err(_) if planted(Bug::AcknowledgementIgnored) => return Ok(0),
                 Err(error) => {
-                    if matches!(error, PublishError::Timeout | PublishError::Failed(_)) {
-                        unknown_since.get_or_insert(sent);
-                    }
                     metrics::publish_again(reason(&error));
                     tracing::debug!(
-                        subject = message.subject,
+                        subject = first.subject,
+                        messages = rest.len(),
                         error = &error as &dyn std::error::Error,
                         "not stored yet"
                     );
+                    match error {
+                        BatchError::Duplicate => look = true,
+                        BatchError::NotTaken { .. } | BatchError::TooLarge { .. } => together = false,
+                        BatchError::Publish(PublishError::Timeout | PublishError::Failed(_)) => {
+                            unknown_since.get_or_insert(sent);
+                            pause_after(&mut pause).await;
+                        }
+                        BatchError::Publish(_) => pause_after(&mut pause).await,
+                    }
                 }
             }
-            pause_after(&mut pause).await;
         }
+        Ok(sequence)
+    }
+
+    /// Whether so many messages are to go as a batch.
+    fn together(&self, messages: usize) -> bool {
+        messages > 1
+            && match self.batch {
+                BatchPolicy::Auto => self.cost.batch_pays(messages),
+                BatchPolicy::Always => true,
+                BatchPolicy::Never => false,
+            }
     }
 
     /// Sends one copy. A connection that changes meanwhile ends the wait: whatever was to come over the old one is lost.
@@ -132,24 +188,65 @@ impl Publisher {
         message: &Message<'_>,
         state: &mut watch::Receiver<NatsState>,
     ) -> Result<u64, PublishError> {
-        let expect = Expect {
-            last_subject_sequence: (!planted(Bug::FenceLeftOut)).then_some(message.sequence),
-            subject: Some(message.fence),
-            message_id: Some(message.id),
-        };
-        let publish =
-            jetstream::publish(&self.nats, message.subject, message.headers.clone(), message.payload.clone(), expect);
+        let begun = Instant::now();
+        let publish = jetstream::publish(
+            &self.nats,
+            message.subject,
+            message.headers.clone(),
+            message.payload.clone(),
+            message.expect(),
+        );
         tokio::select! {
             biased;
-            stored = publish => stored.map(|stored| stored.seq),
+            stored = publish => {
+                let stored = stored?;
+                self.cost.single_took(begun.elapsed());
+                Ok(stored.seq)
+            }
             _ = state.changed() => Err(PublishError::Timeout),
+        }
+    }
+
+    /// As [`Publisher::attempt`], of all messages as one batch.
+    async fn attempt_together(
+        &self,
+        messages: &[Message<'_>],
+        state: &mut watch::Receiver<NatsState>,
+    ) -> Result<u64, BatchError> {
+        let begun = Instant::now();
+        let batch = messages.iter().map(|message| BatchMessage {
+            subject: message.subject,
+            headers: message.headers.clone(),
+            payload: message.payload.clone(),
+            expect: message.expect(),
+        });
+        tokio::select! {
+            biased;
+            stored = jetstream::publish_batch(&self.nats, batch.collect()) => {
+                let stored = stored?;
+                self.cost.batch_took(begun.elapsed());
+                metrics::batch(messages.len());
+                Ok(stored.last)
+            }
+            _ = state.changed() => Err(PublishError::Timeout.into()),
         }
     }
 
     /// The sequence of the stored message, if it is stored: one at a time is under way, so it would be the last one.
     pub(crate) async fn stored(&self, message: &Message<'_>) -> Result<Option<u64>, jetstream::ApiError> {
-        let last = self.last(message.among).await?;
-        Ok(last.filter(|last| last.message_id() == Some(message.id)).map(|last| last.sequence))
+        let last = self.last_stored(std::slice::from_ref(message)).await?;
+        Ok(last.map(|(_, sequence)| sequence))
+    }
+
+    /// How many of these messages are stored, and the sequence of the last one that is; `None` where none is. They are stored
+    /// one behind the other and nobody writes between them, so the last message of all says it.
+    async fn last_stored(&self, messages: &[Message<'_>]) -> Result<Option<(usize, u64)>, jetstream::ApiError> {
+        let Some(among) = messages.first().map(|message| message.among) else { return Ok(None) };
+        let last = self.last(among).await?;
+        Ok(last.and_then(|last| {
+            let index = messages.iter().position(|message| last.message_id() == Some(message.id))?;
+            Some((index + 1, last.sequence))
+        }))
     }
 
     /// The last event that `filter` matches, through the leader.
@@ -160,6 +257,16 @@ impl Publisher {
     /// The first event at or behind `from` that `filter` matches, through the leader.
     pub(crate) async fn next(&self, from: u64, filter: &str) -> Result<Option<Stored>, jetstream::ApiError> {
         jetstream::next_by_subject_leader(&self.nats, EVENTS, from, filter).await
+    }
+}
+
+impl Message<'_> {
+    fn expect(&self) -> Expect<'_> {
+        Expect {
+            last_subject_sequence: (!planted(Bug::FenceLeftOut)).then_some(self.sequence),
+            subject: Some(self.fence),
+            message_id: Some(self.id),
+        }
     }
 }
 
@@ -174,12 +281,16 @@ async fn pause_after(pause: &mut Duration) {
     *pause = (*pause * 2).min(LONGEST_PAUSE);
 }
 
-fn reason(error: &PublishError) -> &'static str {
+fn reason(error: &BatchError) -> &'static str {
     match error {
-        PublishError::Retry => "write_under_way",
-        PublishError::NoResponders => "no_responders",
-        PublishError::Timeout => "timeout",
-        PublishError::Failed(_) => "failed",
-        PublishError::Other { .. } | PublishError::WrongLast { .. } | PublishError::TooLarge => "refused",
+        BatchError::Duplicate => "batch_duplicate",
+        BatchError::NotTaken { .. } | BatchError::TooLarge { .. } => "batch_not_taken",
+        BatchError::Publish(error) => match error {
+            PublishError::Retry => "write_under_way",
+            PublishError::NoResponders => "no_responders",
+            PublishError::Timeout => "timeout",
+            PublishError::Failed(_) => "failed",
+            PublishError::Other { .. } | PublishError::WrongLast { .. } | PublishError::TooLarge => "refused",
+        },
     }
 }

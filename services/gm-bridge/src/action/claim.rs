@@ -24,6 +24,7 @@ use super::{
     running::Seat,
 };
 use crate::{
+    game_master::GmEvent,
     metrics,
     publisher::{Message, PublishFailure},
 };
@@ -146,13 +147,16 @@ impl Claim {
         }
     }
 
-    /// Publishes one event of the Game Master.
-    pub(super) async fn publish(&mut self, event_type: &EventType, json: Bytes) -> Result<u64, PublishFailure> {
-        let subject = subject::gm_event(&self.session, event_type);
-        let sequence = self.publish_on(&subject, json, HeaderMap::new()).await?;
-        metrics::published();
-        self.ended = matches!(event_type.as_str(), "result" | "error");
-        Ok(sequence)
+    /// Publishes events of the Game Master in this order.
+    pub(super) async fn publish(&mut self, events: &[GmEvent]) -> Result<(), PublishFailure> {
+        let events_of = |event: &GmEvent| {
+            let subject = subject::gm_event(&self.session, &event.event_type);
+            (subject, event.json.clone(), HeaderMap::new())
+        };
+        self.publish_all(events.iter().map(events_of).collect()).await?;
+        metrics::published(events.len());
+        self.ended = events.last().is_some_and(GmEvent::is_last);
+        Ok(())
     }
 
     /// Publishes that the action failed: its last event.
@@ -176,15 +180,27 @@ impl Claim {
     }
 
     async fn publish_on(&mut self, subject: &str, payload: Bytes, headers: HeaderMap) -> Result<u64, PublishFailure> {
-        self.published += 1;
-        let (id, fence) = (format!("{}.{}", self.nonce, self.published), subject::gm_action(&self.session));
-        let all = subject::session_all(subject::GM, &self.session);
-        let (sequence, id) = (self.sequence, id.as_str());
-        let message = Message { subject, payload, headers, fence: &fence, sequence, id, among: &all };
+        self.publish_all(vec![(subject.to_owned(), payload, headers)]).await
+    }
+
+    async fn publish_all(&mut self, events: Vec<(String, Bytes, HeaderMap)>) -> Result<u64, PublishFailure> {
+        let (fence, among) = (subject::gm_action(&self.session), subject::session_all(subject::GM, &self.session));
+        let ids: Vec<_> = (self.published + 1..).zip(&events).map(|(n, _)| format!("{}.{n}", self.nonce)).collect();
+        self.published += ids.len() as u64;
+        let messages = events.iter().zip(&ids).map(|((subject, payload, headers), id)| Message {
+            subject,
+            payload: payload.clone(),
+            headers: headers.clone(),
+            fence: &fence,
+            sequence: self.sequence,
+            id,
+            among: &among,
+        });
+        let messages: Vec<_> = messages.collect();
         tokio::select! {
             biased;
             () = self.seat.superseded().cancelled() => Err(PublishFailure::Superseded),
-            published = self.shared.publisher.publish(&message, self.shared.config.publish_wait.get()) => {
+            published = self.shared.publisher.publish_all(&messages, self.shared.config.publish_wait.get()) => {
                 if matches!(published, Err(PublishFailure::Superseded)) {
                     self.seat.superseded().cancel();
                 }

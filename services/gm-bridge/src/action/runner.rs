@@ -1,14 +1,17 @@
 //! A command from its claim to its last event.
 
+mod burst;
+
 use futures_util::{FutureExt, future::BoxFuture};
 
+use self::burst::Burst;
 use super::{
     Command,
     claim::Claim,
     ending::{Ending, failed},
 };
 use crate::{
-    game_master::{GameMaster, GmStream, StreamError},
+    game_master::{GameMaster, StreamError},
     metrics,
     publisher::PublishFailure,
 };
@@ -91,11 +94,20 @@ async fn stream(claim: &mut Claim, command: Command) -> Result<Result<(), Failur
         Ok(events) => events,
         Err(failure) => return Ok(Err(failure)),
     };
+    let mut burst = Burst::default();
     loop {
-        match step(claim, &mut events).await? {
-            Ok(true) => {}
-            Ok(false) => return Ok(Ok(())),
-            Err(failure) => return Ok(Err(failure)),
+        if let Some(end) = burst.end() {
+            return Ok(end);
+        }
+        if burst.is_empty() {
+            let next = interruptible(claim, events.next()).await?;
+            burst.take(claim.shared(), next);
+        } else {
+            match burst.publish(claim, &mut events).await {
+                Ok(()) => {}
+                Err(PublishFailure::TooLarge) => return Ok(Err(Failure::TooLarge)),
+                Err(failure) => return Err(failure),
+            }
         }
     }
 }
@@ -116,25 +128,6 @@ async fn game_master(claim: &Claim, command: Command) -> Result<Option<GameMaste
         biased;
         () = claim.superseded() => Err(PublishFailure::Superseded),
         gm = lease => gm,
-    }
-}
-
-/// One event. False if it was the last one.
-async fn step(claim: &mut Claim, events: &mut GmStream) -> Result<Result<bool, Failure>, PublishFailure> {
-    let event = match interruptible(claim, events.next()).await? {
-        Ok(event) => event,
-        Err(failure) => return Ok(Err(failure)),
-    };
-    let more = !event.is_last();
-    let Ok(json) = claim.shared().redactor.apply(&event.event_type, event.json) else {
-        tracing::error!(session = %claim.session(), "event that can't be redacted skipped");
-        metrics::skipped("not_redactable");
-        return Ok(Ok(more));
-    };
-    match claim.publish(&event.event_type, json).await {
-        Ok(_) => Ok(Ok(more)),
-        Err(PublishFailure::TooLarge) => Ok(Err(Failure::TooLarge)),
-        Err(failure) => Err(failure),
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use herald_runtime::config::{Fault, ServiceConfig};
+use herald_runtime::{
+    config::{Fault, ServiceConfig},
+    jetstream::BATCH_MAX,
+};
 
 use super::Config;
 use crate::{redact::Redaction, streams};
@@ -48,6 +51,10 @@ impl ServiceConfig for Config {
         if self.action.resend.get() >= remembered {
             let message = "must be less than the time for which ids are remembered: 2m, or stream.max_age";
             faults.push(Fault::new("action.resend", message));
+        }
+        if !(1..=BATCH_MAX).contains(&self.action.batch_events) {
+            faults
+                .push(Fault::new("action.batch_events", format!("must be 1 to {BATCH_MAX}, which is what NATS takes")));
         }
         if self.action.drain.get() > LONGEST_DRAIN {
             faults.push(Fault::new(
@@ -132,10 +139,10 @@ mod tests {
     #[test]
     fn a_bridge_that_could_do_nothing_is_at_fault() {
         let mut config = Config::default();
-        (config.http.max_requests, config.action.max_running) = (0, 0);
+        (config.http.max_requests, config.action.max_running, config.action.batch_events) = (0, 0, 0);
         config.action.claim_wait = HumanDuration::from_secs(0);
         let keys: Vec<String> = config.validate().into_iter().map(|fault| fault.key).collect();
-        assert_eq!(keys, ["action.claim_wait", "http.max_requests", "action.max_running"]);
+        assert_eq!(keys, ["action.batch_events", "action.claim_wait", "http.max_requests", "action.max_running"]);
     }
 
     #[test]

@@ -40,12 +40,12 @@ async fn a_leader_that_dies_costs_no_event_and_no_action() {
 }
 
 /// Which server leads a stream.
-async fn leader(world: &World, stream: &str) -> usize {
+pub(crate) async fn leader(world: &World, stream: &str) -> usize {
     eventually("there is a leader", BOUND, async || {
         let stream = world.nats().jetstream().get_stream(stream).await.map_err(|error| error.to_string())?;
         let leader = stream.cached_info().cluster.as_ref().and_then(|cluster| cluster.leader.clone());
-        let index = leader.as_deref().and_then(|name| name.strip_prefix("node")).and_then(|index| index.parse().ok());
-        index.ok_or_else(|| format!("{leader:?}"))
+        let number = leader.as_deref().and_then(|name| name.strip_prefix("herald-")?.parse::<usize>().ok());
+        number.map(|number| number - 1).ok_or_else(|| format!("{leader:?}"))
     })
     .await
 }

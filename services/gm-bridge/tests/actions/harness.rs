@@ -260,9 +260,13 @@ impl Bridge {
 
     /// One that reaches NATS through a proxy.
     pub(crate) async fn start_behind(world: &World, proxy: &Proxy, name: &str) -> Self {
+        Self::start_behind_with(world, proxy, name, quick()).await
+    }
+
+    pub(crate) async fn start_behind_with(world: &World, proxy: &Proxy, name: &str, config: ActionConfig) -> Self {
         let mut common = Common::clone(&world.context(name).common);
         common.nats.url = proxy.nats_url();
-        Self::start_in(world, Context::new("gm-bridge", common), quick()).await
+        Self::start_in(world, Context::new("gm-bridge", common), config).await
     }
 
     async fn start_in(world: &World, context: Context, config: ActionConfig) -> Self {

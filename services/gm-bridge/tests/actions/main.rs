@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
+mod bursts;
 mod chaos;
 mod claims;
 mod cluster;
