@@ -65,13 +65,8 @@ struct Setup {
     nats: Nats,
     /// The processes of its servers.
     ids: Vec<u32>,
-    _servers: Servers,
-}
-
-/// They end when this is dropped.
-enum Servers {
-    One(#[expect(dead_code, reason = "kept running")] Server),
-    Three(#[expect(dead_code, reason = "kept running")] NatsCluster),
+    /// They end when this is dropped.
+    _servers: (Option<Server>, Option<NatsCluster>),
 }
 
 /// One measurement.
@@ -135,7 +130,7 @@ async fn main() {
 
 async fn single(name: &'static str, sync: &str) -> Setup {
     let server = Server::start_with(NatsOptions { more: jetstream(sync), ..NatsOptions::default() }).await;
-    Setup { name, nats: connect(server.url()).await, ids: vec![server.id()], _servers: Servers::One(server) }
+    Setup { name, nats: connect(server.url()).await, ids: vec![server.id()], _servers: (Some(server), None) }
 }
 
 async fn cluster(name: &'static str, sync: &str) -> Setup {
@@ -143,7 +138,7 @@ async fn cluster(name: &'static str, sync: &str) -> Setup {
     cluster.servers.iter_mut().for_each(|server| server.options().more = jetstream(sync));
     join_all(cluster.servers.iter_mut().map(Server::resume)).await;
     let ids = cluster.servers.iter().map(Server::id).collect();
-    Setup { name, nats: connect(cluster.url()).await, ids, _servers: Servers::Three(cluster) }
+    Setup { name, nats: connect(cluster.url()).await, ids, _servers: (None, Some(cluster)) }
 }
 
 /// As in our configuration, but for how often the store is synced.
@@ -232,7 +227,10 @@ async fn stored(nats: &Nats, subject: &str, payload: &Bytes, ids: &[String], fen
         [id] => publish(nats, subject, HeaderMap::new(), payload.clone(), expect(id)).await.map(drop),
         ids => match publish_batch(nats, ids.iter().map(|id| message(id)).collect()).await {
             Err(BatchError::Publish(error)) => Err(error),
-            done => Ok(drop(done.expect("taken"))),
+            done => {
+                done.expect("taken");
+                Ok(())
+            }
         },
     };
     match done {

@@ -88,7 +88,7 @@ async fn a_stopped_server_is_seen_and_a_started_one_found_again() {
         assert!(!nats.connected() && !context.health.ready());
         assert_eq!(reason(&context), "disconnected");
 
-        server.options().max_payload = "1MB".to_owned();
+        server.options().max_payload = Some("1MB");
         server.resume().await;
         let again = turned(&mut state, "connected", |state| *state != NatsState::Disconnected).await;
         assert_eq!(again, NatsState::Connected { generation: 2 });

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a failed step is a failed test")]
 
+mod batch;
 mod cluster;
 mod connection;
 mod ensure;
