@@ -1,6 +1,6 @@
 //! What a judgement found wrong: counts by class, and the first examples of each.
 
-use std::fmt;
+use std::fmt::{self, Display};
 
 use herald_protocol::SessionId;
 use serde::{Deserialize, Serialize};
@@ -102,7 +102,7 @@ pub struct Example {
     pub what: String,
 }
 
-impl fmt::Display for Example {
+impl Display for Example {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { class, session, who, seq, what } = self;
         write!(f, "{}: {session}, {who}, seq {seq}: {what}", class.as_str())
@@ -120,10 +120,17 @@ pub struct Findings {
 
 impl Findings {
     /// Counts one and keeps it as an example while there is room for its class. `what` is only asked for then.
-    pub fn add(&mut self, class: Class, session: &SessionId, who: &str, seq: u64, what: impl FnOnce() -> String) {
+    pub fn add(
+        &mut self,
+        class: Class,
+        session: &SessionId,
+        who: &(impl Display + ?Sized),
+        seq: u64,
+        what: impl FnOnce() -> String,
+    ) {
         *self.counts.of_mut(class) += 1;
         if self.room_for(class) {
-            let (session, who) = (session.to_string(), who.to_owned());
+            let (session, who) = (session.to_string(), who.to_string());
             self.examples.push(Example { class, session, who, seq, what: what() });
         }
     }

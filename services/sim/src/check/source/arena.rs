@@ -77,7 +77,7 @@ mod tests {
             log.life_mut().arena = (1..).zip(*numbers).map(|(seq, n)| ArenaEntry { seq, n: *n }).collect();
         }
         let published = vec![100, 200, 300, 400];
-        arena(&log, &Played { session: session(), published, asked: Vec::new(), clients: Vec::new() })
+        arena(&log, &Played { session: session(), published, end: None, asked: Vec::new(), clients: Vec::new() })
     }
 
     #[test]

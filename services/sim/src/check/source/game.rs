@@ -270,3 +270,6 @@ impl Story<'_> {
         self.judgement.found.add(class, &self.log.session, WHO, seq, what);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -113,3 +113,6 @@ impl Reader {
         taken.push(message);
     }
 }
+
+#[cfg(test)]
+mod tests;
