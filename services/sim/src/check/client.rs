@@ -2,9 +2,9 @@
 //! ends, and writes down what it sees.
 //!
 //! How a dead connection is noticed, where nothing but silence tells: `herald.v1` knows from its hello how often something
-//! must be heard, and gives up after twice that. A plain client pings, as libraries do that can ([`KEEPALIVE`]), and gives
-//! up where neither the pong nor anything else comes. An event stream is silent at most for the comment's interval, 15 s
-//! unless the door is configured otherwise: twice that.
+//! must be heard, and gives up a little later. A plain client pings, as libraries do that can (`KEEPALIVE`), and gives up
+//! where neither the pong nor anything else comes. An event stream is silent for 15 s at most, unless the door is
+//! configured otherwise, and given up a little later (`SILENCE`).
 
 use std::{
     sync::{
@@ -35,9 +35,9 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 /// A plain client pings this often, and waits as long again for whatever comes.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 /// An event stream may be silent for this long, and so may a `herald.v1` connection before its hello.
-const SILENCE: Duration = Duration::from_secs(30);
-/// No connection is given up for a shorter silence: a busy machine is no dead one.
-const SHORTEST_SILENCE: Duration = Duration::from_secs(2);
+const SILENCE: Duration = Duration::from_secs(20);
+/// Beside a quarter of it, so much later than promised a heartbeat may come: a busy machine is no dead one.
+const GRACE: Duration = Duration::from_secs(1);
 /// After a close that says "back off".
 const BACK_OFF: Duration = Duration::from_secs(1);
 /// A goodbye that nobody takes is not waited for.
@@ -380,7 +380,7 @@ impl Pulse {
 
     fn beat(&mut self, heard: &Heard) {
         if let (Kind::V1, Heard::Hello { heartbeat: Some(heartbeat), .. }) = (self.kind, heard) {
-            self.silence = (*heartbeat * 2).max(SHORTEST_SILENCE);
+            self.silence = *heartbeat + *heartbeat / 4 + GRACE;
         }
         self.restart();
     }
@@ -422,7 +422,7 @@ mod tests {
         assert_eq!(plain.check(), Check::Alive);
         let mut v1 = Pulse::new(Kind::V1);
         let epoch = herald_protocol::Epoch::new(1);
-        v1.beat(&Heard::Hello { epoch, head: 0, heartbeat: Some(Duration::from_secs(3)) });
+        v1.beat(&Heard::Hello { epoch, head: 0, heartbeat: Some(Duration::from_secs(4)) });
         pass(Duration::from_secs(5)).await;
         assert_eq!(v1.check(), Check::Alive);
         pass(Duration::from_secs(1)).await;
