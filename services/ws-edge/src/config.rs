@@ -227,7 +227,7 @@ pub struct HistoryConfig {
     pub max_reads: usize,
     /// How long a read may take, its waiting included. Default 20s.
     pub timeout: HumanDuration,
-    /// Bytes of one page of a session's past. Default 1MiB.
+    /// Bytes of one page of a session's past. Default 256KiB.
     pub page: ByteSize,
     /// Bytes of one snapshot; who asks for a larger one is shown the session's past in its place. Default 4MiB.
     pub snapshot: ByteSize,
@@ -280,7 +280,7 @@ impl Default for Config {
             history: HistoryConfig {
                 max_reads: 16,
                 timeout: HumanDuration::from_secs(20),
-                page: ByteSize::from_mib(1),
+                page: ByteSize::from_kib(256),
                 snapshot: ByteSize::from_mib(4),
             },
             drain: DrainConfig { period: HumanDuration::from_secs(10), retry: HumanDuration::from_secs(2) },

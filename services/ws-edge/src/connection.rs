@@ -21,7 +21,6 @@ use bytes::Bytes;
 use herald_protocol::{Close, record::AliasTarget};
 use metrics::{Counter, counter};
 use rand::RngExt as _;
-use socket2::SockRef;
 use tokio::{
     net::TcpStream,
     sync::watch,
@@ -72,7 +71,7 @@ pub struct ConnectionLimits {
     pub close_timeout: Duration,
     /// Largest message a client may send, in bytes (1009).
     pub inbound_message: u64,
-    /// Size of the kernel's send buffer, in bytes.
+    /// Size of the kernel's send buffer, in bytes; set before anything else is known of a connection.
     pub send_buffer: usize,
 }
 
@@ -100,9 +99,6 @@ pub fn serve(
     limits: Arc<ConnectionLimits>,
     drain: Drain,
 ) -> impl Future<Output = ()> + Send {
-    if let Err(error) = SockRef::from(&tcp).set_send_buffer_size(limits.send_buffer) {
-        tracing::debug!(%error, "send buffer not set");
-    }
     let mut connection = Connection::new(tcp, setup, limits, drain);
     let received = connection.receive(&leftover);
     // Even empty, it holds the buffer that the handshake was read into.

@@ -177,7 +177,12 @@ impl Asked {
     /// # Errors
     /// [`BadQuery`]
     pub fn with_last_event_id(self, headers: &HeaderMap) -> Result<Self, BadQuery> {
-        match headers.get(LAST_EVENT_ID) {
+        let mut ids = headers.get_all(LAST_EVENT_ID).iter();
+        let id = ids.next();
+        if ids.next().is_some() {
+            return Err(BadQuery::Twice("Last-Event-ID"));
+        }
+        match id {
             Some(id) if !id.is_empty() => {
                 let position = id.to_str().ok().and_then(|id| id.parse().ok()).ok_or(BadQuery::LastEventId)?;
                 Ok(Self { start: Some(Start::After(position)), ..self })

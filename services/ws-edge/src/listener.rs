@@ -61,6 +61,7 @@ impl Listener {
                         continue;
                     };
                     ::metrics::counter!("herald_connections_total", "listener" => self.name.clone()).increment(1);
+                    prepare(&tcp, edge.limits.send_buffer);
                     let connection = self.connection(tcp, address, place, stop.clone());
                     edge.tasks.spawn(connection);
                 }
@@ -85,7 +86,6 @@ impl Listener {
         place: OwnedSemaphorePermit,
         stop: CancellationToken,
     ) -> impl Future<Output = ()> + Send + 'static {
-        prepare(&tcp);
         let peer = Peer { address, abort: CancellationToken::new(), place: Arc::new(place) };
         let abort = peer.abort.clone();
         let door = self.door.clone();
@@ -124,9 +124,10 @@ impl Listener {
     }
 }
 
-/// Nothing waits for more to send, and a peer that is gone does not stay for ever.
-fn prepare(tcp: &TcpStream) {
-    let options = tcp.set_nodelay(true);
+/// Nothing waits for more to send, a peer that is gone does not stay for ever, and one that does not read does not fill the
+/// kernel: left to itself, the buffer of each grows to megabytes.
+fn prepare(tcp: &TcpStream, send_buffer: usize) {
+    let options = tcp.set_nodelay(true).and_then(|()| SockRef::from(tcp).set_send_buffer_size(send_buffer));
     #[cfg(target_os = "linux")]
     let options = options.and_then(|()| SockRef::from(tcp).set_tcp_user_timeout(Some(UNACKNOWLEDGED)));
     if let Err(error) = options {

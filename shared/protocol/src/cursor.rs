@@ -126,9 +126,13 @@ impl FromStr for Position {
     }
 }
 
+/// Digits of the longest sequence: more of them are zeros that mean nothing.
+const LONGEST: usize = 20;
+
 /// Digits only: `parse::<u64>` alone would also take `+5`.
 fn sequence(text: &str) -> Result<u64, InvalidCursor> {
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+    let long = text.len() > LONGEST;
+    if text.is_empty() || long || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(InvalidCursor);
     }
     text.parse().map_err(|_| InvalidCursor)
@@ -151,6 +155,7 @@ mod tests {
             assert_eq!(bad.parse::<Position>(), Err(InvalidCursor), "{bad:?}");
         }
         assert!("18446744073709551616".parse::<Position>().is_err(), "beyond u64");
+        assert!("000000000000000000001".parse::<Position>().is_err(), "too long");
     }
 
     #[test]

@@ -57,18 +57,28 @@ impl Client {
     /// # Panics
     /// If the answer is no event stream.
     pub async fn connect(url: &str, last_event_id: Option<&str>) -> Self {
+        Self::open(url, last_event_id).await.unwrap_or_else(|error| panic!("{url}: {error}"))
+    }
+
+    /// As [`Client::connect`].
+    ///
+    /// # Errors
+    /// Where the answer is no event stream, or there is none.
+    pub async fn open(url: &str, last_event_id: Option<&str>) -> Result<Self, String> {
         let mut headers = vec![("accept", "text/event-stream")];
         headers.extend(last_event_id.map(|id| ("last-event-id", id)));
         let opening = http::open(Method::GET, url, &headers, Bytes::new());
         let opened = tokio::time::timeout(Duration::from_secs(10), opening).await;
-        let response = opened.expect("an answer within 10 s").unwrap_or_else(|error| panic!("{url}: {error}"));
+        let response = opened.map_err(|_| "no answer within 10 s".to_owned())?.map_err(|error| error.to_string())?;
         let (head, body) = response.into_parts();
         let kind = head.headers.get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
-        assert!(head.status == 200 && kind.starts_with("text/event-stream"), "{url}: {} {kind:?}", head.status);
+        if head.status != 200 || !kind.starts_with("text/event-stream") {
+            return Err(format!("{} {kind:?}", head.status));
+        }
         let record = Arc::new(Mutex::new(Record::default()));
         let (sender, news) = watch::channel(0);
         let reader = tokio::spawn(read(body, Arc::clone(&record), sender));
-        Self { record, news, reader, headers: head.headers }
+        Ok(Self { record, news, reader, headers: head.headers })
     }
 
     /// The answer's headers.
@@ -87,6 +97,12 @@ impl Client {
     #[must_use]
     pub fn comments(&self) -> Vec<Instant> {
         self.with(|record| record.comments.clone())
+    }
+
+    /// Whether the stream has ended.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        self.with(|record| record.ended)
     }
 
     /// The last `retry:`, in ms.
