@@ -33,7 +33,7 @@ impl NatsCluster {
         Self::start_with(&[]).await
     }
 
-    /// As [`NatsCluster::start`], with further arguments for each server. `["--no_advertise", "true"]` keeps clients that came
+    /// As [`NatsCluster::start`], with further arguments for each server. `["--no_advertise=true"]` keeps clients that came
     /// through a proxy from learning the servers' own addresses.
     ///
     /// # Panics

@@ -136,7 +136,7 @@ impl House {
     pub async fn start(blueprint: &Blueprint) -> Self {
         let folder = |name: &str| blueprint.folder.join(name);
         let nats = if blueprint.cluster {
-            Backbone::Cluster(NatsCluster::start_in(&blueprint.folder, &["--no_advertise", "true"]).await)
+            Backbone::Cluster(NatsCluster::start_in(&blueprint.folder, &["--no_advertise=true"]).await)
         } else {
             let options = NatsOptions { folder: Some(folder("nats")), ..NatsOptions::default() };
             Backbone::One(Box::new(Nats::start_with(options).await))
