@@ -127,7 +127,11 @@ async fn stage(options: &CheckOptions, doors: Arc<[Door]>, seed: u64, context: &
         Some(ready) => ready.context("the stream EVENTS can't be read: is a gm-bridge running?")?,
     };
     Ok(Some(Stage {
-        clients: Shared { doors: doors.clone(), handshakes: Arc::new(Semaphore::new(HANDSHAKES)) },
+        clients: Shared {
+            crowd: options.crowd,
+            doors: doors.clone(),
+            handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
+        },
         commands: Commands::new(doors)?,
         arena,
         truth,

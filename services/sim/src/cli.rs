@@ -239,6 +239,9 @@ pub struct CheckOptions {
     /// Clients of each session.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub clients: u32,
+    /// All clients stay, and only go where a door fails: half of them `herald.v1`, a quarter plain, a quarter event streams.
+    #[arg(long)]
+    pub crowd: bool,
     /// Events a second and session on the arena path.
     #[arg(long, default_value_t = 10.0, value_parser = parse_rate)]
     pub rate: f64,

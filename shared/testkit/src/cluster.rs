@@ -6,7 +6,7 @@ use async_nats::jetstream::{self, stream::ClusterInfo};
 use futures_util::{StreamExt as _, future::join_all};
 use serde_json::{Value, json};
 
-use crate::{Nats, NatsOptions, eventually, http, port::Reserved};
+use crate::{Nats, NatsOptions, eventually, http, port::Reserved, wait::until};
 
 /// How long the servers may take to find each other and to elect a leader.
 const START: Duration = Duration::from_secs(40);
@@ -147,7 +147,8 @@ impl NatsCluster {
     /// # Errors
     /// In words, if that is not so within `bound`.
     pub async fn healthy_within(&self, bound: Duration) -> Result<(), String> {
-        crate::wait::until(bound, async || self.health().await).await
+        // A server writes a line for each look that finds it ill.
+        until(bound, Duration::from_millis(200), async || self.health().await).await
     }
 
     async fn health(&self) -> Result<(), String> {

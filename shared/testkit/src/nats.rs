@@ -134,7 +134,7 @@ impl Nats {
     /// # Errors
     /// In words, if it does not within `bound`.
     pub async fn answers_within(&self, bound: Duration) -> Result<(), String> {
-        until(bound, async || {
+        until(bound, Duration::from_millis(20), async || {
             let client = async_nats::connect(self.url()).await.map_err(|error| error.to_string())?;
             let account = async_nats::jetstream::new(client).query_account().await;
             account.map(drop).map_err(|error| error.to_string())

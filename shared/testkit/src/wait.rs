@@ -69,7 +69,11 @@ pub async fn eventually<T, S: Debug>(what: &str, bound: Duration, mut look: impl
 ///
 /// # Errors
 /// The last status, if the condition does not hold within `bound`.
-pub(crate) async fn until(bound: Duration, mut look: impl AsyncFnMut() -> Result<(), String>) -> Result<(), String> {
+pub(crate) async fn until(
+    bound: Duration,
+    pace: Duration,
+    mut look: impl AsyncFnMut() -> Result<(), String>,
+) -> Result<(), String> {
     let begun = Instant::now();
     loop {
         let left = bound.saturating_sub(begun.elapsed());
@@ -81,7 +85,7 @@ pub(crate) async fn until(bound: Duration, mut look: impl AsyncFnMut() -> Result
         if begun.elapsed() >= bound {
             return Err(format!("not within {bound:?}: {status}"));
         }
-        tokio::time::sleep(PACE).await;
+        tokio::time::sleep(pace).await;
     }
 }
 

@@ -47,8 +47,7 @@ fn fault(seconds: u64, kind: Kind) -> Fault {
 fn plan(folder: &Path, end: &str, faults: Vec<Fault>) -> Plan {
     let folder = folder.to_owned();
     let checker = Some(stand_in(&folder, end));
-    let plan = Plan::mixed(7, false, Duration::ZERO, Duration::from_secs(1), Vec::new(), folder);
-    Plan { faults, checker, ..plan }
+    Plan { faults, checker, ..Plan::new(7, false, folder) }
 }
 
 #[tokio::test]

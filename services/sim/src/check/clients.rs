@@ -127,9 +127,18 @@ pub fn roster(number: u64, clients: usize) -> Vec<(Kind, Behaviour)> {
     std::iter::once(first).chain(others).take(clients).collect()
 }
 
+/// Who watches where all of them stay: half of them prove what they got, a quarter is plain, a quarter reads event streams.
+#[must_use]
+pub fn crowd(clients: usize) -> Vec<(Kind, Behaviour)> {
+    const KINDS: [Kind; 4] = [Kind::V1, Kind::Plain, Kind::V1, Kind::Sse];
+    (0..clients).map(|at| (KINDS[at % KINDS.len()], Behaviour::Staying)).collect()
+}
+
 /// What all clients share.
 #[derive(Debug, Clone)]
 pub struct Shared {
+    /// Whether all of them stay ([`crowd`]) instead of coming and going ([`roster`]).
+    pub crowd: bool,
     /// The doors.
     pub doors: Arc<[Door]>,
     /// Handshakes at once.
@@ -199,7 +208,8 @@ impl Clients {
     pub fn start(shared: &Shared, session: &SessionId, number: u64, clients: usize, seed: u64) -> Self {
         let (phase, _) = watch::channel(Phase::Free);
         let (mut statuses, mut tasks) = (Vec::new(), Vec::new());
-        for (at, (kind, behaviour)) in roster(number, clients).into_iter().enumerate() {
+        let who = if shared.crowd { crowd(clients) } else { roster(number, clients) };
+        for (at, (kind, behaviour)) in who.into_iter().enumerate() {
             let status = Arc::<Status>::default();
             let mut dice = Dice::new(seed, &format!("session {number} client {at}"));
             let client = Client {
@@ -282,6 +292,8 @@ mod tests {
             let roster = roster(number, 5);
             assert!(roster.len() == 5 && roster[0].1 == Behaviour::Staying);
         }
+        let proving = crowd(1000).iter().filter(|(kind, _)| *kind == Kind::V1).count();
+        assert_eq!((crowd(1000).len(), proving), (1000, 500));
         assert_eq!(roster(3, 1).len(), 1);
         assert!(roster(3, 0).is_empty());
     }

@@ -16,7 +16,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use herald_testkit::{
     chaos::{self, Figures, Outcome, Plan, Verdict, Vitals},
     dice::Dice,
-    faults::Kinds,
+    faults::{Kinds, Schedule},
     process::raise_descriptors,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -105,8 +105,8 @@ enum Half {
     Cluster,
 }
 
-/// Of each half of a mix, in seconds: the time it takes to start, and to settle at the end. What is left is for faults.
-const AROUND: u64 = 30;
+/// What a half of a mix takes beside its faults, in seconds, to start and to settle: on one nats-server, on the cluster.
+const AROUND: [u64; 2] = [12, 26];
 /// So many descriptors are enough for the sockets of a storm, each of which passes a proxy.
 const DESCRIPTORS: u64 = 20_000;
 
@@ -176,13 +176,17 @@ impl Cli {
             }
             None => {
                 let halves: Vec<_> = common.only.map_or_else(|| vec![false, true], |_| vec![cluster]);
-                let length = (self.mix.seconds / halves.len() as u64).saturating_sub(AROUND).max(5);
+                let half = self.mix.seconds / halves.len() as u64;
                 let every = Duration::from_secs_f64(self.mix.every.clamp(0.1, 3600.0));
+                let named: Vec<_> = self.mix.kinds.iter().flat_map(|kinds| &kinds.0).map(|kind| (*kind, 1)).collect();
                 let mixed = |cluster| {
-                    let named: Vec<_> =
-                        self.mix.kinds.iter().flat_map(|kinds| &kinds.0).map(|kind| (*kind, 1)).collect();
-                    let mix = if named.is_empty() { chaos::mix(cluster) } else { named };
-                    Plan::mixed(seed, cluster, Duration::from_secs(length), every, mix, place(cluster))
+                    let length = Duration::from_secs(half.saturating_sub(AROUND[usize::from(cluster)]).max(5));
+                    if named.is_empty() {
+                        Plan::mixed(seed, cluster, length, every, place(cluster))
+                    } else {
+                        let schedule = Schedule { seed, length, every, mix: named.clone() };
+                        Plan::scheduled(&schedule, cluster, place(cluster))
+                    }
                 };
                 halves.into_iter().map(mixed).collect()
             }

@@ -8,6 +8,13 @@ use crate::{
     faults::{Fault, Harm, Kind, Kinds, Link, Schedule, Way},
 };
 
+/// A storm of faults, and the lull behind it.
+const CYCLE: Duration = Duration::from_secs(36);
+const STORM: Duration = Duration::from_secs(21);
+const LULL: Duration = Duration::from_secs(15);
+/// How far into the lull the last storm is felt.
+const QUIET: Duration = Duration::from_secs(8);
+
 /// How often each kind comes in the mix.
 #[must_use]
 pub fn mix(cluster: bool) -> Vec<(Kind, u32)> {
@@ -29,9 +36,10 @@ pub fn mix(cluster: bool) -> Vec<(Kind, u32)> {
         mix.extend(harms.map(|(harm, weight)| (Kind::Link(link, harm), weight)));
     }
     if cluster {
-        let ways = [(Killed, 5), (Stopped, 2), (Paused, 4)];
+        // A cluster takes its time to be whole again, and only then is it broken again.
+        let ways = [(Killed, 3), (Stopped, 1), (Paused, 2)];
         mix.extend(ways.map(|(way, weight)| (Kind::Node(way), weight)));
-        mix.extend([(Kind::LeaderKilled, 7), (Kind::NodesRolled, 1), (Kind::QuorumLost, 1)]);
+        mix.extend([(Kind::LeaderKilled, 4), (Kind::NodesRolled, 1), (Kind::QuorumLost, 1)]);
     } else {
         mix.extend([(Killed, 6), (Stopped, 2), (Paused, 4)].map(|(way, weight)| (Kind::Nats(way), weight)));
     }
@@ -59,17 +67,30 @@ impl Plan {
         }
     }
 
-    /// Faults of a mix for that long, one each `every` on average.
+    /// Faults of some kinds for that long, one each `every` on average.
     #[must_use]
-    pub fn mixed(
-        seed: u64,
-        cluster: bool,
-        length: Duration,
-        every: Duration,
-        mix: Vec<(Kind, u32)>,
-        folder: PathBuf,
-    ) -> Self {
-        let faults = Schedule { seed, length, every, mix }.faults();
+    pub fn scheduled(schedule: &Schedule, cluster: bool, folder: PathBuf) -> Self {
+        Self { faults: schedule.faults(), ..Self::new(schedule.seed, cluster, folder) }
+    }
+
+    /// All kinds of faults for that long, one each `every` on average. In a long run they come in storms, and in each lull
+    /// between two of them there is one alone, so that its effect can be told from others'.
+    #[must_use]
+    pub fn mixed(seed: u64, cluster: bool, length: Duration, every: Duration, folder: PathBuf) -> Self {
+        let lulls: Vec<_> =
+            (0..).map(|number| CYCLE * number + STORM).take_while(|lull| *lull + LULL <= length).collect();
+        let every = if lulls.is_empty() { every } else { every.mul_f64(STORM.as_secs_f64() / CYCLE.as_secs_f64()) };
+        let in_lull = |at: Duration| lulls.iter().any(|lull| (*lull..*lull + LULL).contains(&at));
+        let storms = Schedule { seed, length, every, mix: mix(cluster) }.faults();
+        let mut faults: Vec<_> = storms.into_iter().filter(|fault| !in_lull(fault.at)).collect();
+        // Those that are measured: an edge, and whoever stores the events.
+        let alone = [Kind::Edge(Way::Killed), if cluster { Kind::LeaderKilled } else { Kind::Nats(Way::Killed) }];
+        let mut dice = Dice::new(!seed);
+        for (lull, kind) in lulls.iter().zip(alone.iter().cycle()) {
+            let hold = dice.millis(200..1_500);
+            faults.push(Fault { at: *lull + QUIET, kind: *kind, target: None, hold, seed: dice.any() });
+        }
+        faults.sort_by_key(|fault| fault.at);
         Self { faults, ..Self::new(seed, cluster, folder) }
     }
 
@@ -103,9 +124,8 @@ impl Plan {
     /// A long day: no process dies, but clients come and go, and connections break.
     #[must_use]
     pub fn soak(seed: u64, cluster: bool, length: Duration, folder: PathBuf) -> Self {
-        let links = Kinds::links();
-        let mix = links.0.into_iter().map(|kind| (kind, 1)).collect();
-        Self::mixed(seed, cluster, length, Duration::from_secs(10), mix, folder)
+        let mix = Kinds::links().0.into_iter().map(|kind| (kind, 1)).collect();
+        Self::scheduled(&Schedule { seed, length, every: Duration::from_secs(10), mix }, cluster, folder)
     }
 }
 
@@ -113,4 +133,29 @@ impl Plan {
 fn at(seconds: u64, kind: Kind, target: usize, hold: u64) -> Fault {
     let (at, hold) = (Duration::from_secs(seconds), Duration::from_secs(hold));
     Fault { at, kind, target: Some(target), hold, seed: Dice::new(seconds).any() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_mix_has_storms_and_a_fault_alone_in_each_lull() {
+        for cluster in [false, true] {
+            let (length, every) = (Duration::from_secs(280), Duration::from_millis(1_400));
+            let plan = Plan::mixed(3, cluster, length, every, PathBuf::new());
+            assert!((200..245).contains(&plan.faults.len()), "{}", plan.faults.len());
+            assert!(plan.faults.is_sorted_by_key(|fault| fault.at));
+            let apart = |pair: &[Fault]| pair[1].at - pair[0].at > Duration::from_secs(5);
+            let alone: Vec<_> = plan.faults.windows(2).filter(|pair| apart(pair)).map(|pair| pair[1].kind).collect();
+            assert!(alone.iter().filter(|kind| **kind == Kind::Edge(Way::Killed)).count() >= 3, "{alone:?}");
+        }
+    }
+
+    #[test]
+    fn a_short_mix_is_one_storm() {
+        let (length, every) = (Duration::from_secs(30), Duration::from_secs(1));
+        let plan = Plan::mixed(3, false, length, every, PathBuf::new());
+        assert!((24..36).contains(&plan.faults.len()), "{}", plan.faults.len());
+    }
 }

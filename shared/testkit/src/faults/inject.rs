@@ -83,7 +83,7 @@ impl Injector {
     /// Does one, and says whether it came to it.
     async fn one(&self, id: u64, fault: Fault) -> (Kind, bool) {
         let (house, kind) = (&*self.house, fault.kind);
-        let Ok(Some(struck)) = timeout(PATIENCE, strike::aim(house, &fault)).await else { return (kind, false) };
+        let Ok(Some(mut struck)) = timeout(PATIENCE, strike::aim(house, &fault)).await else { return (kind, false) };
         let target = struck.target();
         let mark = Mark::Fault { id, kind: kind.name(), target: target.clone(), at_ms: unix_ms() };
         let _nobody = self.marks.send(mark).await;
@@ -93,6 +93,7 @@ impl Injector {
             house.trouble(format!("{kind} ({target}, fault {id}): {why}"));
         }
         let _nobody = self.marks.send(Mark::Over { id, at_ms: unix_ms() }).await;
+        struck.rest().await;
         (kind, true)
     }
 }

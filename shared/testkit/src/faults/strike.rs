@@ -17,6 +17,8 @@ use crate::{
 
 /// How long NATS may take to be whole again.
 const HEALTHY: Duration = Duration::from_secs(90);
+/// How long NATS is left alone behind a fault: an outage after the other would be one long outage.
+const REST: Duration = Duration::from_secs(3);
 /// The stream with all events.
 const STREAM: &str = "EVENTS";
 /// How much is stored at once, to get far in little time.
@@ -102,15 +104,15 @@ impl Struck<'_> {
     }
 
     /// Does it, and returns when all is well again.
-    pub(super) async fn run(self, fault: &Fault) -> Result<(), String> {
-        let (mut dice, hold) = (self.dice, fault.hold);
-        match self.hold {
-            Hold::Member(member, mut service, way) => {
-                strike(&mut service, way, hold).await?;
-                member.ready_as(&mut service).await
+    pub(super) async fn run(&mut self, fault: &Fault) -> Result<(), String> {
+        let (dice, hold) = (&mut self.dice, fault.hold);
+        match &mut self.hold {
+            Hold::Member(member, service, way) => {
+                strike(service, *way, hold).await?;
+                member.ready_as(service).await
             }
-            Hold::Nats(mut nats, servers) => {
-                strike_nats(&mut nats, fault.kind, &servers, hold, &mut dice).await?;
+            Hold::Nats(nats, servers) => {
+                strike_nats(nats, fault.kind, servers, hold, dice).await?;
                 nats.healthy_within(HEALTHY).await
             }
             Hold::Stream(nats) => recreate(&nats.url()).await.map_err(|error| error.to_string()),
@@ -119,7 +121,7 @@ impl Struck<'_> {
                 // All ways to NATS, or the one to one server; that may be one that is not in use.
                 let all = dice.chance(0.7);
                 let hit: Vec<_> = wire.proxies.iter().enumerate().filter(|(index, _)| all || *index == one).collect();
-                let how = break_how(harm, &mut dice);
+                let how = break_how(*harm, dice);
                 for (_, proxy) in &hit {
                     match how {
                         Broken::For(network) => proxy.set(network),
@@ -138,6 +140,13 @@ impl Struck<'_> {
                 }
                 Ok(())
             }
+        }
+    }
+
+    /// Keeps hold of what should not be broken again at once.
+    pub(super) async fn rest(&self) {
+        if matches!(self.hold, Hold::Nats(..)) {
+            tokio::time::sleep(REST).await;
         }
     }
 }
