@@ -99,8 +99,8 @@ pub struct ActionConfig {
     pub resend: HumanDuration,
     /// How long an event may wait for NATS before its action has failed. Default 10m.
     pub publish_wait: HumanDuration,
-    /// Whether the events that are gathered while one is being stored go as one batch: `auto`, where that was faster lately;
-    /// `always`; or `never`. Default `auto`.
+    /// Whether events are gathered while one is being stored, and then go as one batch: `auto`, on a cluster; `always`, also
+    /// on one node, which is faster where it has `sync_interval: always` and slower where it has not; `never`. Default `auto`.
     pub batch: BatchPolicy,
     /// So many events are gathered at most. Default 200.
     pub batch_events: usize,
@@ -116,16 +116,16 @@ pub struct ActionConfig {
     pub max_running: usize,
 }
 
-/// Whether events go together.
+/// Whether events go as batches.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BatchPolicy {
-    /// Where it was faster lately.
+    /// On a cluster.
     #[default]
     Auto,
-    /// Where there are several.
+    /// On one node too, from sixteen on.
     Always,
-    /// Each by itself.
+    /// Each goes by itself.
     Never,
 }
 

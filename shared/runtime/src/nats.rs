@@ -114,6 +114,12 @@ impl Nats {
         self.inner.client.max_payload()
     }
 
+    /// Whether the server belongs to a cluster: streams are made with three replicas there.
+    #[must_use]
+    pub fn clustered(&self) -> bool {
+        self.inner.client.server_info().cluster.is_some_and(|name| !name.is_empty())
+    }
+
     /// The right to send a batch: the parts of one are not mixed with those of another.
     pub(crate) fn batch(&self) -> &Semaphore {
         &self.inner.batch

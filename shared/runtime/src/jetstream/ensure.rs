@@ -411,8 +411,7 @@ fn parse_time(text: &str) -> u64 {
 }
 
 fn replicas(nats: &Nats, wanted: Option<u32>) -> u32 {
-    let clustered = nats.client().server_info().cluster.is_some_and(|name| !name.is_empty());
-    wanted.unwrap_or(if clustered { 3 } else { 1 })
+    wanted.unwrap_or(if nats.clustered() { 3 } else { 1 })
 }
 
 fn nanos(duration: Duration) -> u64 {

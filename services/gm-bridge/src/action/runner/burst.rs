@@ -1,8 +1,9 @@
 //! What a Game Master says while an earlier event is being stored.
 //!
 //! An event that finds nothing under way is published alone and at once. What arrives until that is stored is gathered, and
-//! published as soon as it is: nobody waits for company, and the slower the store, the more goes at a time. So where a batch
-//! pays a burst costs a few syncs instead of one for each event, and a single event takes no longer than it did.
+//! published as soon as it is: nobody waits for company, and the slower the store, the more goes at a time. So a burst costs
+//! few acknowledgements instead of one for each event, and a single event takes no longer than it did. Where no batches are
+//! made nothing is gathered.
 
 use std::{pin::pin, sync::Arc};
 
@@ -11,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use super::Failure;
 use crate::{
     action::{Shared, claim::Claim},
-    config::{ActionConfig, BatchPolicy},
+    config::ActionConfig,
     game_master::{GmEvent, GmStream},
     metrics,
     publisher::PublishFailure,
@@ -58,10 +59,11 @@ impl Burst {
         let shared = Arc::clone(claim.shared());
         let events = std::mem::take(&mut self.events);
         self.bytes = 0;
+        let batches = shared.publisher.batch_from().is_some();
         let until = Instant::now() + shared.config.batch_window.get();
         let mut published = pin!(claim.publish(&events));
         loop {
-            let open = self.is_open(&shared.config);
+            let open = batches && self.is_open(&shared.config);
             tokio::select! {
                 biased;
                 published = &mut published => return published,
@@ -76,9 +78,6 @@ impl Burst {
 
     /// Whether more may be gathered.
     fn is_open(&self, config: &ActionConfig) -> bool {
-        config.batch != BatchPolicy::Never
-            && self.end.is_none()
-            && self.events.len() < config.batch_events
-            && self.bytes < config.batch_bytes.as_u64()
+        self.end.is_none() && self.events.len() < config.batch_events && self.bytes < config.batch_bytes.as_u64()
     }
 }
