@@ -212,6 +212,7 @@ impl Client {
         let door = &self.doors[self.door % self.doors.len()];
         let manners = Manners {
             kind: self.kind,
+            first: self.behaviour.first(),
             slow: self.behaviour == Behaviour::Slow,
             abrupt: self.behaviour == Behaviour::Abrupt,
         };

@@ -28,7 +28,11 @@ const CONNECT: Duration = Duration::from_secs(3);
 const ANNOYED: (f64, f64) = (0.3, 1.5);
 /// A player who got an answer watches for this long.
 const WATCHES: (f64, f64) = (0.2, 5.0);
-/// Of so many commands, one is followed by others at once.
+/// One who is patient, for so long: longer than others take to notice that a bridge is gone.
+const PATIENT: (f64, f64) = (8.0, 14.0);
+/// How often somebody is.
+const PATIENCE: f64 = 0.1;
+/// How often a command is followed by another one at once.
 const IMPATIENT: f64 = 0.15;
 
 /// The doors, as a program that sends commands sees them. Nothing in here is sent twice by itself.
@@ -178,7 +182,12 @@ impl Player {
     pub async fn run(&mut self, stop: &CancellationToken) {
         while !stop.is_cancelled() {
             let accepted = self.ask().await;
-            let pause = between(&mut self.dice, if accepted { WATCHES } else { ANNOYED });
+            let pause = match accepted {
+                false => ANNOYED,
+                true if self.dice.chance(PATIENCE) => PATIENT,
+                true => WATCHES,
+            };
+            let pause = between(&mut self.dice, pause);
             stop.run_until_cancelled(sleep(pause)).await;
         }
     }

@@ -34,12 +34,12 @@ impl Drop for EventStream {
     }
 }
 
-/// Opens one on a connection.
+/// Opens one on a connection: at `start`, by a client that once began at `first`.
 pub(super) async fn open(
     tcp: TcpStream,
     door: &Door,
     session: &SessionId,
-    start: Start,
+    (first, start): (Start, Start),
 ) -> Result<EventStream, Refusal> {
     let away = |_: hyper::Error| Refusal::Away;
     let mut builder = http1::Builder::new();
@@ -48,14 +48,14 @@ pub(super) async fn open(
     // Its errors end the body, too.
     let connection = tokio::spawn(async move { drop(connection.await) });
     let stream = |body| EventStream { body, parser: Parser::default(), connection };
-    // An `EventSource` repeats its URL; the id counts more than what stands there.
-    let (path, last_id) = match start {
-        Start::After(Position::Cursor(cursor)) => (String::new(), Some(cursor)),
-        other => (query(other), None),
+    // The id counts more than what stands in the URL.
+    let last_id = match start {
+        Start::After(Position::Cursor(cursor)) => Some(cursor),
+        _ => None,
     };
-    let path = door.http(&format!("/sse/{session}{path}"));
+    let url = door.http(&format!("/sse/{session}{}", query(first)));
     let mut request =
-        Request::get(path_of(&path)).header("host", door.authority()).header("accept", "text/event-stream");
+        Request::get(path_of(&url)).header("host", door.authority()).header("accept", "text/event-stream");
     if let Some(id) = last_id {
         request = request.header("last-event-id", id.to_string());
     }

@@ -100,6 +100,8 @@ pub enum Refusal {
 pub struct Manners {
     /// How it speaks.
     pub kind: Kind,
+    /// Where it began: an `EventSource` repeats its URL for ever.
+    pub first: Start,
     /// It reads slowly: the kernel shall take little for it.
     pub slow: bool,
     /// It cuts its connections without a word.
@@ -126,7 +128,8 @@ impl Link {
             Kind::Plain => Speech::Plain,
             Kind::V1 => Speech::V1,
             Kind::Sse => {
-                return events::open(tcp, door, session, start).await.map(|stream| Self::Events(stream.into()));
+                let stream = events::open(tcp, door, session, (manners.first, start)).await?;
+                return Ok(Self::Events(stream.into()));
             }
         };
         match connect_on(tcp, &door.socket(session, start), speech).await {
