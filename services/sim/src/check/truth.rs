@@ -27,14 +27,16 @@ use herald_runtime::{
 use tokio::{
     sync::watch,
     task::JoinHandle,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 
-pub use self::log::{ArenaEntry, Call, CallName, GameEntry, Life, SessionLog, Shown, Step};
+pub use self::log::{ArenaEntry, Call, CallName, GameEntry, Life, SessionLog, Shown, Step, Why};
 use self::reader::{Outcome, Reader, Reads};
 
 /// How often the leader is asked how far it is.
 const EVERY: Duration = Duration::from_millis(200);
+/// How long a leader may take to know what it must.
+const ELECTED: Duration = Duration::from_secs(3);
 /// The pause after a question that was not answered.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -123,13 +125,24 @@ impl Truth {
         self.known.clone()
     }
 
-    /// Waits until everything was read that the leader had at the time of the call, and `at_least` that sequence (the
-    /// highest that any client has seen: a leader just elected may answer from behind). Goes on for as long as NATS is
-    /// away. Safe to cancel.
+    /// Waits until everything was read that the leader had at the time of the call, and `at_least` that sequence: the
+    /// highest that any client has seen, as a leader just elected may answer from behind. A sequence that the leader does not
+    /// reach within [`ELECTED`] is none of this life's. Goes on for as long as NATS is away. Safe to cancel.
     pub async fn complete(&self, at_least: u64) -> Known {
+        let known = self.looked().await;
+        if known.through >= at_least {
+            return known;
+        }
+        let there = self.wait(|known| known.epoch.is_some() && known.through >= at_least);
+        let _not_of_this_life = timeout(ELECTED, there).await;
+        self.looked().await
+    }
+
+    /// Waits for a look that begins now, and all that it finds.
+    async fn looked(&self) -> Known {
         let begun = self.known.borrow().begun;
         self.wake.notify_one();
-        self.wait(|known| known.epoch.is_some() && known.complete > begun && known.through >= at_least).await
+        self.wait(|known| known.epoch.is_some() && known.complete > begun).await
     }
 
     async fn wait(&self, condition: impl FnMut(&Known) -> bool) -> Known {

@@ -7,7 +7,7 @@ use herald_protocol::record::ActionKind;
 use crate::check::{
     findings::{Class, Findings},
     played::Played,
-    truth::{Call, GameEntry, Life, SessionLog, Step},
+    truth::{Call, GameEntry, Life, SessionLog, Step, Why},
 };
 
 const WHO: &str = "Game Master's path";
@@ -117,7 +117,7 @@ impl Story<'_> {
             }
             self.judgement.stored += u64::from(entry.call.is_some());
             match entry.step {
-                Step::Error { ends: Some(ends), lost } => self.ending(seq, ends, lost),
+                Step::Error { ends: Some(ends), why } => self.ending(seq, ends, why),
                 step => self.own(seq, step, entry.call),
             }
         }
@@ -134,20 +134,20 @@ impl Story<'_> {
     }
 
     /// An error that a bridge formed: the end of the action before, as the first word of this one, or of this one.
-    fn ending(&mut self, seq: u64, ends: u64, lost: bool) {
+    fn ending(&mut self, seq: u64, ends: u64, why: Why) {
         let last = self.actions.len() - 1;
         let (n, kind, said, ended) = {
             let action = &self.actions[last];
             (action.n, action.kind, action.said, action.ended)
         };
-        self.judgement.bridge_lost += u64::from(lost);
+        self.judgement.bridge_lost += u64::from(why == Why::Lost);
         let first_word = !said && !ended;
         // Who has nothing else to do ends itself and the one before with one word.
         let ends_only = matches!(kind, ActionKind::Cancel | ActionKind::Lost);
         if ends == n {
             if ended {
                 self.wrong(Class::Doubled, seq, || format!("action {n} ended twice"));
-            } else if ends_only && first_word && !self.end_before(last) {
+            } else if ends_only && first_word && !self.end_before(last) && why != Why::TakenOver {
                 self.wrong(Class::Doubled, seq, || format!("action {n} ended one that had ended already"));
             }
             self.before_it(last, seq);

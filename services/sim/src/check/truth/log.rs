@@ -3,7 +3,7 @@
 //! What clients see of it is decided here once more, from the contract and not from the edge's code, so that a mistake
 //! over there is not repeated here.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 use herald_protocol::{
     Epoch, SessionId,
@@ -64,6 +64,17 @@ pub struct ArenaEntry {
     pub n: Option<u32>,
 }
 
+/// What an error says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// `bridge lost`.
+    Lost,
+    /// The Game Master went to another session: said also where nothing ran.
+    TakenOver,
+    /// Anything else.
+    Other,
+}
+
 /// What an event of the Game Master's path is to the running action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -82,8 +93,8 @@ pub enum Step {
     Error {
         /// The number of the action that it ends, where a bridge formed it.
         ends: Option<u64>,
-        /// Whether it says `bridge lost`.
-        lost: bool,
+        /// What it says.
+        why: Why,
     },
     /// Anything else.
     Word,
@@ -300,9 +311,11 @@ fn matches(pattern: &str, event: &str) -> bool {
 
 fn step(topic: &str, message: &Stored) -> Step {
     #[derive(Deserialize)]
-    struct Detail<'a> {
+    struct Said<'a> {
         #[serde(borrow)]
-        detail: Option<std::borrow::Cow<'a, str>>,
+        error: Option<Cow<'a, str>>,
+        #[serde(borrow)]
+        detail: Option<Cow<'a, str>>,
     }
     match topic {
         "_action" => {
@@ -315,8 +328,12 @@ fn step(topic: &str, message: &Stored) -> Step {
         "result" => Step::Result,
         "error" => {
             let ends = message.headers.get(ENDS).and_then(|ends| ends.as_str().parse().ok());
-            let detail = serde_json::from_slice::<Detail<'_>>(&message.payload).ok().and_then(|said| said.detail);
-            Step::Error { ends, lost: detail.is_some_and(|detail| detail == "bridge lost") }
+            let why = match serde_json::from_slice::<Said<'_>>(&message.payload) {
+                Ok(Said { detail: Some(detail), .. }) if detail == "bridge lost" => Why::Lost,
+                Ok(Said { error: Some(error), .. }) if error == "Game taken over" => Why::TakenOver,
+                _ => Why::Other,
+            };
+            Step::Error { ends, why }
         }
         _ => Step::Word,
     }
@@ -434,8 +451,9 @@ mod tests {
         assert!(!say(&mut log, "_action", r#"{"n":5,"kind":"choose"}"#, None));
         assert!(!say(&mut log, "error", r#"{"error":"Cancelled","detail":"superseded"}"#, Some("4")));
         assert!(say(&mut log, "error", r#"{"error":"Choose stream failed","detail":"bridge lost"}"#, Some("5")));
-        assert_eq!(log.life().game.last().unwrap().step, Step::Error { ends: Some(5), lost: true });
+        assert_eq!(log.life().game.last().unwrap().step, Step::Error { ends: Some(5), why: Why::Lost });
         assert!(!say(&mut log, "_action", "nonsense", None));
-        assert!(say(&mut log, "_done", "{}", None));
+        assert!(say(&mut log, "error", r#"{"error":"Game taken over"}"#, Some("0")));
+        assert_eq!(log.life().game.last().unwrap().step, Step::Error { ends: Some(0), why: Why::TakenOver });
     }
 }

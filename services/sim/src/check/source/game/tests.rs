@@ -44,11 +44,11 @@ impl Log {
     }
 
     fn error(self, ends: u64) -> Self {
-        self.add(Step::Error { ends: Some(ends), lost: false }, None)
+        self.add(Step::Error { ends: Some(ends), why: Why::Other }, None)
     }
 
     fn lost(self, ends: u64) -> Self {
-        self.add(Step::Error { ends: Some(ends), lost: true }, None)
+        self.add(Step::Error { ends: Some(ends), why: Why::Lost }, None)
     }
 
     fn done(self) -> Self {
@@ -97,7 +97,9 @@ fn a_clean_story_is_clean() {
     assert_eq!(cancel.counts(), CLEAN);
     let failed = Log::new().propose(1).says(0, &[0, 1]).error(1).propose(2).says(1, &[0, 1, 2]);
     assert_eq!(failed.counts(), CLEAN);
-    let own_error = Log::new().propose(1).call(0, 0, 1, Step::Error { ends: None, lost: false });
+    let taken = Log::new().propose(1).says(0, &[0, 1, 2]).action(2, ActionKind::Cancel);
+    assert_eq!(taken.add(Step::Error { ends: Some(2), why: Why::TakenOver }, None).counts(), CLEAN);
+    let own_error = Log::new().propose(1).call(0, 0, 1, Step::Error { ends: None, why: Why::Other });
     assert_eq!(own_error.judged().whole, 1);
     assert_eq!(own_error.counts(), CLEAN);
 }
