@@ -1,9 +1,9 @@
 //! How long a fault silenced clients that stayed.
 //!
 //! Sessions have steady traffic, so that two events far apart mean that something was in between. For each fault and each
-//! staying client the longest time between two consecutive events is taken that touches the fault: from its mark to its end,
-//! and what it takes to recover. Where faults overlap, each is blamed for the whole; those that had no other beside them
-//! are kept apart, too.
+//! staying client the longest time between two consecutive events is taken that touches the fault: from its mark to a moment
+//! behind its end. Where a pause touches several faults, each is blamed for the whole of it; those that touch a single one
+//! are kept apart, too: only they tell what a fault does by itself.
 
 use std::collections::BTreeMap;
 
@@ -14,8 +14,8 @@ use super::{
     notes::{Note, Notes},
 };
 
-/// How long after its end a fault may still be felt, ms.
-const RECOVERY_MS: u64 = 5_000;
+/// A pause that begins so long after the end of a fault may still be its doing, ms. Most begin with the fault itself.
+const RECOVERY_MS: u64 = 1_000;
 /// Longest pause told apart, ms.
 const LONGEST_MS: u64 = 600_000;
 
@@ -65,7 +65,7 @@ impl Lengths {
 pub struct KindPauses {
     /// Of all faults and clients.
     pub all: Lengths,
-    /// Of those faults that had no other beside them.
+    /// Of those pauses that touch no other fault.
     pub alone: Lengths,
 }
 
@@ -91,13 +91,12 @@ impl Pauses {
         // A client that heard nothing before a fault, or whose traffic ends with it, can't tell.
         let seen = faults.all.iter().filter(|fault| first.0 <= fault.at_ms && fault.at_ms < last.1);
         for fault in seen {
-            let window = window(fault);
-            let touching = gaps.iter().filter(|gap| gap.1 > window.0 && gap.0 < window.1);
-            let Some(longest) = touching.map(|gap| gap.1 - gap.0).max() else { continue };
+            let touching = gaps.iter().filter(|gap| touches(**gap, fault));
+            let Some(longest) = touching.max_by_key(|gap| gap.1 - gap.0) else { continue };
             let of_kind = self.0.entry(fault.kind.to_string()).or_default();
-            of_kind.all.note(longest);
-            if is_alone(fault, faults) {
-                of_kind.alone.note(longest);
+            of_kind.all.note(longest.1 - longest.0);
+            if faults.all.iter().all(|other| other.id == fault.id || !touches(*longest, other)) {
+                of_kind.alone.note(longest.1 - longest.0);
             }
         }
     }
@@ -112,16 +111,10 @@ impl Pauses {
     }
 }
 
-fn window(fault: &Fault) -> (u64, u64) {
-    (fault.at_ms, fault.over_ms.map_or(u64::MAX, |over| over.saturating_add(RECOVERY_MS)))
-}
-
-fn is_alone(fault: &Fault, faults: &Faults) -> bool {
-    let own = window(fault);
-    faults.all.iter().filter(|other| other.id != fault.id).all(|other| {
-        let other = window(other);
-        other.1 <= own.0 || own.1 <= other.0
-    })
+/// Whether something from one moment to another may be the fault's doing.
+fn touches(gap: (u64, u64), fault: &Fault) -> bool {
+    let end = fault.over_ms.map_or(u64::MAX, |over| over.saturating_add(RECOVERY_MS));
+    gap.1 > fault.at_ms && gap.0 < end
 }
 
 const fn arrival(note: &Note) -> Option<u64> {
@@ -171,10 +164,10 @@ mod tests {
     fn the_longest_silence_that_touches_a_fault_counts() {
         let times = [1000, 1100, 1200, 4000, 4100, 9000, 9100, 20_000, 20_100];
         let row = |kind: &str, longest, alone| vec![(kind.to_owned(), 1, longest, alone)];
-        assert_eq!(measured(&times, ALWAYS, &[("edge killed", 1150, Some(1500))]), row("edge killed", 4900, 1));
-        assert_eq!(measured(&times, ALWAYS, &[("edge killed", 1250, Some(3000))]), row("edge killed", 4900, 1));
-        // 9,100 to 20,000 begins only after the recovery.
-        assert_eq!(measured(&times, ALWAYS, &[("a", 1050, Some(1060))]), row("a", 4900, 1));
+        assert_eq!(measured(&times, ALWAYS, &[("edge killed", 1150, Some(1500))]), row("edge killed", 2800, 1));
+        assert_eq!(measured(&times, ALWAYS, &[("edge killed", 1250, Some(3200))]), row("edge killed", 4900, 1));
+        // 4,100 to 9,000 begins only when all is over.
+        assert_eq!(measured(&times, ALWAYS, &[("a", 1050, Some(3100))]), row("a", 2800, 1));
         assert_eq!(measured(&times, ALWAYS, &[("a", 9050, None)]), row("a", 10_900, 1));
         assert_eq!(measured(&times, ALWAYS, &[("early", 900, Some(950)), ("late", 20_100, None)]), vec![]);
     }
@@ -188,10 +181,13 @@ mod tests {
     }
 
     #[test]
-    fn faults_beside_each_other_are_not_alone() {
-        let times: Vec<u64> = (0..400).map(|at| at * 100).collect();
-        let of = [("a", 1000, Some(2000)), ("a", 6000, Some(6500)), ("b", 20_000, Some(20_100))];
-        assert_eq!(measured(&times, ALWAYS, &of), vec![("a".into(), 2, 100, 0), ("b".into(), 1, 100, 1)]);
+    fn a_pause_that_touches_two_faults_belongs_to_neither_alone() {
+        let times = [1000, 1100, 3000, 3100, 9000, 9100, 9200];
+        let of = [("a", 1050, Some(1200)), ("b", 2900, Some(2950)), ("c", 8000, Some(8100)), ("d", 9150, None)];
+        let row = |kind: &str, longest, alone| (kind.to_owned(), 1, longest, alone);
+        // Both touch the first pause; b also the second one, as that begins soon after its end.
+        let expected = [row("a", 1900, 0), row("b", 5900, 0), row("c", 5900, 0), row("d", 100, 1)];
+        assert_eq!(measured(&times, ALWAYS, &of), expected);
     }
 
     #[test]
