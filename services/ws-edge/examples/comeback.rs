@@ -26,7 +26,10 @@ const BOUND: Duration = Duration::from_secs(120);
 async fn main() {
     let nats = Nats::start().await;
     let engine = Engine::start(&nats).await;
-    println!("{CLIENTS} sockets on {SESSIONS} sessions, half plain, half herald.v1; {} events missed by each", EVENTS.1);
+    println!(
+        "{CLIENTS} sockets on {SESSIONS} sessions, half plain, half herald.v1; {} events missed by each",
+        EVENTS.1
+    );
     for (name, spread) in [("all at once", 0), ("each within 1 s, by its own backoff", 1000)] {
         round(&nats, &engine, name, spread).await;
     }
@@ -83,7 +86,12 @@ async fn round(nats: &Nats, engine: &Engine, name: &str, spread_ms: u64) {
     let opened = back.iter().map(|(_, opened, _)| *opened).max().unwrap_or_default();
     let reads = other.metric("herald_history_read_seconds_count", &[]).await;
     println!("\n{name}");
-    println!("  recovered after  p50 {:.0} ms, p99 {:.0} ms, the last {:.0} ms after the first knock", at(0.5), at(0.99), whole.as_secs_f64() * 1e3);
+    println!(
+        "  recovered after  p50 {:.0} ms, p99 {:.0} ms, the last {:.0} ms after the first knock",
+        at(0.5),
+        at(0.99),
+        whole.as_secs_f64() * 1e3
+    );
     println!("  handshakes       {:.0}/s", CLIENTS as f64 / opened.as_secs_f64());
     println!("  reads            {reads} of the stream's history");
 }

@@ -97,6 +97,10 @@ struct Connection {
     certain: bool,
     /// It belongs to another life than its cursor: a gap has to be announced before the first event.
     owes_gap: bool,
+    /// The end of a gap that nothing has come behind: that of the life which is greeted next, or of this one.
+    gap_ahead: Option<u64>,
+    /// It was taken for that of the greeted life, which another one behind the greeting corrects.
+    led: bool,
     /// It asked for what there is: what was trimmed is not among it.
     from_start: bool,
     /// The cursor it was sent away with.
@@ -130,6 +134,8 @@ impl<'a> Judge<'a> {
             ungreeted_told: false,
             certain: false,
             owes_gap: false,
+            gap_ahead: None,
+            led: false,
             from_start: false,
             told: None,
         };
@@ -176,6 +182,8 @@ impl<'a> Judge<'a> {
             ungreeted_told: false,
             certain: matches!(start, Start::After(Position::Cursor(_))),
             owes_gap: false,
+            gap_ahead: None,
+            led: false,
             from_start: matches!(start, Start::After(Position::Seq(0))),
             told: None,
         };
@@ -238,6 +246,7 @@ impl<'a> Judge<'a> {
 
     fn hello(&mut self, epoch: Epoch, head: u64) {
         let again = std::mem::replace(&mut self.connection.greeted, true);
+        let ahead = self.connection.gap_ahead.take();
         let Some(life) = self.log.lives.iter().position(|life| life.epoch == epoch) else {
             self.wrong(Class::Gap, head, || format!("hello of {epoch}, a life that the stream never had"));
             return;
@@ -247,6 +256,7 @@ impl<'a> Judge<'a> {
                 self.enter(life);
                 // A snapshot that has not come yet is taken anew in that life.
                 self.connection.owes_gap = self.taking.is_none();
+                self.announced_ahead(ahead);
                 if let Some(taking) = &mut self.taking {
                     *taking = Taking::new(self.connection.opened_ms);
                 }
@@ -273,12 +283,21 @@ impl<'a> Judge<'a> {
             Start::After(Position::Cursor(cursor)) if cursor.epoch != epoch => {
                 self.enter(life);
                 self.connection.owes_gap = true;
+                self.announced_ahead(ahead);
             }
             Start::After(position) if life != self.life => {
                 self.enter(life);
                 self.at = At::Behind(position.seq());
             }
             Start::After(_) => {}
+        }
+    }
+
+    /// The gap that leads into a life comes before its hello: who is cut off between the two is told again.
+    fn announced_ahead(&mut self, gap_to: Option<u64>) {
+        if let (Some(to), true) = (gap_to, self.connection.owes_gap) {
+            (self.connection.owes_gap, self.connection.led) = (false, true);
+            (self.gap_to, self.at) = (to, At::Behind(to));
         }
     }
 
@@ -291,6 +310,7 @@ impl<'a> Judge<'a> {
 
     fn event(&mut self, came: &Came) {
         self.judgement.deliveries += 1;
+        (self.connection.gap_ahead, self.connection.led) = (None, false);
         let greets = self.notes.kind != Kind::Plain;
         if greets && !self.connection.greeted && !std::mem::replace(&mut self.connection.ungreeted_told, true) {
             self.wrong(Class::Gap, came.seq, || "an event before the hello".into());
@@ -387,6 +407,10 @@ impl<'a> Judge<'a> {
     fn gap(&mut self, from: u64, to: u64) {
         self.judgement.announced += 1;
         self.connection.owes_gap = false;
+        self.connection.gap_ahead = Some(to);
+        if std::mem::take(&mut self.connection.led) {
+            (self.gap_to, self.at) = (0, At::Behind(0));
+        }
         self.connection.from_start = false;
         self.gap_to = self.gap_to.max(to);
         if self.taking.is_some() {

@@ -235,6 +235,12 @@ fn another_life_is_announced_and_comes_whole() {
         let told = if gap { told.note(Note::Gap { from: 1, to: 0 }) } else { told };
         told.events(1, 0..4).counts()
     };
+    // The other way round, as the door says it.
+    let ahead = Told::new(&log, Kind::V1).opened(0, after(0)).hello(1, 0).events(0, 0..3);
+    let ahead = ahead.note(Note::Gap { from: 1, to: 0 }).hello(2, 45).events(1, 0..4).counts();
+    assert_eq!(ahead, CLEAN);
+    let ahead = Told::new(&log, Kind::Sse).opened(0, at(1, 40)).note(Note::Gap { from: 1, to: 0 }).hello(2, 45);
+    assert_eq!(ahead.events(1, 1..4).counts(), Counts { lost: 1, ..CLEAN });
     assert_eq!((resumed(true), resumed(false)), (CLEAN, Counts { gaps: 1, ..CLEAN }));
 }
 
