@@ -1,10 +1,5 @@
 //! One client, over all of its connections: it comes and goes as its behaviour says, comes back whenever a connection
 //! ends, and writes down what it sees.
-//!
-//! How a dead connection is noticed, where nothing but silence tells: `herald.v1` knows from its hello how often something
-//! must be heard, and gives up a little later. A plain client pings, as libraries do that can (`KEEPALIVE`), and gives up
-//! where neither the pong nor anything else comes. An event stream is silent for 15 s at most, unless the door is
-//! configured otherwise, and given up a little later (`SILENCE`).
 
 use std::{
     sync::{
@@ -27,17 +22,13 @@ use super::{
     link::{Heard, Link, Manners, Refusal},
     notes::{Kind, Note, Notes, Start},
     place::Place,
+    pulse::{Check, Pulse},
+    rhythm::Rhythm,
 };
 use crate::dice::Dice;
 
 /// Connecting and the handshake may take this long together.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// A plain client pings this often, and waits as long again for whatever comes.
-const KEEPALIVE: Duration = Duration::from_secs(5);
-/// An event stream may be silent for this long, and so may a `herald.v1` connection before its hello.
-const SILENCE: Duration = Duration::from_secs(20);
-/// Beside a quarter of it, so much later than promised a heartbeat may come: a busy machine is no dead one.
-const GRACE: Duration = Duration::from_secs(1);
 /// After a close that says "back off".
 const BACK_OFF: Duration = Duration::from_secs(1);
 /// A goodbye that nobody takes is not waited for.
@@ -235,7 +226,10 @@ impl Client {
                     self.leave(&mut link, notes).await;
                     return End::Over;
                 }
-                Phase::Calm => rhythm = Rhythm::STEADY,
+                Phase::Calm => {
+                    rhythm = Rhythm::STEADY;
+                    pulse.hurry();
+                }
                 Phase::Free => {}
             }
             let wake_at = rhythm.next_at(pulse.next_at());
@@ -306,142 +300,5 @@ impl Client {
             let _unheard = timeout(GOODBYE, link.close()).await;
         }
         notes.push(Note::Closed { at_ms: now_ms(), code: (!abrupt).then_some(1000), after: None });
-    }
-}
-
-/// When a connection is read, and when it is left.
-#[derive(Debug, Clone, Copy)]
-struct Rhythm {
-    leaves_at: Option<Instant>,
-    /// For those who read slowly: until when they read, or do not.
-    turns_at: Option<Instant>,
-    reads: bool,
-}
-
-impl Rhythm {
-    /// Reads all the time and stays.
-    const STEADY: Self = Self { leaves_at: None, turns_at: None, reads: true };
-
-    fn new(behaviour: Behaviour, dice: &mut Dice) -> Self {
-        let now = Instant::now();
-        let leaves_at = behaviour.leaves_after(dice).map(|after| now + after);
-        let turns_at = (behaviour == Behaviour::Slow).then(|| now + Behaviour::reads_for(dice));
-        Self { leaves_at, turns_at, reads: true }
-    }
-
-    const fn reads(self) -> bool {
-        self.reads
-    }
-
-    fn next_at(self, pulse: Instant) -> Instant {
-        let pulse = if self.reads { Some(pulse) } else { None };
-        // A rhythm that does not read turns at some time.
-        [pulse, self.leaves_at, self.turns_at].into_iter().flatten().min().unwrap_or_else(Instant::now)
-    }
-
-    fn is_over(self) -> bool {
-        self.leaves_at.is_some_and(|at| at <= Instant::now())
-    }
-
-    /// Begins or ends a pause where it is time; true where it reads again.
-    fn turn(&mut self, dice: &mut Dice) -> bool {
-        let now = Instant::now();
-        if self.turns_at.is_none_or(|at| at > now) {
-            return false;
-        }
-        self.reads = !self.reads;
-        let next = if self.reads { Behaviour::reads_for(dice) } else { Behaviour::pauses_for(dice) };
-        self.turns_at = Some(now + next);
-        self.reads
-    }
-}
-
-/// Whether the other side still lives.
-#[derive(Debug)]
-struct Pulse {
-    kind: Kind,
-    silence: Duration,
-    last: Instant,
-    pinged: bool,
-}
-
-/// What silence means.
-#[derive(Debug, PartialEq, Eq)]
-enum Check {
-    Alive,
-    Ping,
-    Dead,
-}
-
-impl Pulse {
-    fn new(kind: Kind) -> Self {
-        let silence = if kind == Kind::Plain { KEEPALIVE } else { SILENCE };
-        Self { kind, silence, last: Instant::now(), pinged: false }
-    }
-
-    fn beat(&mut self, heard: &Heard) {
-        if let (Kind::V1, Heard::Hello { heartbeat: Some(heartbeat), .. }) = (self.kind, heard) {
-            self.silence = *heartbeat + *heartbeat / 4 + GRACE;
-        }
-        self.restart();
-    }
-
-    fn restart(&mut self) {
-        (self.last, self.pinged) = (Instant::now(), false);
-    }
-
-    fn next_at(&self) -> Instant {
-        self.last + if self.pinged { self.silence * 2 } else { self.silence }
-    }
-
-    fn check(&mut self) -> Check {
-        if Instant::now() < self.next_at() {
-            return Check::Alive;
-        }
-        if self.kind == Kind::Plain && !self.pinged {
-            self.pinged = true;
-            return Check::Ping;
-        }
-        Check::Dead
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn silence_is_noticed_as_each_kind_can() {
-        let pass = tokio::time::advance;
-        let mut plain = Pulse::new(Kind::Plain);
-        pass(KEEPALIVE).await;
-        assert_eq!(plain.check(), Check::Ping);
-        assert_eq!(plain.check(), Check::Alive);
-        pass(KEEPALIVE).await;
-        assert_eq!(plain.check(), Check::Dead);
-        plain.beat(&Heard::Nothing);
-        assert_eq!(plain.check(), Check::Alive);
-        let mut v1 = Pulse::new(Kind::V1);
-        let epoch = herald_protocol::Epoch::new(1);
-        v1.beat(&Heard::Hello { epoch, head: 0, heartbeat: Some(Duration::from_secs(4)) });
-        pass(Duration::from_secs(5)).await;
-        assert_eq!(v1.check(), Check::Alive);
-        pass(Duration::from_secs(1)).await;
-        assert_eq!(v1.check(), Check::Dead);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_slow_client_reads_and_pauses_in_turn() {
-        let mut dice = Dice::new(1, "slow");
-        let mut rhythm = Rhythm::new(Behaviour::Slow, &mut dice);
-        assert!(rhythm.reads());
-        let mut turns = Vec::new();
-        for _ in 0..6 {
-            let at = rhythm.turns_at.unwrap();
-            tokio::time::advance(at - Instant::now()).await;
-            turns.push(rhythm.turn(&mut dice));
-        }
-        assert_eq!(turns, [false, true, false, true, false, true]);
-        assert!(Rhythm::STEADY.reads() && !Rhythm::STEADY.is_over());
     }
 }
