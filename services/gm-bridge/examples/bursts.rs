@@ -1,7 +1,7 @@
 //! What batches do for a Game Master's events on their way through gm-bridge: how many are stored per second, and how soon
 //! the first and the last event of a burst are seen by a consumer. `./scripts/bench bursts` runs it.
 //!
-//! The same bursts go through a bridge that chooses (`action.batch = "auto"`) and one that never makes a batch, on one node
+//! The same bursts go through a bridge that makes batches (`action.batch = "always"`) and one that never does, on one node
 //! and on three, with the store synced every 10 s and always. The loads are measured by turns, and the median of the rounds
 //! is printed.
 
@@ -71,7 +71,7 @@ struct Load {
     pause_ms: u64,
 }
 
-const POLICIES: [BatchPolicy; 2] = [BatchPolicy::Never, BatchPolicy::Auto];
+const POLICIES: [BatchPolicy; 2] = [BatchPolicy::Never, BatchPolicy::Always];
 
 /// One NATS, and a bridge of each policy.
 struct Setup {
