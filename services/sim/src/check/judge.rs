@@ -24,13 +24,15 @@
 //!
 //! Pure: a log, notes, and what follows from them.
 
+mod event;
+mod farewell;
 mod snapshot;
 
 use std::{collections::BTreeSet, fmt};
 
 use herald_protocol::{Cursor, Epoch, Position};
 
-use self::snapshot::Taking;
+use self::{event::Came, snapshot::Taking};
 use super::{
     findings::{Class, Findings},
     notes::{Kind, Note, Notes, Start},
@@ -39,8 +41,6 @@ use super::{
 
 /// The door has answered a little before the place of a live start is taken, and nobody can look between the two, ms.
 pub const LIVE_MS: u64 = 1_000;
-/// "Events you have not seen can't be delivered any more."
-const GAP_CLOSE: u16 = 4410;
 
 /// What became of one client.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -97,7 +97,8 @@ struct Connection {
     certain: bool,
     /// It belongs to another life than its cursor: a gap has to be announced before the first event.
     owes_gap: bool,
-    /// The end of a gap that nothing has come behind: that of the life which is greeted next, or of this one.
+    /// The end of a gap from the beginning that nothing has come behind: that of the life which is greeted next, or of
+    /// this one.
     gap_ahead: Option<u64>,
     /// It was taken for that of the greeted life, which another one behind the greeting corrects.
     led: bool,
@@ -308,106 +309,12 @@ impl<'a> Judge<'a> {
         (self.at, self.gap_to, self.flagged) = (At::Behind(0), 0, 0);
     }
 
-    fn event(&mut self, came: &Came) {
-        self.judgement.deliveries += 1;
-        (self.connection.gap_ahead, self.connection.led) = (None, false);
-        let greets = self.notes.kind != Kind::Plain;
-        if greets && !self.connection.greeted && !std::mem::replace(&mut self.connection.ungreeted_told, true) {
-            self.wrong(Class::Gap, came.seq, || "an event before the hello".into());
-        }
-        let Some((life, index, exact)) = self.find(came) else {
-            self.wrong(Class::Foreign, came.seq, || "the session's log has no such event".into());
-            return;
-        };
-        if life != self.life {
-            self.in_another_life(life, came.seq);
-        }
-        self.connection.certain = true;
-        if !exact {
-            self.wrong(Class::Foreign, came.seq, || "payload or time are not what the log holds".into());
-        }
-        if std::mem::take(&mut self.connection.owes_gap) {
-            self.wrong(Class::Gap, came.seq, || "another life than the cursor's, and no gap was announced".into());
-        }
-        let v1 = self.notes.kind == Kind::V1;
-        if v1 && came.snapshot != self.taking.is_some() {
-            let what = if came.snapshot { "marked as snapshot, but there is none" } else { "not marked as snapshot" };
-            self.wrong(Class::Foreign, came.seq, || what.into());
-        }
-        if let Some(taking) = &mut self.taking {
-            taking.add(index, came.at_ms);
-            return;
-        }
-        self.place(index);
-        if v1 {
-            self.check_prev(index, came.prev);
-        }
-    }
-
-    /// The event in the log: its life, its place there, and whether it is the same in all.
-    fn find(&self, came: &Came) -> Option<(usize, usize, bool)> {
-        let in_life = |life: usize| {
-            let shown = &self.log.lives[life].shown;
-            let index = shown.binary_search_by_key(&came.seq, |event| event.seq).ok()?;
-            let exact = shown[index].hash == came.hash && (came.ts == 0 || came.ts == shown[index].ts_ms);
-            Some((life, index, exact))
-        };
-        let here = in_life(self.life);
-        if here.is_some_and(|(_, _, exact)| exact) {
-            return here;
-        }
-        let elsewhere = (0..self.log.lives.len()).rev().filter(|life| *life != self.life).filter_map(in_life);
-        elsewhere.into_iter().find(|(_, _, exact)| *exact).or(here)
-    }
-
-    fn in_another_life(&mut self, life: usize, seq: u64) {
-        let at = self.at;
-        if self.connection.certain {
-            self.wrong(Class::Gap, seq, || "an event of another life of the stream, without a word".into());
-            self.enter(life);
-        } else {
-            // A plain client that has no cursor with an epoch takes what it gets.
-            self.enter(life);
-            self.at = at;
-        }
-    }
-
-    /// An event comes at the client's place.
-    fn place(&mut self, index: usize) {
-        let seq = self.life().shown[index].seq;
-        let next = self.next().unwrap_or(index);
-        let live = matches!(self.at, At::Since(_));
-        if index >= next || live {
-            let trimmed = if self.connection.from_start { self.life().trimmed } else { 0 };
-            let left_out = (next..index).filter(|index| self.log.lives[self.life].shown[*index].seq > trimmed);
-            self.missing.extend(left_out);
-            self.at = At::Behind(seq);
-            self.connection.from_start = false;
-        } else if self.missing.remove(&index) {
-            let at = self.at;
-            self.wrong(Class::Reordered, seq, || format!("came when the client was {at}"));
-        } else {
-            let at = self.at;
-            self.wrong(Class::Doubled, seq, || format!("came when the client was {at} already"));
-        }
-    }
-
-    fn check_prev(&mut self, index: usize, prev: Option<u64>) {
-        let shown = &self.life().shown;
-        let (seq, before) = (shown[index].seq, index.checked_sub(1).map_or(0, |index| shown[index].seq));
-        let kept_no_more = before <= self.life().trimmed.max(self.gap_to);
-        match prev {
-            Some(prev) if prev == before || (prev == 0 && kept_no_more) => {}
-            Some(prev) => self.wrong(Class::Gap, seq, || format!("prev is {prev}, in the log it is {before}")),
-            None => self.wrong(Class::Gap, seq, || "no prev".into()),
-        }
-    }
-
     /// What is announced as missing.
     fn gap(&mut self, from: u64, to: u64) {
         self.judgement.announced += 1;
         self.connection.owes_gap = false;
-        self.connection.gap_ahead = Some(to);
+        // One that leads into another life begins at its beginning.
+        self.connection.gap_ahead = (from <= 1).then_some(to);
         if std::mem::take(&mut self.connection.led) {
             (self.gap_to, self.at) = (0, At::Behind(0));
         }
@@ -442,74 +349,6 @@ impl<'a> Judge<'a> {
         if !matches!(self.at, At::Behind(at) if at > after) {
             self.at = At::Behind(after);
         }
-    }
-
-    /// Where the client is told to come back.
-    fn told(&mut self, after: Cursor, code: Option<u16>) {
-        if self.connection.told.replace(after) == Some(after) {
-            return;
-        }
-        let Some(life) = self.log.lives.iter().position(|life| life.epoch == after.epoch) else {
-            self.wrong(Class::Gap, after.seq, || format!("sent away with {after}, a life that the stream never had"));
-            return;
-        };
-        if code == Some(GAP_CLOSE) {
-            return self.told_of_gap(life, after);
-        }
-        if life != self.life {
-            let at = self.at;
-            if self.connection.certain {
-                self.wrong(Class::Gap, after.seq, || format!("sent away with {after}, another life, without a gap"));
-                self.enter(life);
-                self.flagged = after.seq;
-                return;
-            }
-            self.enter(life);
-            self.at = at;
-        }
-        if self.taking.is_some() {
-            return self.told_in_snapshot(after);
-        }
-        if let Some(skipped) = self.skipped(after.seq) {
-            self.wrong(Class::Gap, skipped, || format!("sent away with {after}, but this never came"));
-            self.flagged = after.seq;
-        } else if let At::Behind(at) = self.at {
-            let shown = &self.life().shown;
-            let again = shown.partition_point(|event| event.seq <= after.seq);
-            if let Some(seq) = shown.get(again).map(|event| event.seq).filter(|seq| *seq <= at) {
-                self.wrong(Class::Doubled, seq, || format!("sent away with {after}, but this has come already"));
-            }
-        }
-    }
-
-    fn told_of_gap(&mut self, life: usize, after: Cursor) {
-        self.drop_snapshot();
-        if life != self.life {
-            self.enter(life);
-        }
-        let from = match self.at {
-            At::Behind(at) => at + 1,
-            At::Since(_) | At::Nowhere => 1,
-        };
-        self.gap(from, after.seq);
-    }
-
-    fn told_in_snapshot(&mut self, after: Cursor) {
-        if self.notes.kind != Kind::Plain {
-            self.wrong(Class::Gap, after.seq, || format!("sent away with {after} in the middle of a snapshot"));
-            self.taking = None;
-            (self.at, self.flagged) = (At::Behind(after.seq), after.seq);
-            return;
-        }
-        let Some(taking) = self.taking.take() else { return };
-        let mut outcome = taking.guess(self.life(), after.seq);
-        if let Some(first) = outcome.behind.first().copied() {
-            let seq = self.life().shown[first].seq;
-            self.wrong(Class::Gap, seq, || format!("sent away with {after}, but this never came"));
-        }
-        outcome.behind.clear();
-        self.note_snapshot(&outcome);
-        (self.at, self.flagged) = (At::Behind(after.seq), after.seq);
     }
 
     /// A snapshot was broken off by the end of its connection.
@@ -590,16 +429,6 @@ impl<'a> Judge<'a> {
         let who = Who { kind: self.notes.kind, staying: self.notes.staying, connection: self.judgement.connections };
         self.judgement.found.add(class, &self.log.session, &who, seq, what);
     }
-}
-
-/// An event as it came.
-struct Came {
-    seq: u64,
-    prev: Option<u64>,
-    hash: u64,
-    snapshot: bool,
-    at_ms: u64,
-    ts: u64,
 }
 
 /// A client, for people.

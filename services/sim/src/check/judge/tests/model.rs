@@ -137,9 +137,10 @@ impl<'a> Served<'a> {
         };
         self.notes.push(Note::Opened { at_ms: self.now_ms(), start });
         let head = self.stored - self.dice.index(self.stored.min(3) + 1);
+        let strange = self.known != self.life && matches!(start, Start::After(Position::Cursor(_)));
         if self.has_control() {
-            let seq = self.seq(head);
-            self.notes.push(Note::Hello { epoch: self.epoch(), head: seq });
+            let hello = Note::Hello { epoch: self.epoch(), head: self.seq(head) };
+            if strange { self.announce(hello) } else { self.notes.push(hello) }
         }
         self.has_cursor |= self.has_control();
         match start {
@@ -158,14 +159,20 @@ impl<'a> Served<'a> {
                     return self.close(Some(4410), Some(after));
                 }
             }
-            Start::After(Position::Cursor(_)) if self.known != self.life => {
-                self.place = 0;
-                self.notes.push(Note::Gap { from: 1, to: 0 });
-            }
+            Start::After(Position::Cursor(_)) if strange => self.place = 0,
             Start::After(Position::Cursor(_)) => {}
         }
         self.known = self.life;
         self.run(last);
+    }
+
+    /// Another life: the gap that leads into it, before or behind its greeting.
+    fn announce(&mut self, hello: Note) {
+        let mut both = [Note::Gap { from: 1, to: 0 }, hello];
+        if self.dice.chance(0.5) {
+            both.reverse();
+        }
+        self.notes.extend(both);
     }
 
     /// The state at a cut. False where the connection was broken off.
@@ -218,8 +225,7 @@ impl<'a> Served<'a> {
                 if fresh_plain {
                     return self.close(Some(4410), Some(after));
                 }
-                self.notes.push(Note::Hello { epoch: self.epoch(), head: 0 });
-                self.notes.push(Note::Gap { from: 1, to: 0 });
+                self.announce(Note::Hello { epoch: self.epoch(), head: 0 });
             }
             if self.dice.chance(0.1) && self.place + 3 < self.stored {
                 // Trimmed, as far as the door says.

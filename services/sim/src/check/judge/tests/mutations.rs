@@ -204,10 +204,10 @@ fn late_gap(_: &SessionLog, place: &Place<'_>, notes: &mut Notes) -> Option<Expe
 }
 
 /// Another life, and no word about the gap.
-fn no_gap(log: &SessionLog, place: &Place<'_>, notes: &mut Notes) -> Option<Expected> {
+fn no_gap(_: &SessionLog, place: &Place<'_>, notes: &mut Notes) -> Option<Expected> {
     let Note::Gap { from: 1, to: 0 } = place.note(place.at)? else { return None };
-    let _ = log;
-    place.is_event(place.at + 1).then(|| {
+    let greeted = matches!(place.note(place.at + 1), Some(Note::Hello { .. }));
+    place.is_event(place.at + 1 + usize::from(greeted)).then(|| {
         notes.notes.remove(place.at);
         Counts { gaps: 1, ..CLEAN }
     })
