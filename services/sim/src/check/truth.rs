@@ -127,7 +127,7 @@ impl Truth {
 
     /// Waits until everything was read that the leader had at the time of the call, and `at_least` that sequence: the
     /// highest that any client has seen, as a leader just elected may answer from behind. A sequence that the leader does not
-    /// reach within [`ELECTED`] is none of this life's. Goes on for as long as NATS is away. Safe to cancel.
+    /// reach within `ELECTED` is none of this life's. Goes on for as long as NATS is away. Safe to cancel.
     pub async fn complete(&self, at_least: u64) -> Known {
         let known = self.looked().await;
         if known.through >= at_least {
