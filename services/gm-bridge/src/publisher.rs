@@ -149,7 +149,7 @@ impl Publisher {
                 }
                 Err(BatchError::Publish(PublishError::WrongLast { .. })) => return Err(PublishFailure::Superseded),
                 Err(BatchError::Publish(PublishError::TooLarge)) => return Err(PublishFailure::TooLarge),
-                Err(_) if planted(Bug::AcknowledgementIgnored) => return Ok(0),
+                Err(BatchError::Publish(_)) if planted(Bug::AcknowledgementIgnored) => rest = others,
                 Err(error) => {
                     metrics::publish_again(reason(&error));
                     tracing::debug!(

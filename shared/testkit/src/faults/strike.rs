@@ -44,7 +44,9 @@ enum Hold<'a> {
 pub(super) async fn aim<'a>(house: &'a House, fault: &Fault) -> Option<Struck<'a>> {
     let mut dice = Dice::new(fault.seed);
     let gated = matches!(fault.kind, Kind::Edge(_) | Kind::Link(Link::EdgeNats | Link::ClientEdge, _));
-    let gate = if gated && !dice.chance(RECKLESS) { Some(house.edges_gate.acquire().await.ok()?) } else { None };
+    // Whoever says which edge wants it so.
+    let on_purpose = fault.target.is_some() || dice.chance(RECKLESS);
+    let gate = if gated && !on_purpose { Some(house.edges_gate.acquire().await.ok()?) } else { None };
     let hold = match fault.kind {
         Kind::Edge(way) => member(&house.edges, way, fault.target, &mut dice).await?,
         Kind::Bridge(way) => member(&house.bridges, way, fault.target, &mut dice).await?,
