@@ -108,6 +108,14 @@ impl Setup {
         }
         self
     }
+
+    /// Whether it begins with what comes next and nobody knows behind what: the stream is not served now. What is stored
+    /// until it is would be missed without a word, so such a client must not be told that it is connected. One that follows
+    /// an alias is all the same: it never comes a second time.
+    #[must_use]
+    pub fn misses_now(&self) -> bool {
+        self.start == Start::Live && self.now.is_none() && matches!(self.target, Target::Session(_))
+    }
 }
 
 /// How far a feed may fall behind, and how long it tries.

@@ -101,7 +101,7 @@ impl Route {
             None => Encoding::Sse,
         };
         let setup = self.setup(edge, upstream, session, asked.dialect, encoding, start);
-        let setup = setup.ok_or_else(|| answer::unavailable("Not ready"))?;
+        let setup = setup.filter(|setup| !setup.misses_now()).ok_or_else(|| answer::unavailable("Not ready"))?;
         let place = edge.places.clone().try_acquire_owned().ok();
         let reason = "too many connections";
         if place.is_none() {

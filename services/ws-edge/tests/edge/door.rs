@@ -248,6 +248,37 @@ async fn an_edge_started_before_nats_says_so_and_comes_up() {
     .await;
 }
 
+/// Where the stream is not known there is no now: whoever was let in would miss what is stored until it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_starts_live_before_the_stream_is_known() {
+    within(MINUTE, async {
+        let nats = Nats::start().await;
+        let mut edge = Edge::new(&nats).spawn();
+        edge.wait_readyz("waits for the stream", Duration::from_secs(20), |_, body| {
+            let conditions = &body["conditions"];
+            conditions["nats"] == "ok" && conditions["started"] == "ok" && conditions["stream EVENTS"] != "ok"
+        })
+        .await;
+        let door = edge.address();
+        let open = async |path: &str| ws::Client::open(&format!("ws://{door}{path}"), ws::Options::default()).await;
+        let opened = open("/ws/s").await;
+        assert!(matches!(opened, Err(ws::Refused::Status { status: 503, .. })), "{opened:?}");
+        assert_eq!(edge.get("/sse/s").await.expect_status(503).error(), "Not ready");
+        // A place in the log is one, whoever knows it; and a Game Master, who opens its socket once, is never sent away.
+        let replay = open("/ws/s?after=0").await.expect("let in");
+        let _gm = open("/gm/ws/g").await.expect("let in");
+
+        let engine = Engine::start(&nats).await;
+        let first = engine.publish("gm.s.phase", "1").await;
+        replay.wait_for("the first event", MINUTE, |frame| frame.seq() == Some(first)).await;
+        edge.wait_ready(Duration::from_secs(20)).await;
+        let live = open("/ws/s").await.expect("let in");
+        let second = engine.publish("gm.s.phase", "2").await;
+        live.wait_for("the second event", MINUTE, |frame| frame.seq() == Some(second)).await;
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listener_is_for_its_origins_alone() {
     within(MINUTE, async {
