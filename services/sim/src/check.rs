@@ -37,6 +37,7 @@ pub mod truth;
 
 use std::{
     io::Write,
+    path::Path,
     process::ExitCode,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -63,10 +64,11 @@ use self::{
     commands::Commands,
     doors::Door,
     marks::Timeline,
+    notes::Notes,
     report::Report,
     session::{Over, Present, Stage},
     source::Calls,
-    truth::Truth,
+    truth::{SessionLog, Truth},
 };
 use crate::{cli::CheckOptions, dice::Dice};
 
@@ -111,6 +113,22 @@ pub async fn run(options: CheckOptions, context: Context) -> Result<ExitCode> {
     }
     say(&mut std::io::stdout(), &format!("{}\n{report}", answers(&run.stage.commands)));
     Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// For whoever looks into it by hand: what a client saw, and what the log holds, in lines.
+fn write_notes(folder: &Path, number: usize, notes: &Notes, log: &SessionLog) {
+    let seen = notes.notes.iter().map(|note| format!("{note:?}"));
+    let held = log.lives.iter().flat_map(|life| {
+        let shown = life.shown.iter().map(|event| format!("{event:?}"));
+        std::iter::once(format!("log of life {}, due {}", life.epoch, log.due)).chain(shown)
+    });
+    let text = seen
+        .chain(held)
+        .fold(format!("{:?}, staying: {}\n", notes.kind, notes.staying), |text, line| text + &line + "\n");
+    let file = folder.join(format!("{}-{number}.txt", notes.session));
+    if let Err(error) = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&file, text)) {
+        tracing::warn!(%error, file = %file.display(), "notes not written");
+    }
 }
 
 /// Everything that is needed before the first session. `None` where the shutdown came first.
@@ -227,8 +245,12 @@ impl Run {
         // The last one comes when everything is over.
         let steady = played.published.split_last().map_or(&[][..], |(_, steady)| steady);
         let steady = (steady.first().copied().unwrap_or(0), steady.last().copied().unwrap_or(0));
-        for notes in &played.clients {
-            report.add_client(notes, judge::client(&log, notes), steady, &faults);
+        for (number, notes) in played.clients.iter().enumerate() {
+            let judgement = judge::client(&log, notes);
+            if let Some(folder) = self.options.notes.as_ref().filter(|_| !judgement.found.is_clean()) {
+                write_notes(folder, number, notes, &log);
+            }
+            report.add_client(notes, judgement, steady, &faults);
         }
         report.add_arena(source::arena(&log, &played), &faults);
         report.add_game(source::game(&log, &played));

@@ -261,6 +261,9 @@ pub struct CheckOptions {
     /// Write the report here, too, as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Write everything that a client saw with whom something is wrong, and what the log holds, into this folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub notes: Option<PathBuf>,
 }
 
 impl CheckOptions {

@@ -39,6 +39,7 @@ impl Checker {
             ("--gm-sessions", load.gm_sessions.to_string()),
             ("--settle", format!("{}ms", plan.settle.as_millis())),
             ("--json", "report.json".to_owned()),
+            ("--notes", "notes".to_owned()),
         ] {
             command.args([flag, &value]);
         }
