@@ -3,8 +3,9 @@
 //! The way of the data, in order: a request arrives over NATS (`http.gm`) at `routes`, which looks up the session
 //! (`sessions`) and the Game Master it plays on (`pool`), claims the session's running action ([`action`]), opens
 //! the Game Master's stream ([`game_master`], [`sse`]), cuts out what must not be shown ([`redact`]) and publishes every
-//! event, acknowledged and fenced, on `gm.<session>.<type>` ([`publisher`]). A start (`starts`) claims a Game Master
-//! first. Commands for the arena engine leave through `arena`.
+//! event, acknowledged and fenced, on `gm.<session>.<type>` ([`publisher`]; what arrives while one is being stored goes as
+//! one batch where that is faster). A start (`starts`) claims a Game Master first. Commands for the arena engine leave
+//! through `arena`.
 //!
 //! What holds: no bridge knows anything that another one does not; what decides is read through JetStream's leader
 //! (`bucket`); no request to a Game Master is ever repeated by itself; nothing of a superseded action follows the first
