@@ -28,7 +28,7 @@ use super::{
 use crate::dice::Dice;
 
 /// Connecting and the handshake may take this long together.
-const HANDSHAKE: Duration = Duration::from_secs(5);
+const HANDSHAKE: Duration = Duration::from_secs(3);
 /// After a close that says "back off".
 const BACK_OFF: Duration = Duration::from_secs(1);
 /// A goodbye that nobody takes is not waited for.
