@@ -176,7 +176,8 @@ async fn set_up(
         let nats = nats::connect(&context.common.nats, "nats", &context).await.unwrap();
         let config = ActionConfig { batch: policy, ..ActionConfig::default() };
         let lease = Arc::new(OneForAll(gm.game_master()));
-        bridges.push((Actions::start(&nats, &config, Redactor::new(&[]), lease, &context), context));
+        let closed = context.shutdown.token();
+        bridges.push((Actions::start(&nats, &config, Redactor::new(&[]), lease, &context, closed), context));
     }
     Setup { name, nats, bridges, _servers: servers }
 }

@@ -14,7 +14,7 @@
 //! `result`, with `error`, or with `_done` where it has nothing to say (a start). An `error` that a bridge formed names in
 //! `Herald-Ends` the action whose end it is: as the first word of an action that is the one before.
 //!
-//! **At shutdown** running actions may go on for `action.drain`; those that have not ended by then close their stream and
+//! **At shutdown** commands that were taken before the subscription ended are run; running actions may go on for `action.drain`; those that have not ended by then close their stream and
 //! say so as their last event (`"detail":"bridge stopped"`). A command that waits for such an action is left in its record,
 //! marked as released: any bridge takes it up at once, else the next one that starts.
 
@@ -92,6 +92,11 @@ pub trait Lease: Send + Sync + 'static {
     /// a choose may run on inside the Game Master. Told by whoever ends the action, which is another bridge where the one
     /// that ran it is gone, and then perhaps twice. Failing to note it is the pool's to log.
     fn finish<'a>(&'a self, session: &'a SessionId, action: u64, by_itself: bool) -> BoxFuture<'a, ()>;
+
+    /// The bridge of that action is gone, and the session has been told: what else it had begun is nobody's any more.
+    fn lost<'a>(&'a self, _session: &'a SessionId, _kind: ActionKind, _action: u64) -> BoxFuture<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// Who has a Game Master can't be known now.
@@ -151,13 +156,16 @@ struct Shared {
     cancels: Arc<Semaphore>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
+    /// Cancelled when no more commands come.
+    closed: CancellationToken,
     /// Cancelled when the time for running actions is over.
     cut: CancellationToken,
 }
 
 impl Actions {
     /// Begins to run actions, and to watch over those of all bridges. The stream `EVENTS` and the bucket `ACTIONS` exist.
-    /// At shutdown running actions have `drain` to end by themselves; the context's supervision waits for them.
+    /// At shutdown running actions have `drain` to end by themselves; the context's supervision waits for them. Commands
+    /// that come meanwhile are run until `closed` is cancelled: whoever took them has not been told to go elsewhere.
     #[must_use]
     pub fn start(
         nats: &Nats,
@@ -165,6 +173,7 @@ impl Actions {
         redactor: Redactor,
         lease: Arc<dyn Lease>,
         context: &Context,
+        closed: CancellationToken,
     ) -> Self {
         let shared = Arc::new(Shared {
             nats: nats.clone(),
@@ -179,6 +188,7 @@ impl Actions {
             cancels: Arc::new(Semaphore::new(config.max_running)),
             tasks: TaskTracker::new(),
             shutdown: context.shutdown.token(),
+            closed,
             cut: CancellationToken::new(),
         });
         context.supervise("actions", Arc::clone(&shared).live());
@@ -225,13 +235,15 @@ impl Actions {
         .await
     }
 
-    /// Claims a start: what runs in the session is stopped, and its end published, before this returns.
+    /// Claims a start: what runs in the session is stopped, and its end published, before this returns. The message id of
+    /// its `_action` begins with `starter`.
     ///
     /// # Errors
     /// [`ActionError`].
-    pub async fn claim_start(&self, session: &SessionId) -> Result<Claim, ActionError> {
+    pub async fn claim_start(&self, session: &SessionId, starter: &str) -> Result<Claim, ActionError> {
         self.within(async {
-            let mut claim = self.supersede(session, ActionKind::Start).await?;
+            let claimed = self.claim(session, ActionKind::Start, Condition::Any, starter).await?;
+            let mut claim = claimed.ok_or(ActionError::Superseded)?;
             claim.end_predecessor(Ending::Superseded).await?;
             Ok(claim)
         })
@@ -244,21 +256,19 @@ impl Actions {
     /// # Errors
     /// [`ActionError`].
     pub async fn take_over(&self, session: &SessionId, silent: bool) -> Result<(), ActionError> {
-        let surely_gone = self.within(async {
+        let claimed = self.within(async {
             let mut claim = self.supersede(session, ActionKind::Cancel).await?;
-            let elsewhere = claim.predecessor_runs_elsewhere();
             let stopped = claim.end_predecessor(Ending::TakenOver).await?;
             if !stopped && !silent {
                 claim.end_with(Ending::TakenOver).await?;
             }
-            claim.finish().await?;
-            Ok(!(stopped && elsewhere))
+            Ok((claim, stopped))
         });
-        if !surely_gone.await? {
-            // Its bridge notices at its next renewal at the latest. One that does not even manage that has lapsed by then.
-            sleep(self.shared.config.lapse.get()).await;
+        let (claim, stopped) = claimed.await?;
+        if stopped {
+            claim.predecessor_left().await;
         }
-        Ok(())
+        self.within(claim.finish()).await
     }
 
     /// Runs a claimed command in the background.
@@ -280,7 +290,7 @@ impl Actions {
             if self.queue(session, command).await? {
                 return Ok(Accepted::Queued);
             }
-            match self.claim(session, command.kind(), Condition::Idle).await {
+            match self.claim(session, command.kind(), Condition::Idle, "").await {
                 Ok(None) => sleep(keeper::RACE_PAUSE).await,
                 Ok(Some(claim)) => return self.drive(Ok(claim), command),
                 Err(error) => return self.drive(Err(error), command),
@@ -305,25 +315,26 @@ impl Actions {
 
     /// Claims, whatever runs.
     async fn supersede(&self, session: &SessionId, kind: ActionKind) -> Result<Claim, ActionError> {
-        self.claim(session, kind, Condition::Any).await?.ok_or(ActionError::Superseded)
+        self.claim(session, kind, Condition::Any, "").await?.ok_or(ActionError::Superseded)
     }
 
     /// Claims in a task of its own, so that a caller who stops waiting leaves nothing half done: a claim that nobody takes
-    /// is ended. `None` if the condition does not hold.
+    /// is ended. Its message ids begin with `by`. `None` if the condition does not hold.
     async fn claim(
         &self,
         session: &SessionId,
         kind: ActionKind,
         condition: Condition,
+        by: &str,
     ) -> Result<Option<Claim>, ActionError> {
         let permit = self.shared.permit(kind)?;
         if !self.shared.nats.connected() {
             return Err(ActionError::NotConnected);
         }
         let (answer, claimed) = oneshot::channel();
-        let (shared, session) = (Arc::clone(&self.shared), session.clone());
+        let (shared, session, by) = (Arc::clone(&self.shared), session.clone(), by.to_owned());
         self.shared.tasks.spawn(async move {
-            let claimed = Claim::claim(&shared, &session, kind, condition, permit).await;
+            let claimed = Claim::claim(&shared, &session, kind, condition, permit, &by).await;
             if let Err(Ok(unwanted)) = answer.send(claimed) {
                 unwanted.abandon().await;
             }
@@ -348,7 +359,7 @@ impl Actions {
 impl Shared {
     /// The right to run one more action.
     fn permit(&self, kind: ActionKind) -> Result<OwnedSemaphorePermit, ActionError> {
-        if self.shutdown.is_cancelled() {
+        if self.closed.is_cancelled() || self.cut.is_cancelled() {
             return Err(ActionError::Busy);
         }
         let permits = if kind == ActionKind::Cancel { &self.cancels } else { &self.permits };
@@ -359,9 +370,14 @@ impl Shared {
     async fn live(self: Arc<Self>) {
         let shutdown = self.shutdown.clone();
         shutdown.run_until_cancelled(watcher::watch(&self)).await;
-        self.tasks.close();
-        if timeout(self.config.drain.get(), self.tasks.wait()).await.is_err() {
+        let ended = async {
+            self.closed.cancelled().await;
+            self.tasks.close();
+            self.tasks.wait().await;
+        };
+        if timeout(self.config.drain.get(), ended).await.is_err() {
             self.cut.cancel();
+            self.tasks.close();
             self.tasks.wait().await;
         }
     }

@@ -22,6 +22,7 @@ const OPERATION: &str = "KV-Operation";
 const MARK: Duration = Duration::from_secs(3600);
 /// The header that limits a message's life.
 const TIME_TO_LIVE: &str = "Nats-TTL";
+
 /// A bucket whose values are JSON records of one type.
 #[derive(Debug)]
 pub(crate) struct Bucket<T> {
@@ -109,6 +110,15 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
         headers.insert(OPERATION, "DEL");
         headers.insert(TIME_TO_LIVE, format!("{}s", MARK.as_secs()));
         self.publish(key, headers, Bytes::new(), revision).await
+    }
+
+    /// Writes something under a key that holds no record, whatever stands there: proof that the bucket takes writes.
+    pub(crate) async fn mark(&self, key: &str, time: Duration) -> Result<(), BucketError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(TIME_TO_LIVE, format!("{}s", time.as_secs().max(1)));
+        let subject = self.subject(key);
+        let marked = jetstream::publish(&self.nats, &subject, headers, "{}".into(), Expect::default());
+        marked.await.map(drop).map_err(|error| self.unavailable(error))
     }
 
     async fn publish(&self, key: &str, headers: HeaderMap, payload: Bytes, revision: u64) -> Result<u64, BucketError> {

@@ -45,6 +45,8 @@ use herald_runtime::{
     nats::{self, ConnectError, Nats},
 };
 
+use tokio_util::sync::CancellationToken;
+
 use crate::{
     action::Actions,
     arena::Arena,
@@ -91,7 +93,10 @@ pub async fn start(config: Config, context: Context) -> anyhow::Result<()> {
     }
 
     let pool = Pool::new(&nats, &config.gm, config.action.lapse.get())?;
-    let api = Arc::new(api(&nats, config, pool.clone(), &context)?);
+    // Whatever ends this service ends the taking of commands, too.
+    let drained = CancellationToken::new();
+    let _drained = drained.clone().drop_guard();
+    let api = Arc::new(api(&nats, config, pool.clone(), &context, drained.clone())?);
     let limits = Limits { concurrent: api.config.http.max_requests, ..Limits::default() };
     let service = Name::new(SERVICE)?;
     let server = http_over_nats::serve(&http, &service, &context.instance, routes::router(api), limits).await;
@@ -106,6 +111,7 @@ pub async fn start(config: Config, context: Context) -> anyhow::Result<()> {
     context.shutdown.begun().await;
     let cut = server.drain(DRAIN.min(context.shutdown.remaining())).await;
     tracing::info!(cut, "requests drained");
+    drained.cancel();
     // Answers given in the last moment leave with it.
     http.close(CLOSE).await;
     Ok(())
@@ -123,11 +129,12 @@ async fn heard(nats: &Nats) {
     }
 }
 
-fn api(nats: &Nats, config: Config, pool: Pool, context: &Context) -> anyhow::Result<Api> {
+fn api(nats: &Nats, config: Config, pool: Pool, context: &Context, drained: CancellationToken) -> anyhow::Result<Api> {
     let rules = config.redact.iter().map(|rule| rule.parse::<Redaction>()).collect::<Result<Vec<_>, _>>()?;
     let sessions = Sessions::new(nats);
     let arena = Arena::new(nats, &config.arena);
-    let actions = Actions::start(nats, &config.action, Redactor::new(&rules), Arc::new(pool.clone()), context);
+    let redactor = Redactor::new(&rules);
+    let actions = Actions::start(nats, &config.action, redactor, Arc::new(pool.clone()), context, drained);
     let starts = Starts::new(nats, &config, (&sessions, &pool, &arena, &actions), context);
     let news = News::new(&sessions, &pool, &arena, config.arena.news_timeout.get());
     let prober = Prober::new(nats, &pool, &arena);

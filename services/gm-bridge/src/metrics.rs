@@ -62,3 +62,25 @@ pub(crate) fn publish_again(reason: &'static str) {
 pub(crate) fn stream_failed(reason: &'static str) {
     counter!("herald_stream_failures_total", "reason" => reason).increment(1);
 }
+
+/// An action gave no sign of life for too long, as this bridge saw it; whether it or another one then ended it, is counted
+/// elsewhere.
+pub(crate) fn action_lapsed() {
+    counter!("herald_actions_lapsed_total").increment(1);
+}
+
+/// This bridge told a session that the bridge of its action is gone.
+pub(crate) fn action_lost() {
+    counter!("herald_actions_lost_total").increment(1);
+}
+
+/// The silence of other bridges proves nothing: this one was `disconnected` or `halted`, or the leader left it
+/// `unanswered`, or the records are `not_watched` yet.
+pub(crate) fn watch_counted_anew(reason: &'static str) {
+    counter!("herald_watch_counted_anew_total", "reason" => reason).increment(1);
+}
+
+/// Whether the Game Master at that place of the configuration answered when it was last asked.
+pub(crate) fn game_master_up(number: usize, up: bool) {
+    gauge!("herald_game_master_up_count", "number" => number.to_string()).set(if up { 1.0 } else { 0.0 });
+}

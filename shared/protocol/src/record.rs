@@ -158,6 +158,19 @@ pub struct ActionEvent {
     pub n: u64,
     /// What it is.
     pub kind: ActionKind,
+    /// The action before it, which it has to end if that did not end by itself. None for a session's first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Before>,
+}
+
+/// What a claim found of the action before it: the way back for whoever has to tell how both ended, should the claimer die
+/// before its first word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Before {
+    /// Stream sequence of its `_action`.
+    pub action: u64,
+    /// Stream sequence of the session's last `gm.*` event that was read; later ones may stand between it and the claim.
+    pub last: u64,
 }
 
 /// A command that waits for the running action to end (policy `queue`).
@@ -193,6 +206,9 @@ pub struct ActionRecord {
     /// Its bridge went away in order and left `next` behind: whoever sees this takes over at once.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub released: bool,
+    /// Number of the action that it superseded on another bridge, once the runner there has closed its stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<u64>,
 }
 
 #[cfg(test)]
@@ -210,8 +226,12 @@ mod tests {
 
     #[test]
     fn an_action_event_has_the_documented_shape() {
-        let event = ActionEvent { n: 4, kind: ActionKind::Propose };
-        assert_eq!(serde_json::to_string(&event).unwrap(), r#"{"n":4,"kind":"propose"}"#);
+        let event = ActionEvent { n: 1, kind: ActionKind::Propose, before: None };
+        assert_eq!(serde_json::to_string(&event).unwrap(), r#"{"n":1,"kind":"propose"}"#);
+        let event = ActionEvent { n: 4, kind: ActionKind::Lost, before: Some(Before { action: 7, last: 9 }) };
+        let json = r#"{"n":4,"kind":"lost","before":{"action":7,"last":9}}"#;
+        assert_eq!(serde_json::to_string(&event).unwrap(), json);
+        assert_eq!(serde_json::from_str::<ActionEvent>(json).unwrap(), event);
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! One claimed action: what it publishes, how it ends the one before it, and how it is finished.
 
 mod claiming;
+mod leaving;
+mod predecessors;
 
 use std::sync::Arc;
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use herald_protocol::{
-    EventType, SessionId, headers,
-    record::{ActionKind, ActionRecord},
+    SessionId,
+    record::{ActionEvent, ActionKind, ActionRecord},
     subject,
 };
 use herald_runtime::jetstream::Stored;
@@ -19,7 +21,6 @@ use super::{
     ActionError, Command, Shared,
     ending::{Ending, error_payload},
     keeper::{Keeper, Superseded},
-    ledger::{LedgerError, ends},
     runner,
     running::Seat,
 };
@@ -53,9 +54,10 @@ pub struct Claim {
 struct Before {
     /// The last event read before the claim; later ones may stand between it and the claim.
     last: Option<Stored>,
-    /// What the action before is about, and its `_action`.
-    action: Option<(ActionKind, u64)>,
-    number: u64,
+    /// The `_action` before, with its sequence.
+    action: Option<(ActionEvent, u64)>,
+    /// What that one is about.
+    kind: ActionKind,
     record: Option<ActionRecord>,
 }
 
@@ -75,6 +77,19 @@ impl Claim {
     /// Waits until another action takes over. It is noticed when a renewal of the record fails, at the latest.
     pub async fn superseded(&self) {
         self.seat.superseded().cancelled().await;
+    }
+
+    /// Waits until nobody can have taken this action for lost: asked right before what can't be taken back. A process that
+    /// was halted finds out here, not by what it believed before. False if another action has taken over.
+    pub async fn surely_held(&self) -> bool {
+        // Well below the time after which others may conclude anything; above that of a renewal.
+        let fresh = self.shared.config.lapse.get() * 3 / 4;
+        tokio::select! {
+            biased;
+            () = self.superseded() => false,
+            () = self.keeper.renewed_within(fresh) => true,
+            () = self.shared.last_words_spoken() => false,
+        }
     }
 
     /// Ends the action and lets a command that waits for its end run.
@@ -106,47 +121,6 @@ impl Claim {
         self.before.record.as_ref().is_some_and(|record| record.next.is_some())
     }
 
-    /// Whether the action that this one took over from was another bridge's.
-    pub(super) fn predecessor_runs_elsewhere(&self) -> bool {
-        self.before.record.as_ref().is_some_and(|record| record.bridge != self.shared.bridge)
-    }
-
-    /// Ends the action before this one, unless it has ended by itself, as this action's first word. Whether it had to.
-    pub(super) async fn end_predecessor(&mut self, ending: Ending) -> Result<bool, PublishFailure> {
-        let Some((kind, action)) = self.before.action else { return Ok(false) };
-        let mut patience = self.shared.patience();
-        let last = loop {
-            match self.last_before().await {
-                Ok(last) => break last,
-                Err(error) => patience.after(&error).await?,
-            }
-        };
-        self.before.last = None;
-        if last.is_none_or(|last| ends(&last, self.before.number)) {
-            return Ok(false);
-        }
-        tracing::info!(session = %self.session, n = self.before.number, ?ending, "action ended by another one");
-        // Whoever has nothing else to do ends itself with the same word.
-        let last_word = matches!(self.kind, ActionKind::Cancel | ActionKind::Lost);
-        self.publish_end(ending.payload(kind), if last_word { self.n } else { self.before.number }).await?;
-        self.shared.lease.finish(&self.session, action, false).await;
-        Ok(true)
-    }
-
-    /// The last event before this action's `_action`. It can't change any more: what belongs to an earlier action is refused
-    /// from there on.
-    async fn last_before(&self) -> Result<Option<Stored>, LedgerError> {
-        let all = subject::session_all(subject::GM, &self.session);
-        let mut last = self.before.last.clone();
-        loop {
-            let from = last.as_ref().map_or(1, |last| last.sequence + 1);
-            match self.shared.publisher.next(from, &all).await? {
-                Some(next) if next.sequence < self.sequence => last = Some(next),
-                _ => return Ok(last),
-            }
-        }
-    }
-
     /// Publishes events of the Game Master in this order.
     pub(super) async fn publish(&mut self, events: &[GmEvent]) -> Result<(), PublishFailure> {
         let events_of = |event: &GmEvent| {
@@ -167,16 +141,6 @@ impl Claim {
     /// Publishes that ending as the action's own last event.
     pub(super) async fn end_with(&mut self, ending: Ending) -> Result<(), PublishFailure> {
         self.publish_end(ending.payload(self.kind), self.n).await
-    }
-
-    /// Publishes an error of our own making, the end of the action number `ends`.
-    async fn publish_end(&mut self, payload: Bytes, ends: u64) -> Result<(), PublishFailure> {
-        let mut headers = HeaderMap::new();
-        headers.insert(headers::ENDS, ends.to_string());
-        let subject = subject::gm_event(&self.session, &EventType::from_wire("error"));
-        self.publish_on(&subject, payload, headers).await?;
-        self.ended = ends == self.n;
-        Ok(())
     }
 
     async fn publish_on(&mut self, subject: &str, payload: Bytes, headers: HeaderMap) -> Result<u64, PublishFailure> {
@@ -213,6 +177,7 @@ impl Claim {
     /// Ends the action. Where a command waits for that, its action is claimed.
     pub(super) async fn finish_and_claim_next(mut self) -> Result<Option<(Self, Command)>, ActionError> {
         if !self.is_held() {
+            self.leave().await;
             return Ok(None);
         }
         if !self.ended {
@@ -246,7 +211,7 @@ impl Claim {
             holding.record.next = None;
             return Ok(holding.delete().await?.map_or(None, |_| None));
         };
-        match Self::claim(&shared, &session, kind, Condition::After { n, command: next }, permit).await {
+        match Self::claim(&shared, &session, kind, Condition::After { n, command: next }, permit, "").await {
             Ok(claim) => Ok(Some((claim, command))),
             // Whoever was faster took over the record and with it what waits, or dropped it.
             Err(NotClaimed::Otherwise | NotClaimed::Superseded) => Ok(None),

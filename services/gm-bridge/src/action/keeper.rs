@@ -8,8 +8,9 @@ use herald_protocol::{
     subject,
 };
 use tokio::{
+    sync::watch,
     task::JoinHandle,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +27,7 @@ const RETRY: Duration = Duration::from_millis(250);
 pub(super) struct Keeper {
     quit: CancellationToken,
     task: Option<JoinHandle<Holding>>,
+    renewed: watch::Receiver<Instant>,
 }
 
 /// A record that is ours.
@@ -34,6 +36,8 @@ pub(super) struct Holding {
     session: SessionId,
     pub(super) record: ActionRecord,
     revision: u64,
+    /// When the last rewriting that was stored began.
+    renewed: Instant,
 }
 
 /// Another action has taken over the record.
@@ -44,8 +48,21 @@ impl Keeper {
     /// Begins to keep. `superseded` is cancelled when somebody else has taken over.
     pub(super) fn start(holding: Holding, superseded: CancellationToken) -> Self {
         let quit = CancellationToken::new();
-        let task = tokio::spawn(keep(holding, quit.clone(), superseded));
-        Self { quit, task: Some(task) }
+        let (news, renewed) = watch::channel(holding.renewed);
+        let task = tokio::spawn(keep(holding, quit.clone(), superseded, news));
+        Self { quit, task: Some(task), renewed }
+    }
+
+    /// Waits until the record was rewritten within that time: by this process' own monotonic clock, which goes on while it
+    /// is halted.
+    pub(super) async fn renewed_within(&self, time: Duration) {
+        let mut renewed = self.renewed.clone();
+        while renewed.borrow_and_update().elapsed() >= time {
+            if renewed.changed().await.is_err() {
+                // It is kept no longer.
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// Stops keeping. `None` only if the process is ending.
@@ -61,7 +78,12 @@ impl Drop for Keeper {
     }
 }
 
-async fn keep(mut holding: Holding, quit: CancellationToken, superseded: CancellationToken) -> Holding {
+async fn keep(
+    mut holding: Holding,
+    quit: CancellationToken,
+    superseded: CancellationToken,
+    news: watch::Sender<Instant>,
+) -> Holding {
     let renew = holding.shared.config.renew.get();
     let mut state = holding.shared.nats.state();
     let mut pause = renew;
@@ -80,7 +102,10 @@ async fn keep(mut holding: Holding, quit: CancellationToken, superseded: Cancell
             renewed = timeout(renew, holding.renew()) => renewed.ok(),
         };
         pause = match renewed {
-            Some(Ok(Ok(()))) => renew,
+            Some(Ok(Ok(()))) => {
+                news.send_replace(holding.renewed);
+                renew
+            }
             Some(Ok(Err(Superseded))) => {
                 superseded.cancel();
                 quit.cancelled().await;
@@ -127,9 +152,11 @@ impl Holding {
                 Some(ours) if (ours.n, ours.seq) == (record.n, record.seq) => record = ours,
                 before => record.next = condition.carry(before.and_then(|before| before.next)),
             }
+            let renewed = Instant::now();
             match shared.records.write(session.as_str(), &record, found.revision).await {
                 Ok(revision) => {
-                    return Ok(Ok(Self { shared: Arc::clone(shared), session: session.clone(), record, revision }));
+                    let (shared, session) = (Arc::clone(shared), session.clone());
+                    return Ok(Ok(Self { shared, session, record, revision, renewed }));
                 }
                 Err(error) if error.is_conflict() => {}
                 Err(error) => return Err(error.into()),
@@ -183,9 +210,10 @@ impl Holding {
 
     /// The inner error says only that the revision is another one.
     async fn write(&mut self) -> Result<Result<(), Superseded>, LedgerError> {
+        let begun = Instant::now();
         match self.shared.records.write(self.session.as_str(), &self.record, self.revision).await {
             Ok(revision) => {
-                self.revision = revision;
+                (self.revision, self.renewed) = (revision, begun);
                 Ok(Ok(()))
             }
             Err(error) if error.is_conflict() => Ok(Err(Superseded)),

@@ -2,7 +2,7 @@
 
 use herald_protocol::{
     EventSubject, SessionId, headers,
-    record::{ActionEvent, ActionKind, ActionRecord},
+    record::{ActionEvent, ActionKind, ActionRecord, Before},
     subject,
 };
 use herald_runtime::jetstream::{ApiError, Stored};
@@ -66,6 +66,18 @@ impl Ledger {
         self.action.as_ref().map_or(0, |(_, sequence)| *sequence)
     }
 
+    /// The last `_action` in the log and its sequence.
+    pub(super) const fn action(&self) -> Option<&(ActionEvent, u64)> {
+        self.action.as_ref()
+    }
+
+    /// What the next `_action` says of the one before it.
+    pub(super) fn before(&self) -> Option<Before> {
+        let (_, action) = self.action.as_ref()?;
+        let last = self.last.as_ref().map_or(0, |last| last.sequence);
+        Some(Before { action: *action, last: last.max(*action) })
+    }
+
     /// The revision of the record.
     pub(super) const fn revision(&self) -> u64 {
         self.slot.revision
@@ -106,8 +118,8 @@ pub(super) fn ends(event: &Stored, n: u64) -> bool {
 }
 
 /// The payload of an `_action`. One that can't be read was not written by a bridge; it opened something all the same.
-fn opened(stored: &Stored) -> ActionEvent {
-    serde_json::from_slice(&stored.payload).unwrap_or(ActionEvent { n: 0, kind: ActionKind::Lost })
+pub(super) fn opened(stored: &Stored) -> ActionEvent {
+    serde_json::from_slice(&stored.payload).unwrap_or(ActionEvent { n: 0, kind: ActionKind::Lost, before: None })
 }
 
 impl From<LedgerError> for ActionError {
@@ -136,9 +148,17 @@ mod tests {
 
     fn ledger(last: Option<Stored>, action: Option<(ActionKind, u64)>, record: Option<(u64, ActionKind)>) -> Ledger {
         let bridge = InstanceId::new("b").unwrap();
-        let record =
-            record.map(|(n, kind)| ActionRecord { n, seq: 1, kind, bridge, next: None, beat: 0, released: false });
-        let action = action.map(|(kind, sequence)| (ActionEvent { n: 5, kind }, sequence));
+        let record = record.map(|(n, kind)| ActionRecord {
+            n,
+            seq: 1,
+            kind,
+            bridge,
+            next: None,
+            beat: 0,
+            released: false,
+            left: None,
+        });
+        let action = action.map(|(kind, sequence)| (ActionEvent { n: 5, kind, before: None }, sequence));
         Ledger { last, action, slot: Slot { record, revision: 1, written_ms: 0 } }
     }
 
@@ -182,6 +202,9 @@ mod tests {
     #[test]
     fn an_unreadable_claim_is_a_claim() {
         assert_eq!(opened(&stored("_action", 3, "{\"n\":7,\"kind\":\"choose\"}", None)).n, 7);
-        assert_eq!(opened(&stored("_action", 3, "nonsense", None)), ActionEvent { n: 0, kind: ActionKind::Lost });
+        assert_eq!(
+            opened(&stored("_action", 3, "nonsense", None)),
+            ActionEvent { n: 0, kind: ActionKind::Lost, before: None }
+        );
     }
 }

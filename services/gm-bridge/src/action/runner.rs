@@ -46,7 +46,7 @@ async fn run(claim: Claim, command: Command) {
             Ok(()) => {}
             Err(PublishFailure::Superseded) => {
                 tracing::info!(%session, n, "action superseded");
-                return;
+                return claim.leave().await;
             }
             Err(failure) => {
                 let error = &failure as &dyn std::error::Error;
@@ -90,6 +90,10 @@ async fn stream(claim: &mut Claim, command: Command) -> Result<Result<(), Failur
         Some(gm) => gm,
         None => return Ok(Err(Failure::NoGame)),
     };
+    // Time has passed since it was claimed, perhaps in another way than it seemed to us.
+    if !claim.surely_held().await {
+        return Err(PublishFailure::Superseded);
+    }
     let mut events = match interruptible(claim, gm.open(command)).await? {
         Ok(events) => events,
         Err(failure) => return Ok(Err(failure)),
@@ -112,7 +116,7 @@ async fn stream(claim: &mut Claim, command: Command) -> Result<Result<(), Failur
     }
 }
 
-/// The Game Master to ask, if the session still has one. Last look before a request that can't be taken back.
+/// The Game Master to ask, if the session still has one.
 async fn game_master(claim: &Claim, command: Command) -> Result<Option<GameMaster>, PublishFailure> {
     let shared = claim.shared();
     let mut patience = shared.patience();

@@ -1,80 +1,94 @@
-//! Watching over the records of all bridges' actions, and ending those whose bridge is gone.
+//! Watching over the actions of all bridges, and ending those whose bridge is gone.
 //!
-//! A record has lapsed when it was not rewritten for `action.lapse` as seen by a watcher that could have seen it: one with a
-//! connection, whose own round trips to the leader were good all the time. After anything else it counts anew. Before a
-//! record is taken for lapsed the leader is asked for it, so a watch that has fallen behind proves nothing either. If two
-//! bridges come to the same conclusion, one claim wins, and the other finds the record changed.
+//! Every bridge follows the records, and looks several times within `action.lapse` which `_action`s have come to the log: a
+//! bridge may die between the two. An action has lapsed when there was no sign of its life for `action.lapse`, as seen by a
+//! watcher that could have seen one: at each look meanwhile it was connected, **wrote** to the bucket (a leader that has
+//! lost its quorum still answers reads, and takes nobody's renewals), and was not halted itself. After anything else it
+//! counts anew. Before an action is taken for lapsed the leader is asked for it, so a watch that has fallen behind proves
+//! nothing either. If several bridges come to the same conclusion, one claim wins, and the others find the record changed.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+mod book;
+
+use std::{sync::Arc, time::Duration};
 
 use async_nats::jetstream::kv::{Entry, Operation};
-use futures_util::{StreamExt, stream::BoxStream};
+use futures_util::{StreamExt, stream, stream::BoxStream};
 use herald_protocol::{
-    SessionId,
-    record::{ActionKind, ActionRecord},
-    subject,
+    EventSubject, SessionId,
+    record::{ActionEvent, ActionKind, ActionRecord},
+    subject::{self, TopicPattern},
 };
-use herald_runtime::nats::NatsState;
+use herald_runtime::{
+    jetstream::{self, BatchGet},
+    nats::NatsState,
+};
 use tokio::{
     sync::watch::Receiver,
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 
+use self::book::Book;
 use super::{
     ACTIONS, Shared,
     claim::{Claim, Condition, NotClaimed},
     ending::Ending,
-    ledger::LedgerError,
+    ledger::Ledger,
     runner,
 };
-use crate::{bucket::Slot, metrics};
+use crate::{arena::EVENTS, metrics};
 
 /// How often the watch is begun anew: one that asks beyond the end of a bucket that was rolled back would hear nothing.
 const WATCH_AGAIN: Duration = Duration::from_secs(60);
 /// Pause before a watch that could not be begun is tried again.
 const RETRY: Duration = Duration::from_millis(500);
-/// So many looks fall into the time a record may go without being rewritten.
+/// So many looks fall into the time an action may go without a sign of life.
 const LOOKS: u32 = 5;
+/// So many sessions are asked about at a time: a bridge that dies may leave a thousand actions.
+const QUESTIONS: usize = 16;
+/// A bridge that begins looks for claims so far back in the log: of the last one, it may be itself that died.
+const LOOK_BACK: u64 = 1_000;
+/// `_action`s read at a look; what is behind them is read at the next one.
+const PAGE: u32 = 1_000;
+/// How long the mark of a look is kept, so that bridges that are gone leave none.
+const MARK: Duration = Duration::from_secs(60);
 
-/// What was last seen of a record.
-#[derive(Debug)]
-struct Seen {
-    record: ActionRecord,
-    revision: u64,
-    /// The session's last `_action`, where that is not the record's: somebody has claimed and not yet written the record, or
-    /// died in between.
-    claimed: Option<u64>,
-    /// Since when it would have been seen if it had been rewritten.
-    since: Instant,
-}
-
-/// All records, as this bridge sees them.
+/// All actions, as this bridge sees them.
 struct Watcher {
     shared: Arc<Shared>,
-    seen: HashMap<SessionId, Seen>,
+    book: Book,
     state: Receiver<NatsState>,
+    /// All `_action`s up to here have been seen.
+    position: Option<u64>,
+    actions: String,
 }
+
+type Entries = BoxStream<'static, Result<Entry, async_nats::Error>>;
 
 /// Watches until it is cancelled.
 pub(super) async fn watch(shared: &Arc<Shared>) {
-    let mut watcher = Watcher { shared: Arc::clone(shared), seen: HashMap::new(), state: shared.nats.state() };
+    let topic = TopicPattern::parse(subject::ACTION_TOPIC);
+    let actions = topic.map(|topic| subject::any_session_topics(subject::GM, &topic)).unwrap_or_default();
+    let (book, state) = (Book::default(), shared.nats.state());
+    let mut watcher = Watcher { shared: Arc::clone(shared), book, state, position: None, actions };
     loop {
         match watcher.entries().await {
             Ok(mut entries) => watcher.follow(&mut entries).await,
             Err(error) => {
                 tracing::debug!(error = &*error, "records of actions can't be watched yet");
                 sleep(RETRY).await;
-                watcher.count_anew();
+                watcher.count_anew("not_watched");
             }
         }
     }
 }
 
-type Entries = BoxStream<'static, Result<Entry, async_nats::Error>>;
-
 impl Watcher {
-    /// The records as they are and as they change.
-    async fn entries(&self) -> Result<Entries, async_nats::Error> {
+    /// The records as they are and as they change. Where the log's claims begin is known, too.
+    async fn entries(&mut self) -> Result<Entries, async_nats::Error> {
+        let last = self.shared.publisher.last(&self.actions).await?.map_or(0, |last| last.sequence);
+        // A log that was rolled back, or lost.
+        let known = self.position.filter(|position| *position <= last);
+        self.position = Some(known.unwrap_or_else(|| last.saturating_sub(LOOK_BACK)));
         let bucket = self.shared.nats.jetstream().get_key_value(ACTIONS).await?;
         let entries = bucket.watch_with_history(">").await?;
         Ok(entries.map(|entry| entry.map_err(async_nats::Error::from)).boxed())
@@ -92,7 +106,7 @@ impl Watcher {
                 // What was written is taken note of before it is judged what was not.
                 biased;
                 changed = self.state.changed() => {
-                    self.count_anew();
+                    self.count_anew("disconnected");
                     if changed.is_err() || self.shared.nats.connected() {
                         return;
                     }
@@ -106,9 +120,12 @@ impl Watcher {
                 _ = looks.tick() => {
                     // A process that was halted has missed what was written meanwhile.
                     if last_look.elapsed() > every * 2 {
-                        self.count_anew();
+                        self.count_anew("halted");
                     }
-                    self.look(every).await;
+                    if !self.look(every).await {
+                        // Who can't hear may not conclude anything from silence.
+                        self.count_anew("unanswered");
+                    }
                     last_look = Instant::now();
                 }
             }
@@ -116,77 +133,102 @@ impl Watcher {
     }
 
     fn note(&mut self, entry: Entry) {
+        // Marks of looks have keys that are no session ids.
         let Ok(session) = SessionId::new(&entry.key) else { return };
         if entry.operation != Operation::Put {
-            self.seen.remove(&session);
+            self.book.deleted(&session, Instant::now());
         } else if let Ok(record) = serde_json::from_slice::<ActionRecord>(&entry.value) {
-            self.see(session, record, entry.revision);
+            self.see(session, record);
         } else {
             tracing::error!(%session, "unreadable record of an action");
         }
-        metrics::actions_open(self.seen.len());
+        metrics::actions_open(self.book.records());
     }
 
-    fn see(&mut self, session: SessionId, record: ActionRecord, revision: u64) {
+    fn see(&mut self, session: SessionId, record: ActionRecord) {
         self.shared.running.supersede(session.as_str(), record.n);
-        let now = Instant::now();
-        let seen = self.seen.entry(session).or_insert_with(|| Seen {
-            record: record.clone(),
-            revision,
-            claimed: None,
-            since: now,
-        });
-        // A command that was left waiting is no sign of life.
-        if (seen.record.n, seen.record.beat) != (record.n, record.beat) {
-            (seen.since, seen.claimed) = (now, None);
+        self.book.written(session, record, Instant::now());
+    }
+
+    fn count_anew(&mut self, reason: &'static str) {
+        if !self.book.is_quiet() {
+            metrics::watch_counted_anew(reason);
         }
-        seen.record = record;
-        seen.revision = revision;
+        self.book.count_all_anew(Instant::now());
     }
 
-    fn count_anew(&mut self) {
-        let now = Instant::now();
-        self.seen.values_mut().for_each(|seen| seen.since = now);
-    }
-
-    /// A round trip to the leader, over the record that was silent for longest; and what follows if it has lapsed.
-    async fn look(&mut self, good: Duration) {
+    /// Looks which actions have lapsed, and ends them. False if silence proves nothing: the leader did not take a mark, or
+    /// did not answer, soon enough.
+    async fn look(&mut self, good: Duration) -> bool {
+        let begun = Instant::now();
+        let written = timeout(good, self.mark()).await;
+        let read = timeout(good, self.read_claims()).await;
+        if !matches!((written, read), (Ok(true), Ok(true))) || begun.elapsed() > good * 2 {
+            return false;
+        }
         let lapse = self.shared.config.lapse.get();
-        let due = self.seen.iter().filter(|(_, seen)| seen.record.released || seen.since.elapsed() >= lapse);
-        let mut due: Vec<SessionId> = due.map(|(session, _)| session.clone()).collect();
-        if due.is_empty() {
-            let silent = self.seen.iter().min_by_key(|(_, seen)| seen.since).map(|(session, _)| session.clone());
-            due.extend(silent);
-        }
-        for session in due {
-            let asked = timeout(good, self.ask(&session)).await;
-            let Ok(Ok((slot, fence))) = asked else {
-                // Who can't hear may not conclude anything from silence.
-                return self.count_anew();
-            };
-            let Some(record) = slot.record else {
-                self.seen.remove(&session);
-                continue;
-            };
-            let seq = record.seq;
-            self.see(session.clone(), record, slot.revision);
-            let lapsed = |seen: &&mut Seen| seen.record.released || seen.since.elapsed() >= lapse;
-            let Some(seen) = self.seen.get_mut(&session).filter(lapsed) else { continue };
-            seen.since = Instant::now();
-            // A claimer whose record is still missing gets as much time as one whose record is there.
-            let known = seen.claimed.replace(fence);
-            if fence == seq || known == Some(fence) {
-                let revision = seen.revision;
-                self.end(session, Condition::Lapsed { revision, fence });
+        let due = self.book.due(lapse, Instant::now());
+        let shared = Arc::clone(&self.shared);
+        let ask = |session: SessionId| {
+            let shared = Arc::clone(&shared);
+            async move {
+                let begun = Instant::now();
+                let asked = timeout(good, Ledger::read(&shared, &session)).await;
+                // An answer that lay here while this process was halted is none.
+                let ledger = asked.ok().and_then(Result::ok).filter(|_| begun.elapsed() <= good);
+                (session, ledger)
+            }
+        };
+        let mut answers = stream::iter(due).map(ask).buffer_unordered(QUESTIONS);
+        let mut all = true;
+        while let Some((session, ledger)) = answers.next().await {
+            match ledger {
+                Some(ledger) => self.judge(session, &ledger),
+                None => all = false,
             }
         }
+        all
     }
 
-    /// What the leader says of a session: its record, and the sequence of its last `_action`.
-    async fn ask(&self, session: &SessionId) -> Result<(Slot<ActionRecord>, u64), LedgerError> {
-        let slot = self.shared.records.get(session.as_str()).await?;
-        let last = self.shared.publisher.last(&subject::gm_action(session)).await?;
-        Ok((slot, last.map_or(0, |last| last.sequence)))
+    /// Ends a session's action if it has lapsed by what the leader says, too.
+    fn judge(&mut self, session: SessionId, ledger: &Ledger) {
+        let now = Instant::now();
+        match ledger.record() {
+            Some(record) => self.see(session.clone(), record.clone()),
+            None if ledger.ended() => return self.book.closed(&session),
+            None => {}
+        }
+        if let Some(n) = ledger.number() {
+            self.book.opened(session.clone(), n, now);
+        }
+        if self.book.is_due(&session, self.shared.config.lapse.get(), now) {
+            // If this bridge can't end it now, it is found again.
+            self.book.count_anew(&session, now);
+            self.end(session, Condition::Lapsed { revision: ledger.revision(), fence: ledger.fence() });
+        }
+    }
+
+    /// Proves that the bucket takes writes. Only where somebody's silence matters.
+    async fn mark(&self) -> bool {
+        self.book.is_quiet() || self.shared.records.mark(&format!("watcher.{}", self.shared.bridge), MARK).await.is_ok()
+    }
+
+    /// Reads which actions were claimed since the last look. A replica that lags tells the rest the next time.
+    async fn read_claims(&mut self) -> bool {
+        let Some(position) = self.position else { return false };
+        let request = BatchGet { filter: &self.actions, from: position + 1, batch: PAGE, max_bytes: 1 << 20 };
+        let Ok(batch) = jetstream::batch_get(&self.shared.nats, EVENTS, &request).await else { return false };
+        let now = Instant::now();
+        for claim in batch.messages {
+            self.position = Some(claim.sequence);
+            let session = EventSubject::parse(&claim.subject).and_then(|parsed| SessionId::new(parsed.session).ok());
+            let opened = serde_json::from_slice::<ActionEvent>(&claim.payload);
+            if let (Some(session), Ok(opened)) = (session, opened) {
+                self.shared.running.supersede(session.as_str(), opened.n);
+                self.book.opened(session, opened.n, now);
+            }
+        }
+        true
     }
 
     /// Ends a lapsed action, in a task of its own. One that can't be taken on now is found again at a later look.
@@ -194,8 +236,9 @@ impl Watcher {
         let Ok(permit) = self.shared.permit(ActionKind::Lost) else { return };
         let shared = Arc::clone(&self.shared);
         tracing::warn!(%session, "the bridge of an action is gone");
+        metrics::action_lapsed();
         self.shared.tasks.spawn(async move {
-            match Claim::claim(&shared, &session, ActionKind::Lost, condition, permit).await {
+            match Claim::claim(&shared, &session, ActionKind::Lost, condition, permit, "").await {
                 Ok(claim) => end(claim).await,
                 Err(NotClaimed::Otherwise | NotClaimed::Superseded) => {
                     tracing::debug!(%session, "another bridge was faster")

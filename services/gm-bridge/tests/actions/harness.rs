@@ -217,6 +217,18 @@ impl Logged {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.data).unwrap()
     }
+
+    /// Number and kind of an `_action`.
+    pub(crate) fn action(&self) -> (u64, String) {
+        assert_eq!(self.topic, "_action");
+        (self.json()["n"].as_u64().unwrap(), self.json()["kind"].as_str().unwrap().to_owned())
+    }
+
+    /// As those read it who read stories.
+    pub(crate) fn plain(&self) -> crate::log::Logged {
+        let ends = self.ends.as_deref().map(|ends| ends.parse().unwrap());
+        crate::log::Logged { topic: self.topic.clone(), json: self.json(), sequence: self.sequence, at_ms: 0, ends }
+    }
 }
 
 /// Short times, so that what takes minutes in a game is seen in a test.
@@ -277,7 +289,7 @@ impl Bridge {
         let started = handle.spawn(async move {
             let nats = nats::connect(&its.common.nats, "nats", &its).await.unwrap();
             let redactor = Redactor::new(&["proposal:/data/gm_secret".parse().unwrap()]);
-            Actions::start(&nats, &config, redactor, lease, &its)
+            Actions::start(&nats, &config, redactor, lease, &its, its.shutdown.token())
         });
         let actions = started.await.unwrap();
         Self { runtime: Some(runtime), handle, actions, table, context }
@@ -313,7 +325,7 @@ impl Bridge {
 
     pub(crate) async fn claim_start(&self, session: &SessionId) -> Result<Claim, ActionError> {
         let (actions, session) = (self.actions.clone(), session.clone());
-        self.call(async move { actions.claim_start(&session).await }).await
+        self.call(async move { actions.claim_start(&session, "").await }).await
     }
 
     pub(crate) async fn finish(&self, claim: Claim) -> Result<(), ActionError> {

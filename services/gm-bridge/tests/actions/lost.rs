@@ -36,7 +36,7 @@ async fn a_killed_bridges_actions_are_ended_exactly_once() {
             let log = world.wait_idle(s).await;
             let topics: Vec<_> = log.iter().map(|event| event.topic.as_str()).collect();
             assert_eq!(topics, ["_action", "phase", "_action", "error"]);
-            assert_eq!(log[2].json(), json!({"n": 2, "kind": "lost"}));
+            assert_eq!(log[2].action(), (2, "lost".to_owned()));
             let error = if index % 2 == 0 { "Propose stream failed" } else { "Choose stream failed" };
             assert_eq!(log[3].json(), json!({"error": error, "detail": "bridge lost"}));
             let told: Vec<_> = others.iter().flat_map(|bridge| bridge.table.finished(s)).collect();
@@ -114,21 +114,47 @@ async fn a_waiting_command_whose_claimer_died_is_carried_out_once() {
 }
 
 #[tokio::test]
-async fn a_claim_that_left_no_record_keeps_nobody_waiting_for_ever() {
+async fn a_claim_that_left_no_record_is_ended_too_and_keeps_nobody_waiting() {
     within(LIMIT, async {
         let world = World::new().await;
-        let bridge = Bridge::start(&world, "a").await;
+        let bridges = [Bridge::start(&world, "a").await, Bridge::start(&world, "b").await];
         world.gm.on(PROPOSE_PATH, [Answer::sse().send(sse([json!({"type": "result"})]))]);
-        let (waiting, cancelled) = (session("waiting"), session("cancelled"));
-        for s in [&waiting, &cancelled] {
+        let (left, waiting, cancelled) = (session("left"), session("waiting"), session("cancelled"));
+        for s in [&left, &waiting, &cancelled] {
             world.publish(s, "_action", r#"{"n":1,"kind":"propose"}"#).await;
         }
-        assert_eq!(bridge.cancel(&cancelled).await.unwrap(), Cancelled::Cancelled);
+        assert_eq!(bridges[0].cancel(&cancelled).await.unwrap(), Cancelled::Cancelled);
         assert_eq!(world.topics(&cancelled).await, ["error"]);
-        assert_eq!(bridge.queue(&waiting, PROPOSE).await.unwrap(), Accepted::Started);
-        let log = world.wait_idle(&waiting).await;
-        assert_eq!((log.len(), log[2].ends.as_deref()), (4, Some("1")), "{log:?}");
-        assert_eq!(log[3].topic, "result");
+        // Who comes while nobody can know yet waits as long as it would take to know.
+        assert_eq!(bridges[0].queue(&waiting, PROPOSE).await.unwrap(), Accepted::Started);
+        world.wait_topic(&waiting, "result").await;
+        assert_eq!(world.topics(&waiting).await, ["error", "result"]);
+        let log = world.wait_topic(&left, "error").await;
+        assert_eq!(log[2].json(), json!({"error": "Propose stream failed", "detail": "bridge lost"}));
+        assert_eq!(world.wait_idle(&left).await.len(), 3, "once");
+        assert_eq!(world.gm.all_asked().len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn two_claims_whose_bridges_died_get_an_end_each() {
+    within(LIMIT, async {
+        let world = World::new().await;
+        world.gm.on(PROPOSE_PATH, quiet());
+        let first = Bridge::start(&world, "a").await;
+        let s = session("both");
+        first.run(&s, PROPOSE).await.unwrap();
+        world.wait_topic(&s, "phase").await;
+        // A choose supersedes it on a bridge that dies before its first word, and before its record.
+        let log = world.log(&s).await;
+        let before = json!({"action": log[0].sequence, "last": log[1].sequence});
+        world.publish(&s, "_action", &json!({"n": 2, "kind": "choose", "before": before}).to_string()).await;
+        world.gm.wait_hung_up(PROPOSE_PATH, 0, BOUND).await;
+        let log = world.wait_log("both ends", &s, |log| log.len() == 6).await;
+        assert_eq!((log[4].json()["detail"].as_str(), log[4].ends.as_deref()), (Some("superseded"), Some("1")));
+        assert_eq!(log[5].json(), json!({"error": "Choose stream failed", "detail": "bridge lost"}));
+        assert_eq!(world.wait_idle(&s).await, log, "and nothing more");
     })
     .await;
 }

@@ -7,6 +7,9 @@ mod chaos;
 mod claims;
 mod cluster;
 mod harness;
+#[allow(dead_code, reason = "only its reading of a story is used here")]
+#[path = "../failover/log.rs"]
+mod log;
 mod lost;
 mod outages;
 mod queue;

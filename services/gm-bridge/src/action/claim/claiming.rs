@@ -53,16 +53,17 @@ pub(in crate::action) enum NotClaimed {
 }
 
 impl Claim {
-    /// Claims the session's running action. Cancelled, it may be claimed all the same.
+    /// Claims the session's running action. Cancelled, it may be claimed all the same. Its message ids begin with `by`.
     pub(in crate::action) async fn claim(
         shared: &Arc<Shared>,
         session: &SessionId,
         kind: ActionKind,
         condition: Condition,
         permit: OwnedSemaphorePermit,
+        by: &str,
     ) -> Result<Self, NotClaimed> {
         let deadline = Instant::now() + shared.config.claim_wait.get();
-        let nonce = uuid::Uuid::new_v4().simple().to_string();
+        let nonce = format!("{by}{}", uuid::Uuid::new_v4().simple());
         let fence = subject::gm_action(session);
         for attempt in 0_u32.. {
             let ledger = Ledger::read(shared, session).await?;
@@ -74,13 +75,13 @@ impl Claim {
                 // Whoever asked has been told that it came to nothing.
                 return Err(NotClaimed::unavailable(PublishFailure::Away));
             }
-            let n = ledger.next_number();
+            let action = ActionEvent { n: ledger.next_number(), kind, before: ledger.before() };
             let id = format!("{nonce}.claim{attempt}");
-            let payload = serde_json::to_vec(&ActionEvent { n, kind }).map_err(NotClaimed::unavailable)?;
+            let payload = serde_json::to_vec(&action).map_err(NotClaimed::unavailable)?;
             let doubtful = |ledger, id, permit, error| {
                 let (shared, session, nonce) = (Arc::clone(shared), session.clone(), nonce.clone());
                 let tasks = shared.tasks.clone();
-                let action = ActionEvent { n, kind };
+                let action = action.clone();
                 tasks.spawn(Doubtful { shared, session, ledger, action, id, nonce, permit }.settle());
                 NotClaimed::Unavailable(error)
             };
@@ -103,8 +104,7 @@ impl Claim {
                 },
                 Err(failure) => return Err(doubtful(ledger, id, permit, failure.into())),
             };
-            return Self::take(shared, session, ledger, (ActionEvent { n, kind }, sequence), nonce, &condition, permit)
-                .await;
+            return Self::take(shared, session, ledger, (action, sequence), nonce, &condition, permit).await;
         }
         Err(NotClaimed::Otherwise)
     }
@@ -119,23 +119,24 @@ impl Claim {
         condition: &Condition,
         permit: OwnedSemaphorePermit,
     ) -> Result<Self, NotClaimed> {
-        let ActionEvent { n, kind } = action;
+        let ActionEvent { n, kind, .. } = action;
         let mut seat = shared.running.enter(session, n);
         let before = Before {
             last: ledger.last().cloned(),
-            action: ledger.kind().map(|kind| (kind, ledger.fence())),
-            number: ledger.number().unwrap_or(0),
+            action: ledger.action().cloned(),
+            kind: ledger.kind().unwrap_or(kind),
             record: ledger.record().cloned(),
         };
         let record = ActionRecord {
             n,
             seq: sequence,
             // What it is about: that of a lost action is told when it is ended, however often its enders die.
-            kind: before.action.map_or(kind, |(of, _)| if kind == ActionKind::Lost { of } else { kind }),
+            kind: if kind == ActionKind::Lost { before.kind } else { kind },
             bridge: shared.bridge.clone(),
             next: None,
             beat: 0,
             released: false,
+            left: None,
         };
         // The action is ours now: its record is written as soon as NATS takes it.
         let (mut patience, mut slot) = (shared.patience(), Some(ledger.into_slot()));

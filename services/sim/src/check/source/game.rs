@@ -83,6 +83,13 @@ struct Action {
     call: Option<u32>,
 }
 
+impl Action {
+    /// Whether it does nothing but end others.
+    fn ends_only(&self) -> bool {
+        matches!(self.kind, ActionKind::Cancel | ActionKind::Lost)
+    }
+}
+
 /// A call, as far as the story has come.
 struct Told {
     /// Place of its action.
@@ -133,17 +140,17 @@ impl Story<'_> {
         self.actions.push(Action { n, seq, kind, said: false, ended: false, failed: false, call: None });
     }
 
-    /// An error that a bridge formed: the end of the action before, as the first word of this one, or of this one.
+    /// An error that a bridge formed: the end of an action before, as one of the first words of this one, or of this one.
     fn ending(&mut self, seq: u64, ends: u64, why: Why) {
         let last = self.actions.len() - 1;
-        let (n, kind, said, ended) = {
+        let (n, said, ended) = {
             let action = &self.actions[last];
-            (action.n, action.kind, action.said, action.ended)
+            (action.n, action.said, action.ended)
         };
         self.judgement.bridge_lost += u64::from(why == Why::Lost);
         let first_word = !said && !ended;
         // Who has nothing else to do ends itself and the one before with one word.
-        let ends_only = matches!(kind, ActionKind::Cancel | ActionKind::Lost);
+        let ends_only = self.actions[last].ends_only();
         if ends == n {
             if ended {
                 self.wrong(Class::Doubled, seq, || format!("action {n} ended twice"));
@@ -153,8 +160,12 @@ impl Story<'_> {
             self.before_it(last, seq);
             let action = &mut self.actions[last];
             (action.said, action.ended, action.failed) = (true, true, true);
-        } else if first_word && last > 0 && ends == self.actions[last - 1].n {
-            if !self.end_before(last) {
+        } else if let Some(place) = self.actions[..last].iter().rposition(|action| first_word && action.n == ends) {
+            let own = &mut self.actions[place];
+            let again = std::mem::replace(&mut own.ended, true);
+            own.failed = true;
+            // What was open before that one ended with it.
+            if !self.end_before(place) && again {
                 self.wrong(Class::Doubled, seq, || format!("action {ends} ended twice"));
             }
         } else {
@@ -171,9 +182,11 @@ impl Story<'_> {
         some
     }
 
-    /// Before an action speaks for itself, the one before must have ended.
+    /// Before an action speaks for itself, those before must have ended. One that was only to end others and died before it
+    /// spoke has nothing to be told.
     fn before_it(&mut self, last: usize, seq: u64) {
-        let Some(n) = self.actions[..last].last().filter(|before| !before.ended).map(|before| before.n) else { return };
+        let mut open = self.actions[..last].iter().rev().take_while(|action| !action.ended);
+        let Some(n) = open.find(|action| !action.ends_only()).map(|action| action.n) else { return };
         self.wrong(Class::Lost, seq, || format!("action {n} was never told to have ended"));
         self.end_before(last);
     }
@@ -237,8 +250,10 @@ impl Story<'_> {
 
     /// What is missing at the end. In the stream's present life nothing may be left open.
     fn end(mut self, present: bool) {
-        let open: Vec<(u64, u64)> =
-            self.actions.iter().filter(|action| !action.ended).map(|action| (action.n, action.seq)).collect();
+        let last = self.actions.len().saturating_sub(1);
+        let owed = |(place, action): &(usize, &Action)| !action.ended && (*place == last || !action.ends_only());
+        let open = self.actions.iter().enumerate().filter(owed);
+        let open: Vec<(u64, u64)> = open.map(|(_, action)| (action.n, action.seq)).collect();
         // An ending is owed once for all that are open together.
         if let Some((n, seq)) = open.first().copied().filter(|_| present) {
             self.wrong(Class::Lost, seq, || format!("action {n} has not ended"));

@@ -320,8 +320,8 @@ fn step(topic: &str, message: &Stored) -> Step {
     match topic {
         "_action" => {
             // One that can't be read opened something all the same.
-            let action =
-                serde_json::from_slice(&message.payload).unwrap_or(ActionEvent { n: 0, kind: ActionKind::Lost });
+            let unreadable = ActionEvent { n: 0, kind: ActionKind::Lost, before: None };
+            let action = serde_json::from_slice(&message.payload).unwrap_or(unreadable);
             Step::Action { n: action.n, kind: action.kind }
         }
         "_done" => Step::Done,

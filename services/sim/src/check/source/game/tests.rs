@@ -113,6 +113,11 @@ fn a_lost_bridge_is_told_once_however_many_ends_die() {
     // Its ender died before it spoke; behind it another one, or a new command.
     assert_eq!(lost(lost(begun(), 2), 3).lost(3).counts(), CLEAN);
     assert_eq!(lost(begun(), 2).propose(3).error(2).says(1, &[0, 1, 2]).counts(), CLEAN);
+    // Each one that is open gets an end of its own, the oldest first; one that was only to end others needs none.
+    assert_eq!(lost(begun(), 2).propose(3).error(1).says(1, &[0, 1, 2]).counts(), CLEAN);
+    let three = || lost(begun().propose(2), 3).error(1);
+    assert_eq!((three().lost(3).counts(), three().lost(3).judged().bridge_lost), (CLEAN, 1));
+    assert_eq!(three().error(1).lost(3).counts(), Counts { doubled: 1, ..CLEAN });
     // It died behind its word.
     assert_eq!(lost(lost(begun(), 2).lost(2), 3).done().counts(), CLEAN);
     assert_eq!(lost(lost(begun(), 2).lost(2), 3).lost(3).counts(), Counts { doubled: 1, ..CLEAN });
