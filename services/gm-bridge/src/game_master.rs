@@ -81,6 +81,13 @@ pub enum RequestError {
 /// A refusal's reason is cut to so many characters: enough for its validation errors, too little for a page of HTML.
 const REASON_LENGTH: usize = 300;
 
+impl RequestError {
+    /// Whether there was not even a connection: the request has reached nobody.
+    pub(crate) fn never_sent(&self) -> bool {
+        matches!(self, Self::Unreachable(error) if error.is_connect())
+    }
+}
+
 impl GameMasters {
     /// Prepares the client.
     ///
@@ -205,7 +212,8 @@ async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Request
 }
 
 fn unreachable(error: reqwest::Error) -> RequestError {
-    if error.is_timeout() { RequestError::Timeout } else { RequestError::Unreachable(error.without_url()) }
+    let late = error.is_timeout() && !error.is_connect();
+    if late { RequestError::Timeout } else { RequestError::Unreachable(error.without_url()) }
 }
 
 /// Reads a body of at most `limit` bytes.

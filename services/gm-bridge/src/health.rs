@@ -13,7 +13,7 @@ use herald_runtime::nats::Nats;
 use serde::Serialize;
 use tokio::time::{Instant, timeout};
 
-use crate::{arena::Arena, game_master::RequestError, pool::Pool};
+use crate::{arena::Arena, pool::Pool};
 
 /// How long a look is good for.
 const GOOD_FOR: Duration = Duration::from_secs(1);
@@ -28,6 +28,14 @@ pub(crate) struct Health {
     nats_connected: bool,
     gm_client_ready: bool,
     arena_seen: bool,
+    game_masters: Vec<GameMasterHealth>,
+}
+
+/// Whether one Game Master answers: the one at that place of the configuration, counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+struct GameMasterHealth {
+    number: usize,
+    ready: bool,
 }
 
 /// Looks at what this service needs.
@@ -39,8 +47,8 @@ pub(crate) struct Prober {
     last: Arc<Mutex<Option<(Instant, Look)>>>,
 }
 
-/// A look at the Game Masters and the arena engine, shared by all who ask meanwhile.
-type Look = Shared<BoxFuture<'static, (bool, bool)>>;
+/// A look at the arena engine, shared by all who ask meanwhile.
+type Look = Shared<BoxFuture<'static, bool>>;
 
 impl Prober {
     pub(crate) fn new(nats: &Nats, pool: &Pool, arena: &Arena) -> Self {
@@ -49,10 +57,14 @@ impl Prober {
 
     pub(crate) async fn health(&self) -> Health {
         let look = self.look();
-        let (gm_client_ready, arena_seen) = look.await;
+        let ready = join_all(self.pool.seats().iter().map(|seat| seat.pulse.beats()));
+        let (ready, arena_seen) = join(ready, look).await;
+        let gm_client_ready = ready.contains(&true);
         let nats_connected = self.nats.connected();
         let status = if nats_connected && gm_client_ready { "ok" } else { "degraded" };
-        Health { status, service: "herald", nats_connected, gm_client_ready, arena_seen }
+        let game_masters =
+            ready.into_iter().enumerate().map(|(index, ready)| GameMasterHealth { number: index + 1, ready }).collect();
+        Health { status, service: "herald", nats_connected, gm_client_ready, arena_seen, game_masters }
     }
 
     /// The look that is under way or good still, else a new one.
@@ -61,22 +73,13 @@ impl Prober {
         match &*last {
             Some((begun, look)) if begun.elapsed() < GOOD_FOR || look.peek().is_none() => look.clone(),
             _ => {
-                let (pool, arena) = (self.pool.clone(), self.arena.clone());
-                let look = async move { join(one_answers(&pool), engine_spoke(&arena)).await }.boxed().shared();
+                let arena = self.arena.clone();
+                let look = async move { engine_spoke(&arena).await }.boxed().shared();
                 *last = Some((Instant::now(), look.clone()));
                 look
             }
         }
     }
-}
-
-/// Whether a Game Master answers: one that can be reached can be played on. What it answers is its own matter; it may
-/// refuse to tell the state of a game that nobody has started.
-async fn one_answers(pool: &Pool) -> bool {
-    let answers = async |gm: &crate::game_master::GameMaster| {
-        !matches!(gm.probe().await, Err(RequestError::Unreachable(_) | RequestError::Timeout))
-    };
-    join_all(pool.seats().iter().map(|seat| answers(&seat.gm))).await.contains(&true)
 }
 
 async fn engine_spoke(arena: &Arena) -> bool {

@@ -2,9 +2,11 @@
 //!
 //! A Game Master plays one game: a start wipes whatever runs there, and its own id G is the same for every game. So each has
 //! a record that all bridges share, and whoever wants to start claims it first, by compare-and-set.
-//! [`record`] holds the rules, [`claim`] takes a Game Master for a start, [`watching`] asks the edges who looks on.
+//! [`record`] holds the rules, [`claim`] takes a Game Master for a start, [`watching`] asks the edges who looks on, [`pulse`]
+//! whether a Game Master answers at all: one that does not is given to nobody while another one can be had.
 
 mod claim;
+mod pulse;
 mod record;
 mod watching;
 
@@ -22,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::{claim::Claim, record::now_ms};
 use self::{
+    pulse::Pulse,
     record::{Choose, GameMasterRecord, State},
     watching::Watching,
 };
@@ -32,7 +35,7 @@ use crate::{
     config::GmConfig,
     game_master::{GameMaster, GameMasters},
     refusal::chain,
-    starts::StartRecord,
+    starts::{StartRecord, start_key},
 };
 
 /// The bucket that holds them, beside the aliases G -> session that edges resolve.
@@ -60,6 +63,8 @@ pub(crate) struct Seat {
     pub(crate) key: String,
     /// The Game Master itself.
     pub(crate) gm: GameMaster,
+    /// Whether it answers.
+    pub(crate) pulse: Pulse,
 }
 
 /// Whose news it is when a Game Master sends some.
@@ -89,7 +94,10 @@ impl Pool {
     /// The Game Masters of the configuration.
     pub(crate) fn new(nats: &Nats, config: &GmConfig, lapse: std::time::Duration) -> anyhow::Result<Self> {
         let masters = GameMasters::new(config)?;
-        let seats = config.base_urls.iter().map(|url| Ok(Seat { key: key(url), gm: masters.at(url)? }));
+        let seats = config.base_urls.iter().enumerate().map(|(index, url)| {
+            let gm = masters.at(url)?;
+            Ok(Seat { key: key(url), pulse: Pulse::new(&gm, index + 1), gm })
+        });
         Ok(Self {
             seats: seats.collect::<anyhow::Result<_>>()?,
             records: Bucket::new(nats, ALIASES),
@@ -117,11 +125,41 @@ impl Pool {
         self.seats.iter().find(|seat| seat.key == key)
     }
 
-    /// The Game Master on which the session plays now.
+    /// The Game Master on which the session plays now. The session's own record says where to look first.
     pub(crate) async fn of(&self, session: &SessionId, known: &SessionRecord) -> Result<Option<&Seat>, BucketError> {
-        let Some(seat) = known.gm.as_deref().and_then(|key| self.seat(key)) else { return Ok(None) };
-        let slot = self.records.get(&seat.key).await?;
-        Ok(slot.record().is_some_and(|record| record.is_played_by(session)).then_some(seat))
+        let Some(key) = known.gm.as_deref() else { return Ok(None) };
+        if let Some(seat) = self.seat(key) {
+            let slot = self.records.get(&seat.key).await?;
+            if slot.record().is_some_and(|record| record.is_played_by(session)) {
+                return Ok(Some(seat));
+            }
+        }
+        Ok(self.played_by(session).await?.map(|(seat, ..)| seat))
+    }
+
+    /// Leaves every other Game Master on which the session played before it started at `seat`.
+    pub(crate) async fn leave_others(&self, session: &SessionId, seat: &Seat) -> Result<(), PoolError> {
+        for (other, slot) in self.read().await? {
+            let Some(record) = slot.record.filter(|record| record.is_played_by(session)) else { continue };
+            if other.key != seat.key {
+                let choose = self.last_choose(&record).await?;
+                // Where somebody else was faster it has been taken.
+                let _taken = self.note(other, &record.left(now_ms(), choose), slot.revision).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets a start whose action is lost, so that nobody waits for its answer. Not a newer one.
+    async fn forget_start(&self, session: &SessionId, action: u64) -> Result<(), PoolError> {
+        let key = start_key(session);
+        let slot = self.starts.get(&key).await?;
+        let opened = jetstream::get_leader(&self.nats, EVENTS, action).await?;
+        let claimed = |start: StartRecord| start.has_claimed(opened.as_ref().and_then(Stored::message_id));
+        if slot.record.is_some_and(claimed) {
+            self.starts.delete(&key, slot.revision).await?;
+        }
+        Ok(())
     }
 
     /// The Game Master whose own id is `g`, with its record.
@@ -247,6 +285,16 @@ impl Lease for Pool {
         Box::pin(async move {
             if let Err(error) = self.finish(session, action, by_itself).await {
                 tracing::warn!(%session, error = chain(&error), "the end of an action was not noted; the log tells it, too");
+            }
+        })
+    }
+
+    fn lost<'a>(&'a self, session: &'a SessionId, kind: ActionKind, action: u64) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            if kind == ActionKind::Start
+                && let Err(error) = self.forget_start(session, action).await
+            {
+                tracing::debug!(%session, error = chain(&error), "a lost start was not forgotten; it lapses");
             }
         })
     }

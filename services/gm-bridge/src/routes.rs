@@ -13,6 +13,7 @@ use herald_protocol::{Segment, SessionId, headers};
 use herald_runtime::http_over_nats::Door as DoorName;
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::{
     action::{Actions, Cancelled, Command},
@@ -118,8 +119,11 @@ async fn choose(State(api): State<Arc<Api>>, door: Door, query: Parameters) -> R
 
 async fn cancel(State(api): State<Arc<Api>>, query: Parameters) -> Result<Json<Value>, Refusal> {
     let session = query.required_session()?;
-    api.sessions.get(&session).await?.ok_or_else(Refusal::session_not_found)?;
-    let status = match api.actions.cancel(&session).await? {
+    let cancelled = async {
+        api.sessions.get(&session).await?.ok_or_else(Refusal::session_not_found)?;
+        Ok(api.actions.cancel(&session).await?)
+    };
+    let status = match api.soon(cancelled).await? {
         Cancelled::Cancelled => "cancelled",
         Cancelled::Idle => "idle",
     };
@@ -166,7 +170,8 @@ async fn init_session(
     let fields = Fields::read(body, "session_id")?;
     let session = session_id(fields.text("session_id")?)?;
     let lang = query.lang()?;
-    init(&api.sessions, &api.arena, &session, lang, &query.into_query_params(), door.tells_the_arena()).await?;
+    let (params, tell) = (query.into_query_params(), door.tells_the_arena());
+    api.soon(init(&api.sessions, &api.arena, &session, lang, &params, tell)).await?;
     Ok(Json(json!({ "status": "ok", "session_id": session })))
 }
 
@@ -191,11 +196,21 @@ async fn health(State(api): State<Arc<Api>>) -> Json<Health> {
 impl Api {
     /// Runs a command in a session that plays somewhere.
     async fn run(&self, session: SessionId, command: Command, door: &Door) -> Result<Response, Refusal> {
-        let known = self.sessions.touch(&session).await?.ok_or_else(Refusal::session_not_found)?;
-        self.pool.of(&session, &known).await?.ok_or_else(Refusal::no_game)?;
         let policy: ActionPolicy = self.config.policy(&door.0);
-        self.actions.run(&session, command, policy).await?;
+        let accepted = async {
+            let known = self.sessions.touch(&session).await?.ok_or_else(Refusal::session_not_found)?;
+            self.pool.of(&session, &known).await?.ok_or_else(Refusal::no_game)?;
+            Ok(self.actions.run(&session, command, policy).await?)
+        };
+        self.soon(accepted).await?;
         let accepted = Json(json!({ "status": "streaming", "session_id": session }));
         Ok((StatusCode::ACCEPTED, accepted).into_response())
+    }
+
+    /// The answer to a command comes long before whoever asked gives up, also where each of its steps waits for a NATS that
+    /// has a connection and no leader.
+    async fn soon<T>(&self, work: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+        let limit = self.config.action.claim_wait.get() * 2 + self.config.action.lapse.get();
+        timeout(limit, work).await.unwrap_or_else(|late| Err(Refusal::nats(&late)))
     }
 }

@@ -124,20 +124,22 @@ impl Starts {
     async fn lead(&self, session: &SessionId, lang: Lang, mut held: Held) -> Result<Answer, Refusal> {
         let mut renewals = interval_at(Instant::now() + self.renew, self.renew);
         renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut work = std::pin::pin!(self.play(session, lang));
+        let starter = held.starter.clone();
+        let mut work = std::pin::pin!(self.play(session, lang, &starter));
         let result = loop {
             tokio::select! {
                 // The work first: once it is done there is nothing to keep alive.
                 biased;
                 result = &mut work => break result,
-                _ = renewals.tick() => match self.write(&mut held, None).await {
-                    Ok(()) => {}
-                    Err(error) if error.is_conflict() => {
-                        tracing::warn!("start taken for dead and done by another bridge");
-                        break Err(Refusal::interrupted());
-                    }
-                    Err(error) => tracing::warn!(error = chain(&error), "start's record not renewed"),
-                },
+                _ = renewals.tick() => {}
+            }
+            match self.write(&mut held, None).await {
+                Ok(()) => {}
+                Err(error) if error.is_conflict() => {
+                    tracing::warn!("start taken for dead and done by another bridge");
+                    break Err(Refusal::interrupted());
+                }
+                Err(error) => tracing::warn!(error = chain(&error), "start's record not renewed"),
             }
         };
         let answer = Answer::of(result);

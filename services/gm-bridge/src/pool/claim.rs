@@ -82,7 +82,8 @@ impl Pool {
         Ok(Claim { pool: self, seat, record, revision, old })
     }
 
-    /// Which one to take; `None` if they are all in use.
+    /// Which one to take; `None` if they are all in use. One that does not answer is taken only where there is no other: then
+    /// that is what the start is answered.
     async fn choose(&self, session: &SessionId, seats: &Seats<'_>) -> Result<Option<usize>, PoolError> {
         let mut standings = Vec::with_capacity(seats.len());
         for (_, slot) in seats {
@@ -90,11 +91,22 @@ impl Pool {
         }
         let own = (0..seats.len()).filter(|index| standings[*index] == Standing::Own);
         let own = own.max_by_key(|index| seats[*index].1.record().map(|record| record.after));
-        if let Some(index) = own.or_else(|| standings.iter().position(|standing| *standing == Standing::Free)) {
+        if let Some(index) = own
+            && seats[index].0.pulse.beats().await
+        {
             return Ok(Some(index));
         }
+        let mut free: Vec<usize> = (0..seats.len()).filter(|index| standings[*index] == Standing::Free).collect();
+        // Those known to be out come last, so that one that hangs costs a start its time only once.
+        free.sort_by_key(|index| seats[*index].0.pulse.is_out());
+        for index in &free {
+            if seats[*index].0.pulse.beats().await {
+                return Ok(Some(*index));
+            }
+        }
+        let up = join_all(seats.iter().map(|(seat, _)| seat.pulse.beats())).await;
         for (index, standing) in standings.iter().enumerate() {
-            if let (Standing::Played { rested }, Some(record)) = (standing, seats[index].1.record())
+            if let (true, Standing::Played { rested }, Some(record)) = (up[index], standing, seats[index].1.record())
                 && let Some(player) = &record.session
                 && (self.saw_end(player, record.after).await?
                     || (*rested && self.watching.nobody_watches(player).await))
@@ -102,7 +114,8 @@ impl Pool {
                 return Ok(Some(index));
             }
         }
-        let starting: Vec<usize> = (0..seats.len()).filter(|index| standings[*index] == Standing::Starting).collect();
+        let starting = (0..seats.len()).filter(|index| up[*index] && standings[*index] == Standing::Starting);
+        let starting: Vec<usize> = starting.collect();
         let observed = join_all(starting.iter().map(|index| self.observe(&seats[*index]))).await;
         for (index, observed) in starting.into_iter().zip(observed) {
             if observed? != Observed::Alive {
@@ -110,10 +123,11 @@ impl Pool {
                 return Ok(Some(index));
             }
         }
-        if self.rules.when_busy == WhenBusy::Refuse {
-            return Ok(None);
+        let unreachable = own.or_else(|| free.first().copied()).filter(|_| !up.contains(&true));
+        if unreachable.is_some() || self.rules.when_busy == WhenBusy::Refuse {
+            return Ok(unreachable);
         }
-        let played = (0..seats.len()).filter(|index| standings[*index] != Standing::Starting);
+        let played = (0..seats.len()).filter(|index| up[*index] && standings[*index] != Standing::Starting);
         Ok(played.min_by_key(|index| seats[*index].1.record().map_or(0, |record| record.since)))
     }
 
@@ -164,9 +178,9 @@ impl Pool {
     }
 }
 
-impl Claim<'_> {
+impl<'a> Claim<'a> {
     /// The Game Master.
-    pub(crate) const fn seat(&self) -> &Seat {
+    pub(crate) const fn seat(&self) -> &'a Seat {
         self.seat
     }
 

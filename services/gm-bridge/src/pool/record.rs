@@ -126,6 +126,13 @@ impl GameMasterRecord {
         }
     }
 
+    /// The record once its session plays elsewhere: nobody's, but for a choose that runs on inside.
+    pub(crate) fn left(&self, now: u64, choose: Choose) -> Self {
+        let choose = if choose == Choose::Running { Choose::Cut(now) } else { choose };
+        let cut = self.last_cut(choose);
+        Self { session: None, state: State::Free, previous: None, choose: None, cut, ..self.clone() }
+    }
+
     /// Notes that an action of the session that plays here is about to ask the Game Master something; `choose` is what
     /// became of the choose before.
     pub(crate) fn begin(&mut self, kind: ActionKind, action: u64, now: u64, choose: Choose) {
@@ -247,6 +254,17 @@ mod tests {
         assert!(!record.drop_news);
         let later = claimed(&played(), "b", Choose::Cut(NOW - 130_001));
         assert!(!later.drop_news && later.cut.is_none());
+    }
+
+    #[test]
+    fn a_game_master_that_was_left_is_free_but_for_a_cut_choose() {
+        let mut record = played();
+        assert_eq!(standing(&record.left(NOW, Choose::Over), 0, Choose::Over), Standing::Free);
+        record.begin(ActionKind::Choose, 9, NOW, Choose::Over);
+        let left = record.left(NOW, Choose::Running);
+        assert_eq!((left.session.clone(), left.choose), (None, None));
+        assert_eq!(standing(&left, 130, Choose::Over), Standing::Choosing);
+        assert_eq!(standing(&left, 131, Choose::Over), Standing::Free);
     }
 
     #[test]

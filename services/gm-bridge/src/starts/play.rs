@@ -6,6 +6,7 @@ use herald_protocol::{
 };
 use http::StatusCode;
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 use super::{Starts, UNREACHABLE};
 use crate::{
@@ -23,23 +24,42 @@ struct Started {
     after: u64,
 }
 
+/// Why a start came to nothing on one Game Master.
+struct Failed {
+    refusal: Refusal,
+    /// Nobody was asked for anything: another Game Master may be.
+    elsewhere: bool,
+}
+
+impl<E: Into<Refusal>> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Self { refusal: error.into(), elsewhere: false }
+    }
+}
+
 impl Starts {
-    /// Claims a Game Master, ends what runs there and in the session, and starts.
-    pub(super) async fn play(&self, session: &SessionId, lang: Lang) -> Result<Box<RawValue>, Refusal> {
-        let mut claim = self.pool.claim(session).await?;
-        let result = self.play_on(&mut claim, session, lang).await;
-        let (started, action) = match result {
-            Ok(started) => started,
-            Err(refusal) => {
-                if let Err(error) = claim.release().await {
-                    tracing::warn!(error = chain(&error), "game master not released after a failed start");
+    /// Claims a Game Master, ends what runs there and in the session, and starts. By `starter` it is known whose action the start's
+    /// is, should this bridge die.
+    pub(super) async fn play(&self, session: &SessionId, lang: Lang, starter: &str) -> Result<Box<RawValue>, Refusal> {
+        let mut left = self.pool.seats().len();
+        loop {
+            left -= 1;
+            let mut claim = self.pool.claim(session).await?;
+            let failed = match self.play_on(&mut claim, session, lang, starter).await {
+                Ok((started, action)) => {
+                    let settled = self.settle(claim, session, lang, &started).await;
+                    end(action).await;
+                    return settled.map(|()| started.body);
                 }
-                return Err(refusal);
+                Err(failed) => failed,
+            };
+            if let Err(error) = claim.release().await {
+                tracing::warn!(error = chain(&error), "game master not released after a failed start");
             }
-        };
-        let settled = self.settle(claim, session, lang, &started).await;
-        end(action).await;
-        settled.map(|()| started.body)
+            if !failed.elsewhere || left == 0 {
+                return Err(failed.refusal);
+            }
+        }
     }
 
     async fn play_on(
@@ -47,19 +67,20 @@ impl Starts {
         claim: &mut pool::Claim<'_>,
         session: &SessionId,
         lang: Lang,
-    ) -> Result<(Started, action::Claim), Refusal> {
+        starter: &str,
+    ) -> Result<(Started, action::Claim), Failed> {
         if let Some(previous) = claim.previous().await? {
             let ended = claim.previous_saw_end().await.map_err(|error| Refusal::nats(&error))?;
             tracing::info!(previous = %previous.session, ended, "game master goes to another session");
             self.actions.take_over(&previous.session, ended).await?;
             claim.told();
         }
-        let action = self.actions.claim_start(session).await?;
+        let action = self.actions.claim_start(session, starter).await?;
         match self.ask(claim, &action, session, lang).await {
             Ok(started) => Ok((started, action)),
-            Err(refusal) => {
+            Err(failed) => {
                 end(action).await;
-                Err(refusal)
+                Err(failed)
             }
         }
     }
@@ -70,13 +91,29 @@ impl Starts {
         action: &action::Claim,
         session: &SessionId,
         lang: Lang,
-    ) -> Result<Started, Refusal> {
-        // The last look before the Game Master is asked: neither the claim nor the action is somebody else's by now.
-        claim.confirm().await?;
-        if !action.is_held() {
-            return Err(Refusal::interrupted());
+    ) -> Result<Started, Failed> {
+        // The last look before the Game Master is asked: neither the claim nor the action is somebody else's by now, as
+        // could be known a moment ago. A bridge that was halted in between looks again.
+        loop {
+            let begun = Instant::now();
+            claim.confirm().await?;
+            if !action.surely_held().await {
+                return Err(Refusal::interrupted().into());
+            }
+            if begun.elapsed() < self.lapse / 2 {
+                break;
+            }
         }
-        let json = claim.seat().gm.start(lang).await.map_err(|error| Refusal::game_master(&error, UNREACHABLE))?;
+        let json = match claim.seat().gm.start(lang).await {
+            Ok(json) => json,
+            Err(error) => {
+                let elsewhere = error.never_sent();
+                if elsewhere {
+                    claim.seat().pulse.missed();
+                }
+                return Err(Failed { refusal: Refusal::game_master(&error, UNREACHABLE), elsewhere });
+            }
+        };
         let broken = |error: &(dyn std::error::Error + 'static)| {
             tracing::warn!(error = chain(error), "the game master's answer to a start can't be used");
             Refusal::new(StatusCode::BAD_GATEWAY, UNREACHABLE)
@@ -94,9 +131,13 @@ impl Starts {
         lang: Lang,
         started: &Started,
     ) -> Result<(), Refusal> {
-        let key = claim.seat().key.clone();
+        let seat = claim.seat();
+        let key = seat.key.clone();
         claim.playing(started.g.clone(), started.after).await?;
         tracing::info!(g = started.g, after = started.after, "game started");
+        if let Err(error) = self.pool.leave_others(session, seat).await {
+            tracing::warn!(error = chain(&error), "a game master that was left is still noted as played on");
+        }
         let note = |record: &mut SessionRecord| {
             record.gm = Some(key.clone());
             record.lang = Some(lang);

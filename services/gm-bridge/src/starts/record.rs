@@ -36,6 +36,11 @@ impl StartRecord {
     pub(crate) const fn is_running(&self) -> bool {
         self.answer.is_none()
     }
+
+    /// Whether it runs, and the `_action` with that message id is its own.
+    pub(crate) fn has_claimed(&self, message_id: Option<&str>) -> bool {
+        self.is_running() && !self.starter.is_empty() && message_id.is_some_and(|id| id.starts_with(&self.starter))
+    }
 }
 
 impl Answer {

@@ -120,7 +120,8 @@ async fn a_game_master_that_is_down_is_unreachable_and_unwell() {
         let health = house.get("/health").await.expect(200).json();
         assert_eq!(
             health,
-            json!({"status": "ok", "service": "herald", "nats_connected": true, "gm_client_ready": true, "arena_seen": false})
+            json!({"status": "ok", "service": "herald", "nats_connected": true, "gm_client_ready": true, "arena_seen": false,
+                   "game_masters": [{"number": 1, "ready": true}]})
         );
         house.publish(&format!("arena.{}.round.start", session()), "{}").await;
         drop(master);
