@@ -94,8 +94,9 @@ pub struct ActionConfig {
     /// A record that was not rewritten for so long has lapsed. Longer than `renew` and `nats.reconnect_max` together, so
     /// that a bridge is back from an outage before the others give it up. Default 5s.
     pub lapse: HumanDuration,
-    /// An unacknowledged event is sent again under its id within this time; later the log is read first. It must stay
-    /// below the 2 minutes for which the stream remembers ids. Default 90s.
+    /// The log is asked before an unacknowledged event is sent again. Within this time it is sent again under its id even
+    /// if the log can't be asked. It must stay below the 2 minutes for which the stream remembers ids: a copy that is
+    /// still on its way for the difference is recognised all the same. Default 90s.
     pub resend: HumanDuration,
     /// How long an event may wait for NATS before its action has failed. Default 10m.
     pub publish_wait: HumanDuration,

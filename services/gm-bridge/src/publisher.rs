@@ -1,15 +1,17 @@
 //! The only writer of `gm.*`: one publish at a time, acknowledged, fenced by the running action, never twice.
 //!
-//! A publish that brings no acknowledgement may be stored all the same. It is sent again under its id, by which the server
-//! recognises it, but only while the server surely remembers the id; later the log itself is asked first. Nothing is sent
-//! while there is no connection: the client library would keep it and send it at a time of its own.
+//! A publish that brings no acknowledgement may be stored all the same. The log is asked before it is sent again, under its
+//! id, by which the server recognises it should the first copy still be on its way. Where the log can't be asked the id alone
+//! has to do, but only while the server surely remembers it: a copy that comes later than that would be stored twice. Time
+//! counts by both clocks, as a machine that sleeps stops one of them. Nothing is sent while there is no connection: the
+//! client library would keep it and send it at a time of its own.
 //!
 //! Several messages go as one atomic batch where that is faster, each with its own id and fence. What becomes of
 //! it is decided as for one message: the last of its ids that the log holds says how far it came, since nobody else writes
 //! between them, and what is left is sent again. Where a batch is not taken, its messages go one after the other. The ids
 //! make both safe against a copy that is still on its way: no message is stored twice, as part of whatever it comes.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
@@ -19,7 +21,7 @@ use herald_runtime::{
 };
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use crate::{
@@ -40,11 +42,15 @@ const BATCH_ON_CLUSTER: usize = 2;
 /// long as twelve messages. Where it does not sync always it takes as long as two hundred.
 const BATCH_ON_ONE_NODE: usize = 16;
 
+/// How long the first copy may take to be acknowledged before the log is asked; doubled for each further one, up to the
+/// connection's own limit. A leader that has died never answers, and its successor has the message or takes it.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+
 /// Publishes for actions.
 #[derive(Debug, Clone)]
 pub struct Publisher {
     nats: Nats,
-    /// How long after it was first sent a message may be sent again without a look at the log.
+    /// How long after it was first sent a message may be sent again although the log can't be asked.
     resend: Duration,
     batch: BatchPolicy,
 }
@@ -116,35 +122,43 @@ impl Publisher {
         // Whether it may go as a batch.
         let mut together = self.batch_from().is_some_and(|from| messages.len() >= from);
         // When the first copy left of which it is not known what became of it.
-        let mut unknown_since: Option<Instant> = None;
+        let mut unknown_since: Option<Moment> = None;
         let mut look = false;
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, mut wait) = (FIRST_PAUSE, FIRST_WAIT);
         while let [first, others @ ..] = rest {
             connected(&mut state).await?;
-            if look || unknown_since.is_some_and(|since| since.elapsed() >= self.resend) {
-                match self.last_stored(rest).await {
-                    Ok(Some((count, last))) => (rest, sequence) = (&rest[count..], last),
-                    // The stream knows an id that the log does not show: each message by itself says what is true of it.
-                    Ok(None) => together = together && !look,
+            if look || unknown_since.is_some() {
+                match timeout(wait, self.last_stored(rest)).await.unwrap_or(Err(jetstream::ApiError::Timeout)) {
+                    Ok(found) => {
+                        // Where the stream knows an id that the log does not show, each message by itself says what is true
+                        // of it.
+                        together = together && !(look && found.is_none());
+                        (unknown_since, look) = (None, false);
+                        if let Some((count, last)) = found {
+                            (rest, sequence) = (&rest[count..], last);
+                            continue;
+                        }
+                    }
                     Err(error) => {
                         tracing::debug!(%error, "log not readable yet");
-                        pause_after(&mut pause).await;
-                        continue;
+                        if look || unknown_since.is_some_and(|since| since.elapsed() >= self.resend) {
+                            pause_after(&mut pause).await;
+                            continue;
+                        }
                     }
                 }
-                (unknown_since, look) = (None, false);
-                continue;
             }
-            let sent = Instant::now();
+            let sent = Moment::now();
             let attempt = if together && !others.is_empty() {
-                self.attempt_together(rest, &mut state).await
+                self.attempt_together(rest, wait, &mut state).await
             } else {
-                self.attempt(first, &mut state).await.map_err(BatchError::from)
+                self.attempt(first, wait, &mut state).await.map_err(BatchError::from)
             };
             match attempt {
                 Ok(stored) => {
                     let count = if together && !others.is_empty() { rest.len() } else { 1 };
-                    (rest, sequence, pause) = (&rest[count..], stored, FIRST_PAUSE);
+                    (rest, sequence) = (&rest[count..], stored);
+                    (pause, wait) = (FIRST_PAUSE, FIRST_WAIT);
                     continue;
                 }
                 Err(BatchError::Publish(PublishError::WrongLast { .. })) => return Err(PublishFailure::Superseded),
@@ -163,6 +177,7 @@ impl Publisher {
                         BatchError::NotTaken { .. } | BatchError::TooLarge { .. } => together = false,
                         BatchError::Publish(PublishError::Timeout | PublishError::Failed(_)) => {
                             unknown_since.get_or_insert(sent);
+                            wait = (wait * 2).min(self.nats.request_timeout());
                             pause_after(&mut pause).await;
                         }
                         BatchError::Publish(_) => pause_after(&mut pause).await,
@@ -182,10 +197,12 @@ impl Publisher {
         }
     }
 
-    /// Sends one copy. A connection that changes meanwhile ends the wait: whatever was to come over the old one is lost.
+    /// Sends one copy, and waits so long for what becomes of it. A connection that changes meanwhile ends the wait: whatever
+    /// was to come over the old one is lost.
     async fn attempt(
         &self,
         message: &Message<'_>,
+        wait: Duration,
         state: &mut watch::Receiver<NatsState>,
     ) -> Result<u64, PublishError> {
         let publish = jetstream::publish(
@@ -199,6 +216,7 @@ impl Publisher {
             biased;
             stored = publish => stored.map(|stored| stored.seq),
             _ = state.changed() => Err(PublishError::Timeout),
+            () = sleep(wait) => Err(PublishError::Timeout),
         }
     }
 
@@ -206,6 +224,7 @@ impl Publisher {
     async fn attempt_together(
         &self,
         messages: &[Message<'_>],
+        wait: Duration,
         state: &mut watch::Receiver<NatsState>,
     ) -> Result<u64, BatchError> {
         let batch = messages.iter().map(|message| BatchMessage {
@@ -222,6 +241,7 @@ impl Publisher {
                 Ok(stored.last)
             }
             _ = state.changed() => Err(PublishError::Timeout.into()),
+            () = sleep(wait) => Err(PublishError::Timeout.into()),
         }
     }
 
@@ -247,6 +267,11 @@ impl Publisher {
         jetstream::last_by_subject_leader(&self.nats, EVENTS, filter).await
     }
 
+    /// The event with that sequence, through the leader.
+    pub(crate) async fn at(&self, sequence: u64) -> Result<Option<Stored>, jetstream::ApiError> {
+        jetstream::get_leader(&self.nats, EVENTS, sequence).await
+    }
+
     /// The first event at or behind `from` that `filter` matches, through the leader.
     pub(crate) async fn next(&self, from: u64, filter: &str) -> Result<Option<Stored>, jetstream::ApiError> {
         jetstream::next_by_subject_leader(&self.nats, EVENTS, from, filter).await
@@ -260,6 +285,21 @@ impl Message<'_> {
             subject: Some(self.fence),
             message_id: Some(self.id),
         }
+    }
+}
+
+/// A moment by the clock that nobody sets, and by the one that goes on while the machine sleeps.
+#[derive(Debug, Clone, Copy)]
+struct Moment(Instant, SystemTime);
+
+impl Moment {
+    fn now() -> Self {
+        Self(Instant::now(), SystemTime::now())
+    }
+
+    /// How long ago that was, by whichever says more.
+    fn elapsed(self) -> Duration {
+        self.0.elapsed().max(self.1.elapsed().unwrap_or_default())
     }
 }
 
