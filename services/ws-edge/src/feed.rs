@@ -7,6 +7,7 @@
 
 mod answers;
 mod past;
+mod setup;
 #[cfg(test)]
 mod tests;
 
@@ -20,10 +21,11 @@ use bytes::Bytes;
 use herald_protocol::{Close, Cursor, Epoch, Position, SessionId, frame::Control, record::AliasTarget};
 use metrics::counter;
 use rand::RngExt as _;
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
 pub use past::Past;
 pub(crate) use past::{Answer, Ask, Question};
+pub use setup::{Now, Setup, Start, StreamHub, Target};
 
 use crate::{
     log::Mark,
@@ -39,84 +41,6 @@ const BATCH: (usize, usize) = (64, 256 << 10);
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// How long it takes until a leader that was just elected and answers from behind knows better.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
-/// One stream as connections read it: the rings of the watched sessions, and what came before them.
-pub struct StreamHub {
-    /// The recent end of each watched session.
-    pub sessions: Arc<Sessions>,
-    /// Everything else.
-    pub past: Past,
-}
-
-/// Whose log a connection shows.
-#[derive(Debug, Clone)]
-pub enum Target {
-    /// This session's. The connection counts as somebody watching it.
-    Session(SessionId),
-    /// The session that an alias names, moving with it; nothing while it names none. Does not count as watching: the
-    /// Game Master's own socket must not keep its session from being taken over. It is never closed because of a gap
-    /// either: who follows an alias has no cursor to come back with, and the Game Master never opens a second socket.
-    Alias(watch::Receiver<Option<AliasTarget>>),
-}
-
-/// Where a connection begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
-    /// With what comes next.
-    Live,
-    /// Behind a position; `Seq(0)`: with the session's first kept event.
-    After(Position),
-    /// With the last event of each snapshot topic, then live.
-    Snapshot,
-}
-
-/// What a connection is to show.
-pub struct Setup {
-    /// The stream of its route.
-    pub hub: Arc<StreamHub>,
-    /// What it shows of it, and how.
-    pub view: Arc<View>,
-    /// Whose log.
-    pub target: Target,
-    /// From where.
-    pub start: Start,
-    /// Where a live start begins.
-    pub now: Option<Now>,
-}
-
-/// The present of a session, from before its client was told that it is connected: what is stored from then on is shown,
-/// however long the connection takes to begin. Keeps the ring open until then.
-pub struct Now {
-    opening: Opening,
-    _seat: Seat,
-}
-
-impl Now {
-    /// Where the ring stood.
-    pub(crate) const fn opening(&self) -> Opening {
-        self.opening
-    }
-}
-
-impl Setup {
-    /// Fixes the present, where that is where the connection begins.
-    #[must_use]
-    pub fn begun(mut self) -> Self {
-        if let (Start::Live, Target::Session(session)) = (self.start, &self.target) {
-            let seat = self.hub.sessions.hold(session, &self.view);
-            self.now = seat.opening().map(|opening| Now { opening, _seat: seat });
-        }
-        self
-    }
-
-    /// Whether it begins with what comes next and nobody knows behind what: the stream is not served now. What is stored
-    /// until it is would be missed without a word, so such a client must not be told that it is connected. One that follows
-    /// an alias is all the same: it never comes a second time.
-    #[must_use]
-    pub fn misses_now(&self) -> bool {
-        self.start == Start::Live && self.now.is_none() && matches!(self.target, Target::Session(_))
-    }
-}
 
 /// How far a feed may fall behind, and how long it tries.
 #[derive(Debug, Clone, Copy)]

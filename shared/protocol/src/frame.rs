@@ -110,7 +110,7 @@ fn push_number(out: &mut Vec<u8>, key: &[u8], mut number: u64) {
 /// A control frame of `herald.v1` (and, as `event: herald.*`, of SSE).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Control {
-    /// The first frame, and again when the stream began a new life.
+    /// The first frame, and again when the stream began a new life; only a gap that leads into a life comes before it.
     Hello {
         /// Life of the stream.
         epoch: Epoch,

@@ -23,7 +23,10 @@ use crate::{
     view::Encoding,
 };
 
+mod stream;
 mod ways;
+
+use stream::Stream;
 
 const SESSION: &str = "s";
 const SUBJECTS: [&str; 7] = [
@@ -63,67 +66,6 @@ fn shown(view: &View, event: &Event) -> bool {
 
 fn number(epoch: Epoch) -> u32 {
     u32::from_str_radix(&epoch.to_string(), 16).unwrap()
-}
-
-/// A stream: all it ever held in this life, and what of it is kept.
-#[derive(Default)]
-struct Stream {
-    epoch: u32,
-    events: Vec<Event>,
-    first: u64,
-    last: u64,
-    /// Deleted one by one.
-    holes: BTreeSet<u64>,
-    /// The life before this one, as long as nobody has noticed that it is over.
-    former: Option<Box<Stream>>,
-}
-
-impl Stream {
-    /// The life that clients are told of.
-    fn told(&self) -> &Self {
-        self.former.as_deref().unwrap_or(self)
-    }
-
-    fn is_kept(&self, seq: u64) -> bool {
-        seq >= self.first && !self.holes.contains(&seq)
-    }
-
-    fn publish(&mut self, subject: &str) -> Event {
-        self.last += 1;
-        let event = event(subject, self.last);
-        self.events.push(event.clone());
-        event
-    }
-
-    fn kept(&self, session: &str) -> impl DoubleEndedIterator<Item = &Event> {
-        self.events.iter().filter(move |event| self.is_kept(event.seq) && event.session() == session)
-    }
-
-    fn answer(&self, question: &Question, page: usize) -> Answer {
-        let holes = Holes::At(self.holes.range(self.first..).copied().collect());
-        let extent = Extent { first: self.first, last: self.last, holes };
-        let session = question.session.as_str();
-        let shown = |event: &&Event| is_shown(&question.view, event);
-        let before = |seq| self.kept(session).filter(shown).rfind(|event| event.seq < seq).map_or(0, |event| event.seq);
-        let found = match question.ask {
-            Ask::Extent => Found::Extent,
-            Ask::Before { seq } => Found::Before { seq, prev: before(seq) },
-            Ask::Page { after, upto, prev, .. } => {
-                let begin = begin(after, prev);
-                let asked = |event: &&Event| event.seq > begin && event.seq <= upto;
-                let all: Vec<_> = self.kept(session).filter(asked).cloned().collect();
-                let events: Vec<_> = all.iter().take(page).cloned().collect();
-                let through = if events.len() < all.len() { events[events.len() - 1].seq } else { upto };
-                let page = Arc::new(Page { events, through });
-                Found::Page { page, prev: prev.unwrap_or_else(|| before(after + 1)) }
-            }
-            Ask::Snapshot => {
-                let last = self.kept(session).rfind(|event| event.topic() == "state");
-                Found::Snapshot(Arc::new(Snapshot { events: last.into_iter().cloned().collect(), cut: self.last }))
-            }
-        };
-        Answer { found, proof: Arc::new(Proof { extent, epoch: Some(Epoch::new(self.epoch)) }) }
-    }
 }
 
 /// A socket that is always or never writable.

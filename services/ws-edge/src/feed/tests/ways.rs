@@ -25,7 +25,7 @@ fn sent(feed: &mut Feed, stream: &Stream) -> Vec<(u64, Option<u64>)> {
 fn follower(world: &World, encoding: Encoding) -> (Arc<Socket>, Feed) {
     let socket = Arc::new(Socket::default());
     let weak: Weak<Socket> = Arc::downgrade(&socket);
-    let target = Target::Alias(watch::Sender::new(None).subscribe());
+    let target = Target::Alias(tokio::sync::watch::Sender::new(None).subscribe());
     let view = VIEWS.intern(view(encoding));
     (socket, Feed::new(world.sessions.clone(), view, &target, Start::Live, None, limits(u64::MAX), weak))
 }
