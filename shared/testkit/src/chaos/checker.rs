@@ -72,20 +72,21 @@ impl Checker {
         let limit = plan.settle + JUDGE;
         let last = if early { None } else { tokio::time::timeout(limit, heard).await.ok() };
         let status = process.ends_within(Duration::from_secs(10)).await;
+        let ended = status.map_or_else(|| "it still runs".to_owned(), |status| status.to_string());
         let log = || process.log().lines().rev().take(5).map(str::to_owned).collect::<Vec<_>>();
         if early {
-            return Err(format!("the checker ended before the faults did: {status:?}, {:?}", log()));
+            return Err(format!("the checker ended before the faults did: {ended}, {:?}", log()));
         }
         let Some(last) = last else {
             return Err(format!("the checker came to no end {limit:?} after the last fault: {:?}", log()));
         };
-        let verdict: Verdict = last.parse().map_err(|why| format!("{why}, {status:?}, {:?}", log()))?;
+        let verdict: Verdict = last.parse().map_err(|why| format!("{why}, {ended}, {:?}", log()))?;
         let json = std::fs::read(folder.join("report.json")).map_err(|error| format!("report.json: {error}"))?;
         let figures = serde_json::from_slice(&json).map_err(|error| format!("report.json: {error}"))?;
         match status.and_then(|status| status.code()) {
             Some(0) if verdict.ok => Ok((verdict, figures)),
             Some(1) if !verdict.ok => Ok((verdict, figures)),
-            _ => Err(format!("the checker said {verdict:?} and ended with {status:?}")),
+            _ => Err(format!("the checker said `{verdict}` and ended with {ended}")),
         }
     }
 }
