@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
 use crate::{
-    Bridge, Edge,
+    Bridge, Edge, SimGm,
     faults::{Fault, Injector, Mark, Tally},
     house::{Blueprint, House},
 };
@@ -49,6 +49,8 @@ pub struct Plan {
     pub edge: fn(Edge) -> Edge,
     /// Further settings of each bridge.
     pub bridge: fn(Bridge) -> Bridge,
+    /// Further settings of each Game Master.
+    pub gm: fn(SimGm) -> SimGm,
     /// How long the load runs before the first fault, and how long behind the last one.
     pub calm: Duration,
     /// How long the sessions may take to become quiet behind the last fault.
@@ -78,7 +80,7 @@ pub struct Load {
 
 impl Plan {
     fn blueprint(&self) -> Blueprint {
-        let Self { drain, edge, bridge, .. } = *self;
+        let Self { drain, edge, bridge, gm, .. } = *self;
         Blueprint {
             cluster: self.cluster,
             edges: 2,
@@ -88,7 +90,7 @@ impl Plan {
             edge: Box::new(move |it| edge(it.set("drain.period", format!("{drain}s")))),
             // A cut choose does not run on in a stand-in that tells numbers, and its sessions are short.
             bridge: Box::new(move |it| bridge(it.set("gm.cut_choose", "0s"))),
-            gm: Box::new(|gm| gm),
+            gm: Box::new(gm),
             folder: self.folder.clone(),
         }
     }

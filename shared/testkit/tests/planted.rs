@@ -71,15 +71,29 @@ fn small_rings(edge: Edge) -> Edge {
     edge.set("ring.frames", 24)
 }
 
+/// The arena game, but a command that dies with NATS is given up soon: half a minute is longer than all of this takes.
+const IMPATIENT: &str = r#"
+[[ws-edge.listeners]]
+builtin = "arena"
+[[ws-edge.listeners.forwards]]
+name = "gm-bridge"
+service = "gm"
+paths = ["/api/start", "/api/propose", "/api/choose", "/api/cancel"]
+commands = true
+timeout = "4s"
+"#;
+
 /// The way to NATS is long, so that something is always on it: when NATS dies, and when another bridge takes over.
 fn bridges(name: &str) -> Plan {
     let delayed = Kind::Link(Link::BridgeNats, Harm::Delayed);
     let kill = |at_ms| fault(at_ms, Kind::Nats(Way::Killed), 0, 100, 1);
     // These seeds: about 140 ms either way. Not from the beginning: games are to have begun.
-    let mut faults = vec![fault(2_000, delayed, 0, 6_500, 6), fault(2_000, delayed, 1, 6_500, 20)];
-    faults.extend([3_000, 4_200, 5_400, 6_600, 7_800].map(kill));
+    let mut faults = vec![fault(1_500, delayed, 0, 5_500, 6), fault(1_500, delayed, 1, 5_500, 20)];
+    faults.extend([2_500, 3_700, 4_900, 6_100].map(kill));
     let plan = plan(name, faults, 6);
-    Plan { load: Load { sessions: 6, clients: 3, ..plan.load }, ..plan }
+    let load = Load { sessions: 6, clients: 3, ..plan.load };
+    // What is asked for goes on until something else is.
+    Plan { edge: |edge| edge.config(IMPATIENT), gm: |gm| gm.arg("--events=400"), load, ..plan }
 }
 
 /// The stream begins another life while the edges are away: their clients come back with cursors of the former one.

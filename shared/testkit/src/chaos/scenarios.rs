@@ -59,6 +59,7 @@ impl Plan {
             drain: 3,
             edge: |edge| edge,
             bridge: |bridge| bridge,
+            gm: |gm| gm,
             calm: Duration::from_secs(3),
             settle: Duration::from_secs(45),
             sample: Duration::from_secs(10),

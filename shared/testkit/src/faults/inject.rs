@@ -93,7 +93,7 @@ impl Injector {
             house.trouble(format!("{kind} ({target}, fault {id}): {why}"));
         }
         let _nobody = self.marks.send(Mark::Over { id, at_ms: unix_ms() }).await;
-        struck.rest().await;
+        struck.rest(&fault).await;
         (kind, true)
     }
 }

@@ -145,9 +145,9 @@ impl Struck<'_> {
         }
     }
 
-    /// Keeps hold of what should not be broken again at once.
-    pub(super) async fn rest(&self) {
-        if matches!(self.hold, Hold::Nats(..)) {
+    /// Keeps hold of what should not be broken again at once, unless somebody named it to be broken.
+    pub(super) async fn rest(&self, fault: &Fault) {
+        if fault.target.is_none() && matches!(self.hold, Hold::Nats(..)) {
             tokio::time::sleep(REST).await;
         }
     }

@@ -23,12 +23,20 @@ pub(crate) fn program(name: &str) -> PathBuf {
     let places =
         me.ancestors().skip(1).take(2).flat_map(|folder| [folder.join(name), folder.join("examples").join(name)]);
     let found = places.into_iter().find(|path| path.is_file());
-    let path =
-        found.unwrap_or_else(|| panic!("{name} is not built: run `cargo build --workspace --bins --examples` first"));
+    let build = build(name);
+    let path = found.unwrap_or_else(|| panic!("{name} is not built: run `{build}` first"));
     if let Some(source) = newer_source(&path) {
-        panic!("{name} is older than {}: run `cargo build --workspace --bins --examples` first", source.display());
+        panic!("{name} is older than {}: run `{build}` first", source.display());
     }
     path
+}
+
+/// What builds it.
+fn build(name: &str) -> String {
+    match name.strip_suffix("-planted") {
+        Some(service) => format!("cargo build --workspace --features {service}/planted-bugs --bin {name}"),
+        None => "cargo build --workspace --bins --examples".to_owned(),
+    }
 }
 
 /// A source that was changed after the program was built. Cargo lists a program's sources beside it, in Makefile form.
