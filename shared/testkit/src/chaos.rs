@@ -130,7 +130,7 @@ pub async fn run(plan: &Plan, say: Say<'_>) -> Outcome {
     let mut seen = Default::default();
     let (tally, judged) = tokio::select! {
         done = async { tokio::join!(inject(plan, &house, marks), checker.finish(say)) } => done,
-        () = async { tokio::join!(house.watch(), measure(&house, plan.sample, &mut seen)); } => unreachable!("for ever"),
+        () = async { tokio::join!(house.watch(), measure(&house, plan, &mut seen)); } => unreachable!("for ever"),
     };
     let (connections, vitals) = seen;
     let mut troubles = house.troubles();

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::Plan;
 use crate::{faults::Link, house::House};
 
 /// How often connections are counted.
@@ -16,7 +17,7 @@ const SECOND: usize = 10;
 pub struct Connections {
     /// In all.
     pub opened: u64,
-    /// The most within one second.
+    /// The most within one second, from the first fault on.
     pub peak: u64,
 }
 
@@ -106,8 +107,11 @@ impl fmt::Display for Trend {
 }
 
 /// Measures until it is dropped; what it has measured is where the caller said.
-pub(super) async fn measure(house: &House, sample: Duration, seen: &mut (Connections, BTreeMap<String, Vitals>)) {
-    let begun = Instant::now();
+pub(super) async fn measure(house: &House, plan: &Plan, seen: &mut (Connections, BTreeMap<String, Vitals>)) {
+    let (begun, sample) = (Instant::now(), plan.sample);
+    // Before the first fault all of them come for the first time.
+    let first = plan.faults.first().map_or(Duration::ZERO, |fault| fault.at);
+    let calm_until = begun + plan.calm + first;
     let opened = || house.links[&Link::ClientEdge].iter().flat_map(|wire| &wire.proxies).map(|it| it.accepted()).sum();
     let (mut window, mut next): (Vec<u64>, Instant) = (Vec::new(), begun);
     let mut tick = interval(COUNT);
@@ -117,7 +121,8 @@ pub(super) async fn measure(house: &House, sample: Duration, seen: &mut (Connect
         let now: u64 = opened();
         window.push(now);
         let before = window[window.len().saturating_sub(SECOND + 1)];
-        seen.0 = Connections { opened: now, peak: seen.0.peak.max(now - before) };
+        let rate = if Instant::now() > calm_until { now - before } else { 0 };
+        seen.0 = Connections { opened: now, peak: seen.0.peak.max(rate) };
         if window.len() > 2 * SECOND {
             window.drain(..SECOND);
         }

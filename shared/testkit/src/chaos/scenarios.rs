@@ -99,9 +99,7 @@ impl Plan {
     #[must_use]
     pub fn storm(seed: u64, cluster: bool, sockets: u32, times: u32, folder: PathBuf) -> Self {
         let sessions = (sockets / 100).max(1);
-        // Twice as many that can prove it as of the others, and none that goes by itself.
-        let more = vec!["--crowd".to_owned(), "--life".to_owned(), "1h".to_owned()];
-        let load = Load { sessions, clients: sockets / sessions, rate: 5, gm_sessions: 0, more };
+        let load = Load { sessions, clients: sockets / sessions, rate: 5, gm_sessions: 0, more: crowd() };
         // At first they are spread: one edge is emptied.
         let gather = at(20, Kind::Edge(Way::Stopped), 1, 5);
         let kill = |number: u32| at(40 + u64::from(number) * 30, Kind::Edge(Way::Killed), number as usize % 2, 15);
@@ -117,7 +115,7 @@ impl Plan {
             [Kind::Edge(Way::Stopped), Kind::Bridge(Way::Stopped)].into_iter().flat_map(|kind| [(kind, 0), (kind, 1)]);
         let steps = (0..rounds).flat_map(|_| round.clone());
         let faults = (0..).zip(steps).map(step).collect();
-        let load = Load { sessions: 10, clients: 50, rate: 5, gm_sessions: 3, more: Vec::new() };
+        let load = Load { sessions: 10, clients: 50, rate: 5, gm_sessions: 0, more: crowd() };
         // As it is shipped: clients are sent away over ten seconds.
         Self { faults, load, drain: 10, ..Self::new(seed, cluster, folder) }
     }
@@ -128,6 +126,11 @@ impl Plan {
         let mix = Kinds::links().0.into_iter().map(|kind| (kind, 1)).collect();
         Self::scheduled(&Schedule { seed, length, every: Duration::from_secs(10), mix }, cluster, folder)
     }
+}
+
+/// Clients of whom none goes by itself: every further connection is the faults' doing.
+fn crowd() -> Vec<String> {
+    ["--crowd", "--life", "1h"].map(str::to_owned).to_vec()
 }
 
 /// A fault at a fixed time, to a fixed one of its kind.
