@@ -8,7 +8,8 @@
 //! - `keeper`: the action's record in the bucket `ACTIONS`, rewritten while it runs: the sign that its bridge lives, and
 //!   the place where a command waits for its end.
 //! - `runner`: a command from its claim to its last event.
-//! - `watcher`: ends the actions of bridges that are gone, this one's former life included.
+//! - `watcher`: ends the actions of bridges that are gone, this one's former life included, also of one that died between
+//!   its `_action` and its record.
 //!
 //! The log itself says what became of an action: what follows an `_action` is its own, up to the next one. It has ended with
 //! `result`, with `error`, or with `_done` where it has nothing to say (a start). An `error` that a bridge formed names in

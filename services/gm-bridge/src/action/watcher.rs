@@ -19,7 +19,7 @@ use herald_protocol::{
     subject::{self, TopicPattern},
 };
 use herald_runtime::{
-    jetstream::{self, BatchGet},
+    jetstream::{self, BatchGet, Stored},
     nats::NatsState,
 };
 use tokio::{
@@ -59,6 +59,8 @@ struct Watcher {
     state: Receiver<NatsState>,
     /// All `_action`s up to here have been seen.
     position: Option<u64>,
+    /// Where the stream ended at the last look.
+    head: u64,
     actions: String,
 }
 
@@ -69,7 +71,7 @@ pub(super) async fn watch(shared: &Arc<Shared>) {
     let topic = TopicPattern::parse(subject::ACTION_TOPIC);
     let actions = topic.map(|topic| subject::any_session_topics(subject::GM, &topic)).unwrap_or_default();
     let (book, state) = (Book::default(), shared.nats.state());
-    let mut watcher = Watcher { shared: Arc::clone(shared), book, state, position: None, actions };
+    let mut watcher = Watcher { shared: Arc::clone(shared), book, state, position: None, head: 0, actions };
     loop {
         match watcher.entries().await {
             Ok(mut entries) => watcher.follow(&mut entries).await,
@@ -86,9 +88,11 @@ impl Watcher {
     /// The records as they are and as they change. Where the log's claims begin is known, too.
     async fn entries(&mut self) -> Result<Entries, async_nats::Error> {
         let last = self.shared.publisher.last(&self.actions).await?.map_or(0, |last| last.sequence);
-        // A log that was rolled back, or lost.
-        let known = self.position.filter(|position| *position <= last);
+        let head = self.shared.publisher.last(">").await?.map_or(0, |last| last.sequence);
+        // Not in a log that was rolled back, or lost.
+        let known = self.position.filter(|position| *position <= head);
         self.position = Some(known.unwrap_or_else(|| last.saturating_sub(LOOK_BACK)));
+        self.head = self.head.min(head);
         let bucket = self.shared.nats.jetstream().get_key_value(ACTIONS).await?;
         let entries = bucket.watch_with_history(">").await?;
         Ok(entries.map(|entry| entry.map_err(async_nats::Error::from)).boxed())
@@ -213,22 +217,36 @@ impl Watcher {
         self.book.is_quiet() || self.shared.records.mark(&format!("watcher.{}", self.shared.bridge), MARK).await.is_ok()
     }
 
-    /// Reads which actions were claimed since the last look. A replica that lags tells the rest the next time.
+    /// Reads which actions were claimed since the last look.
     async fn read_claims(&mut self) -> bool {
         let Some(position) = self.position else { return false };
+        // A stream has many events between two claims: those that are known to be none are not searched again. Up to the
+        // head of the look before, so that whoever leads now surely knows them.
+        let Ok(head) = self.shared.publisher.last(">").await else { return false };
         let request = BatchGet { filter: &self.actions, from: position + 1, batch: PAGE, max_bytes: 1 << 20 };
         let Ok(batch) = jetstream::batch_get(&self.shared.nats, EVENTS, &request).await else { return false };
-        let now = Instant::now();
-        for claim in batch.messages {
-            self.position = Some(claim.sequence);
-            let session = EventSubject::parse(&claim.subject).and_then(|parsed| SessionId::new(parsed.session).ok());
-            let opened = serde_json::from_slice::<ActionEvent>(&claim.payload);
-            if let (Some(session), Ok(opened)) = (session, opened) {
-                self.shared.running.supersede(session.as_str(), opened.n);
-                self.book.opened(session, opened.n, now);
+        batch.messages.iter().for_each(|claim| self.note_claim(claim));
+        // A replica that lags has told less than there is.
+        let from = self.position.map_or(1, |position| position + 1);
+        match self.shared.publisher.next(from, &self.actions).await {
+            Ok(Some(claim)) => self.note_claim(&claim),
+            Ok(None) => {
+                let searched = std::mem::replace(&mut self.head, head.map_or(0, |head| head.sequence));
+                self.position = self.position.max(Some(searched));
             }
+            Err(_) => return false,
         }
         true
+    }
+
+    fn note_claim(&mut self, claim: &Stored) {
+        self.position = Some(claim.sequence);
+        let session = EventSubject::parse(&claim.subject).and_then(|parsed| SessionId::new(parsed.session).ok());
+        let opened = serde_json::from_slice::<ActionEvent>(&claim.payload);
+        if let (Some(session), Ok(opened)) = (session, opened) {
+            self.shared.running.supersede(session.as_str(), opened.n);
+            self.book.opened(session, opened.n, Instant::now());
+        }
     }
 
     /// Ends a lapsed action, in a task of its own. One that can't be taken on now is found again at a later look.
