@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use herald_protocol::SessionId;
+use herald_protocol::{Epoch, SessionId};
 
 use crate::check::{
     findings::{Class, Findings},
@@ -25,7 +25,7 @@ pub struct Calls {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Span {
     session: SessionId,
-    life: usize,
+    life: Epoch,
     first: u64,
     last: u64,
 }
@@ -70,10 +70,10 @@ fn spans(log: &SessionLog) -> Vec<(Box<str>, Span)> {
     use herald_protocol::record::ActionKind;
 
     let mut all: Vec<(Box<str>, Span)> = Vec::new();
-    for (life, it) in log.lives.iter().enumerate() {
+    for life in &log.lives {
         // Where those begin that go on.
         let mut open = all.len();
-        for entry in &it.game {
+        for entry in &life.game {
             if matches!(entry.step, Step::Action { kind: ActionKind::Start, .. }) {
                 open = all.len();
             }
@@ -82,7 +82,7 @@ fn spans(log: &SessionLog) -> Vec<(Box<str>, Span)> {
                 Some((_, span)) => span.last = entry.seq,
                 None => {
                     let session = log.session.clone();
-                    all.push((name.g.clone(), Span { session, life, first: entry.seq, last: entry.seq }));
+                    all.push((name.g.clone(), Span { session, life: life.epoch, first: entry.seq, last: entry.seq }));
                 }
             }
         }

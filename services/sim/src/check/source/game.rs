@@ -36,11 +36,13 @@ pub struct GameJudgement {
 pub fn game(log: &SessionLog, played: &Played) -> GameJudgement {
     let mut judgement = GameJudgement::default();
     let last = log.lives.len() - 1;
+    let mut earlier = BTreeSet::new();
     for (number, life) in log.lives.iter().enumerate() {
-        let mut story =
-            Story { log, life: number, judgement: &mut judgement, actions: Vec::new(), calls: BTreeMap::new() };
+        let (actions, calls) = (Vec::new(), BTreeMap::new());
+        let mut story = Story { log, earlier: &earlier, life: number, judgement: &mut judgement, actions, calls };
         story.tell(life);
         story.end(number == last);
+        earlier.extend(life.game.iter().filter_map(|entry| entry.call).map(|call| call.id));
     }
     // In a stream that began anew, actions are gone with it.
     if log.lives.len() == 1 {
@@ -102,6 +104,8 @@ struct Told {
 struct Story<'a> {
     log: &'a SessionLog,
     life: usize,
+    /// Calls that began in an earlier life of the stream: what they said there is not missing here.
+    earlier: &'a BTreeSet<u32>,
     judgement: &'a mut GameJudgement,
     actions: Vec<Action>,
     calls: BTreeMap<u32, Told>,
@@ -223,7 +227,8 @@ impl Story<'_> {
                 self.wrong(Class::Reordered, seq, || format!("call {name} within action {n}, which makes none"));
             }
             self.actions[last].call.get_or_insert(call.id);
-            let told = Told { action: last, of: call.of, next: call.k + 1, missing: (0..call.k).collect() };
+            let first = if self.earlier.contains(&call.id) { call.k } else { 0 };
+            let told = Told { action: last, of: call.of, next: call.k + 1, missing: (first..call.k).collect() };
             self.calls.insert(call.id, told);
             return;
         };
@@ -265,7 +270,7 @@ impl Story<'_> {
             };
             let log = self.log;
             let name = log.calls.get(id as usize).map_or("?", |name| &*name.call);
-            self.judgement.calls += 1;
+            self.judgement.calls += u64::from(!self.earlier.contains(&id));
             for k in &told.missing {
                 self.wrong(Class::Lost, seq, || format!("event {k} of call {name} is not in the log"));
             }

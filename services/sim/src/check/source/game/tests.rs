@@ -194,6 +194,7 @@ fn every_command_has_its_action_and_every_action_its_command() {
 fn a_new_life_begins_in_the_middle() {
     let mut log = Log::new().propose(1).says(0, &[0]);
     log.0.begin(Epoch::new(2));
-    let log = log.says(1, &[1, 2]).propose(2).says(2, &[0, 1, 2]);
+    let log = log.says(1, &[1, 2]).propose(2).says(0, &[1, 2]).propose(3).says(2, &[0, 1, 2]);
     assert_eq!(log.counts(), CLEAN, "what was open is gone with the stream");
+    assert_eq!(log.judged().calls, 2);
 }
