@@ -22,6 +22,11 @@ impl Judge<'_> {
             self.wrong(Class::Gap, came.seq, || "an event before the hello".into());
         }
         let Some((life, index, exact)) = self.find(came) else {
+            if self.life + 1 < self.log.lives.len() && came.seq > self.life().through {
+                // The log of a life that is over can't be read to its end any more: nothing can be said about it.
+                self.at = At::Behind(came.seq);
+                return;
+            }
             self.wrong(Class::Foreign, came.seq, || "the session's log has no such event".into());
             return;
         };

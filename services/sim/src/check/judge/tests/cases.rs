@@ -245,6 +245,25 @@ fn another_life_is_announced_and_comes_whole() {
 }
 
 #[test]
+fn the_unread_end_of_a_life_that_is_over_is_not_judged() {
+    let whole = two_lives();
+    let mut log = whole.clone();
+    log.lives[0].shown.truncate(2);
+    log.lives[0].through = 25;
+    let client = |from: usize| {
+        let mut told = Told::new(&whole, Kind::Sse).opened(0, after(0)).hello(1, 0).events(0, from..4);
+        told.log = &log;
+        let told = told.note(Note::Gap { from: 1, to: 0 }).hello(2, 45);
+        Told { log: &whole, notes: told.notes }.events(1, 0..4).notes
+    };
+    assert_eq!(judged(&log, &client(0)).found.counts, CLEAN);
+    let stranger = Note::Event { seq: 24, prev: None, hash: 1, snapshot: false, at_ms: 0, ts: 0 };
+    let mut notes = client(0);
+    notes.notes.insert(4, stranger);
+    assert_eq!(judged(&log, &notes).found.counts, Counts { foreign: 1, ..CLEAN }, "that part is known");
+}
+
+#[test]
 fn an_epoch_that_is_ignored_is_found() {
     let log = two_lives();
     // The old cursor is taken for a place in the new life.

@@ -28,7 +28,7 @@ pub(super) fn life(number: u32, seqs: &[u64], topics: &[u16]) -> Life {
         let hash = (u64::from(number) << 32) + seq * 7;
         life.shown.push(Shown { seq: *seq, ts_ms, hash, topic: topic.checked_sub(1) });
     }
-    life.through = seqs.last().copied().unwrap_or(0);
+    life.through = seqs.last().copied().unwrap_or(0) + 100;
     life
 }
 
