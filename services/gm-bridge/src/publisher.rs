@@ -220,7 +220,8 @@ impl Publisher {
         }
     }
 
-    /// As [`Publisher::attempt`], of all messages as one batch.
+    /// As [`Publisher::attempt`], of all messages as one batch. One node is given more time: there is no leader to die, and
+    /// where it is slow a copy of so much would make it slower.
     async fn attempt_together(
         &self,
         messages: &[Message<'_>],
@@ -241,7 +242,7 @@ impl Publisher {
                 Ok(stored.last)
             }
             _ = state.changed() => Err(PublishError::Timeout.into()),
-            () = sleep(wait) => Err(PublishError::Timeout.into()),
+            () = sleep(if self.nats.clustered() { wait } else { wait * 3 }) => Err(PublishError::Timeout.into()),
         }
     }
 
