@@ -41,6 +41,8 @@ pub struct Status {
     open: AtomicBool,
     /// The highest sequence seen.
     seen: AtomicU64,
+    /// When the latest of what was seen was stored, ms since 1970: in another life of the stream, sequences begin anew.
+    stored_ms: AtomicU64,
     /// When the connection was opened that began live, ms since 1970; what was stored before is not its to have. 0: none.
     live_since: AtomicU64,
     /// Events seen.
@@ -64,7 +66,8 @@ impl Status {
 
     /// Whether it has everything up to `seq`, which was stored at `ts_ms`.
     pub fn has(&self, seq: u64, ts_ms: u64) -> bool {
-        self.seen() >= seq || self.live_since.load(Ordering::Acquire) > ts_ms
+        let seen = self.seen() >= seq && self.stored_ms.load(Ordering::Acquire) >= ts_ms;
+        seen || self.live_since.load(Ordering::Acquire) > ts_ms
     }
 }
 
@@ -276,6 +279,7 @@ impl Client {
         let note = match *heard {
             Heard::Event { seq, prev, hash, snapshot, ts } => {
                 self.status.deliveries.fetch_add(1, Ordering::Relaxed);
+                self.status.stored_ms.fetch_max(ts, Ordering::AcqRel);
                 self.status.seen.fetch_max(seq, Ordering::AcqRel);
                 Note::Event { seq, prev, hash, snapshot: snapshot || place.takes_snapshot(), at_ms, ts }
             }
