@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use async_nats::jetstream::kv::{self, Operation};
+use async_nats::jetstream::{
+    consumer::push::{OrderedError, OrderedErrorKind},
+    kv::{self, Operation},
+};
 use futures_util::StreamExt;
 use herald_protocol::{SessionId, record::AliasTarget};
 use herald_runtime::{
@@ -130,7 +133,11 @@ impl Aliases {
                         }
                     }
                     // The library goes on by itself; the next look finds out whether it did.
-                    Some(Err(error)) => tracing::debug!(%error, bucket, "watch of the aliases stumbled"),
+                    Some(Err(error)) if goes_on(&error) => {
+                        tracing::debug!(%error, bucket, "watch of the aliases stumbled");
+                    }
+                    // Asked on after its connection was closed for good, it panics.
+                    Some(Err(error)) => return Err(AliasError::other(error)),
                     None => return Err(AliasError::Ended),
                 },
                 _ = look.tick() => position.compare(nats).await?,
@@ -193,6 +200,12 @@ impl Position {
         self.behind = behind;
         Ok(())
     }
+}
+
+/// Whether a watch may be asked on after that.
+fn goes_on(error: &kv::WatcherError) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<OrderedError>());
+    cause.is_some_and(|cause| cause.kind() == OrderedErrorKind::MissingHeartbeat)
 }
 
 /// Why the aliases are not followed at the moment.

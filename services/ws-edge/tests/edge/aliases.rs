@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use herald_protocol::{SessionId, record::AliasTarget};
-use herald_runtime::jetstream::{BucketSpec, ensure_bucket};
-use herald_testkit::{Nats, within};
+use herald_runtime::{
+    jetstream::{BucketSpec, ensure_bucket},
+    nats::connect,
+};
+use herald_testkit::{Nats, eventually, within};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use ws_edge::alias::Aliases;
@@ -52,6 +55,37 @@ async fn aliases_follow_their_bucket_through_deletion_and_another_life() {
         becomes(&mut g, "the bucket is another one, and empty", None).await;
         engine.alias("G", "three", 4).await;
         becomes(&mut g, "of the new life", Some(("three", 4))).await;
+        stop.cancel();
+        following.await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_closed_for_good_ends_no_task_by_a_panic() {
+    within(MINUTE, async {
+        let nats = Nats::start().await;
+        let engine = Engine::start(&nats).await;
+        engine.alias("G", "one", 1).await;
+        // As at the end of a process whose task for the aliases is late to hear of it.
+        let own = connect(&engine.context.common.nats, "own", &engine.context).await.unwrap();
+        let (aliases, stop) = (Aliases::default(), CancellationToken::new());
+        let condition = engine.context.health.condition("own aliases");
+        let follow = aliases.clone().follow(own.clone(), "ALIASES".to_owned(), condition, stop.clone());
+        let following = tokio::spawn(follow);
+        let mut g = aliases.watch(&SessionId::new("G").unwrap());
+        becomes(&mut g, "followed", Some(("one", 1))).await;
+        own.close(Duration::from_secs(1)).await;
+        eventually("it says that it can't follow", BOUND, async || {
+            let reason = engine.context.health.report().conditions["own aliases"].clone();
+            if following.is_finished() || reason.contains("ended") || reason.contains("not answer") {
+                Ok(())
+            } else {
+                Err(reason)
+            }
+        })
+        .await;
+        assert!(!following.is_finished(), "it goes on trying");
         stop.cancel();
         following.await.unwrap();
     })
