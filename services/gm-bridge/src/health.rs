@@ -47,8 +47,8 @@ pub(crate) struct Prober {
     last: Arc<Mutex<Option<(Instant, Look)>>>,
 }
 
-/// A look at the arena engine, shared by all who ask meanwhile.
-type Look = Shared<BoxFuture<'static, bool>>;
+/// A look at the arena engine (`None` where the log can't be read), shared by all who ask meanwhile.
+type Look = Shared<BoxFuture<'static, Option<bool>>>;
 
 impl Prober {
     pub(crate) fn new(nats: &Nats, pool: &Pool, arena: &Arena) -> Self {
@@ -61,7 +61,9 @@ impl Prober {
         let (ready, arena_seen) = join(ready, look).await;
         let gm_client_ready = ready.contains(&true);
         let nats_connected = self.nats.connected();
-        let status = if nats_connected && gm_client_ready { "ok" } else { "degraded" };
+        let all_well = nats_connected && gm_client_ready && arena_seen.is_some();
+        let status = if all_well { "ok" } else { "degraded" };
+        let arena_seen = arena_seen == Some(true);
         let game_masters =
             ready.into_iter().enumerate().map(|(index, ready)| GameMasterHealth { number: index + 1, ready }).collect();
         Health { status, service: "herald", nats_connected, gm_client_ready, arena_seen, game_masters }
@@ -82,6 +84,6 @@ impl Prober {
     }
 }
 
-async fn engine_spoke(arena: &Arena) -> bool {
-    matches!(timeout(LOG_TIMEOUT, arena.seen()).await, Ok(Ok(true)))
+async fn engine_spoke(arena: &Arena) -> Option<bool> {
+    timeout(LOG_TIMEOUT, arena.seen()).await.ok()?.ok()
 }

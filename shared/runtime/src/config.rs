@@ -77,7 +77,7 @@ pub struct NatsConfig {
     pub token: Secret,
     /// A file of root certificates (PEM) for `tls://` servers. Default: the platform's.
     pub root_certificates: Option<PathBuf>,
-    /// How long one attempt to connect may take. Default 5s.
+    /// How long one attempt to connect may take. Default 2s.
     pub connect_timeout: HumanDuration,
     /// The first wait between two attempts, doubled at each further one, with jitter. Default 50ms.
     pub reconnect_min: HumanDuration,
@@ -85,7 +85,8 @@ pub struct NatsConfig {
     pub reconnect_max: HumanDuration,
     /// How long a request may wait for its answer where nothing else is said. Default 5s.
     pub request_timeout: HumanDuration,
-    /// How often the connection is probed; two missed answers end it. Default 10s.
+    /// After how much silence the connection is probed; three probes without an answer end it, soon enough for a bridge to be
+    /// at another server of the cluster before the others give up its actions (`action.lapse`). Default 700ms.
     pub ping_interval: HumanDuration,
     /// Messages waiting in one core subscription before the library drops (counted). Default 65536.
     pub subscription_capacity: usize,
@@ -179,11 +180,11 @@ impl Default for NatsConfig {
             password: Secret::default(),
             token: Secret::default(),
             root_certificates: None,
-            connect_timeout: HumanDuration::from_secs(5),
+            connect_timeout: HumanDuration::from_secs(2),
             reconnect_min: HumanDuration::from_millis(50),
             reconnect_max: HumanDuration::from_secs(2),
             request_timeout: HumanDuration::from_secs(5),
-            ping_interval: HumanDuration::from_secs(10),
+            ping_interval: HumanDuration::from_millis(700),
             subscription_capacity: 65_536,
             send_capacity: 2_048,
         }

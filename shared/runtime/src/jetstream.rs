@@ -10,8 +10,9 @@
 //! - **Direct** ([`batch_get`], [`multi_last`]): fast and many at once, but on a cluster any replica answers, and it may
 //!   lag. Such an answer is never complete because it ended; compare with what the leader says.
 //!
-//! Every call is one request with the connection's own time limit ([`crate::nats::Nats::request_timeout`]); none repeats
-//! itself. All of them may be cancelled at any await; a cancelled [`publish`] or [`publish_batch`] may still be stored.
+//! Every call has the connection's own time limit ([`crate::nats::Nats::request_timeout`]). Within it, reads are asked again
+//! where nobody answers, and [`publish_surely`] sends again under its message id; nothing else repeats itself. All of them
+//! may be cancelled at any await; a cancelled publish or batch may still be stored.
 
 mod batch;
 mod ensure;
@@ -22,7 +23,7 @@ mod request;
 
 pub use batch::{BATCH_MAX, BatchAck, BatchError, BatchMessage, publish_batch};
 pub use ensure::{BucketSpec, EnsureError, StreamInfo, StreamSpec, ensure_bucket, ensure_stream, stream_info};
-pub use publish::{Expect, PubAck, PublishError, publish};
+pub use publish::{ACK_WAIT, Expect, PubAck, PublishError, publish, publish_surely};
 pub use read::{
     Batch, BatchGet, MultiLast, Stored, batch_get, get_leader, last_by_subject_leader, multi_last,
     next_by_subject_leader,

@@ -1,11 +1,11 @@
 //! The connection to NATS: retried for ever, its state visible, its credentials never.
 
 use std::{
-    sync::{Arc, Weak, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering},
     time::Duration,
 };
 
-use async_nats::{Client, ConnectOptions, Event, ServerAddr, jetstream};
+use async_nats::{Client, ConnectOptions, Event, ReconnectToServer, Server, ServerAddr, ServerInfo, jetstream};
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::{
@@ -137,10 +137,13 @@ impl Nats {
     /// If this server can't be used: without JetStream, or too old.
     pub async fn require_jetstream(&self, context: &Context) -> Result<(), JetStreamError> {
         let token = context.shutdown.token();
-        token.run_until_cancelled(self.probe_jetstream()).await.unwrap_or(Err(JetStreamError::ShuttingDown))
+        let condition = context.health.condition("jetstream");
+        condition.fail("not asked yet");
+        let probe = self.probe_jetstream(&condition);
+        token.run_until_cancelled(probe).await.unwrap_or(Err(JetStreamError::ShuttingDown))
     }
 
-    async fn probe_jetstream(&self) -> Result<(), JetStreamError> {
+    async fn probe_jetstream(&self, condition: &Condition) -> Result<(), JetStreamError> {
         use jetstream::{ErrorCode, context::AccountErrorKind};
 
         let (mut refused_since, mut attempt) = (None, 0);
@@ -151,7 +154,10 @@ impl Nats {
                 return Err(JetStreamError::TooOld { found: self.inner.client.server_info().version });
             }
             let refusal = match self.inner.jetstream.query_account().await {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    condition.ok();
+                    return Ok(());
+                }
                 Err(error) => match error.kind() {
                     AccountErrorKind::JetStreamUnavailable => Some(JetStreamError::Disabled),
                     AccountErrorKind::JetStream(error) if error.error_code() == ErrorCode::JETSTREAM_NOT_ENABLED => {
@@ -163,7 +169,7 @@ impl Nats {
                         Some(JetStreamError::NotForAccount)
                     }
                     kind => {
-                        tracing::warn!(%kind, "JetStream does not answer yet");
+                        condition.fail(format!("does not answer: {kind}"));
                         None
                     }
                 },
@@ -384,6 +390,7 @@ impl Endpoint {
             .client_capacity(config.send_capacity)
             .max_reconnects(None)
             .reconnect_delay_callback(move |attempt| delay(attempt, min, max))
+            .reconnect_to_server_callback(elsewhere())
             .event_callback(move |event| {
                 note(&event);
                 wake.notify_one();
@@ -398,6 +405,28 @@ impl Endpoint {
             Credentials::Token(token) => options.token(token.clone()),
         }
     }
+}
+
+/// Which server to reconnect to: of those that failed least, one other than the last. The library takes any, and the one that
+/// has just gone silent would cost a whole `connect_timeout` again.
+fn elsewhere() -> impl Fn(Vec<Server>, ServerInfo) -> std::future::Ready<Option<ReconnectToServer>> + Send + Sync {
+    let last: Mutex<Option<ServerAddr>> = Mutex::new(None);
+    move |servers, _| {
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = choose(&servers, last.as_ref());
+        last.clone_from(&next);
+        std::future::ready(next.map(|addr| ReconnectToServer { addr, delay: None }))
+    }
+}
+
+/// `None` leaves it to the library: it tries all of them, at the first connection and where there is only one.
+fn choose(servers: &[Server], last: Option<&ServerAddr>) -> Option<ServerAddr> {
+    let connected = servers.iter().find(|server| server.did_connect).map(|server| &server.addr)?;
+    let last = last.unwrap_or(connected);
+    let others = || servers.iter().filter(|server| server.addr != *last);
+    let fewest = others().map(|server| server.failed_attempts).min()?;
+    let best: Vec<_> = others().filter(|server| server.failed_attempts == fewest).collect();
+    best.get(rand::random_range(0..best.len())).map(|server| server.addr.clone())
 }
 
 fn decoded(text: &str) -> String {
@@ -468,6 +497,30 @@ mod tests {
                 let delay = delay(attempt, min, max);
                 assert!(delay >= whole / 2 && delay <= whole, "attempt {attempt}: {delay:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_lost_server_is_not_the_next_to_be_tried() {
+        let server = |name: &str, failed_attempts, did_connect| Server {
+            addr: name.parse().expect("an address"),
+            failed_attempts,
+            did_connect,
+            is_discovered: false,
+            last_error: None,
+        };
+        let chosen = |servers: &[Server], last: Option<&str>| {
+            let last = last.map(|last| last.parse().expect("an address"));
+            choose(servers, last.as_ref()).map(|addr| addr.host().to_owned())
+        };
+        let fresh = [server("a", 0, false), server("b", 0, false)];
+        assert_eq!(chosen(&fresh, None), None, "the first connection");
+        assert_eq!(chosen(&[server("a", 0, true)], None), None, "no other");
+        let lost = [server("a", 0, true), server("b", 0, false)];
+        assert_eq!(chosen(&lost, None).as_deref(), Some("b"));
+        let three = [server("a", 0, true), server("b", 1, false), server("c", 0, true)];
+        for _ in 0..20 {
+            assert_eq!(chosen(&three, Some("c")).as_deref(), Some("a"), "failed least");
         }
     }
 

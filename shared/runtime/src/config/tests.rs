@@ -337,7 +337,7 @@ fn the_printed_configuration_says_where_values_come_from_and_hides_secrets() {
     for line in [
         "nats.url = \"nats://********@n:1\"  # env NATS_URL",
         "instance = \"one\"  # env HERALD_INSTANCE",
-        "nats.connect_timeout = \"5s\"  # default",
+        "nats.connect_timeout = \"2s\"  # default",
         "# nats.user is not set",
         "[ws-edge]",
         "gm.key = \"********\"  # file ",

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::request::{ApiError, api};
+use super::request::{ApiError, api, question};
 use crate::nats::Nats;
 
 /// Version of the settings below. A later one raises it; an older process leaves a newer stream alone.
@@ -141,11 +141,21 @@ pub struct StreamInfo {
     pub bytes: u64,
     /// Its epoch, once its owner has set it.
     pub epoch: Option<Epoch>,
+    /// How many servers hold it, its leader included.
+    pub replicas: usize,
+    /// How many of these the leader has heard of lately, itself included.
+    pub answering: usize,
     /// Its configuration as the server writes it.
     pub config: Map<String, Value>,
 }
 
 impl StreamInfo {
+    /// Whether its leader can store anything: it needs most of the replicas. It goes on leading for a while without.
+    #[must_use]
+    pub const fn has_quorum(&self) -> bool {
+        self.answering * 2 > self.replicas
+    }
+
     fn metadata(&self, key: &str) -> Option<&str> {
         self.config.get("metadata")?.get(key)?.as_str()
     }
@@ -184,10 +194,12 @@ pub enum EnsureError {
 /// What the leader says about a stream, now.
 ///
 /// # Errors
-/// [`ApiError`]; [`ApiError::StreamNotFound`] where there is none.
+/// [`ApiError`]; [`ApiError::StreamNotFound`] where there is none, [`ApiError::NoLeader`] where nobody leads it.
 pub async fn stream_info(nats: &Nats, stream: &str) -> Result<StreamInfo, ApiError> {
-    let answer: InfoAnswer = api(nats, &format!("STREAM.INFO.{stream}"), &json!({})).await?;
-    Ok(answer.into())
+    let answer: InfoAnswer = question(nats, &format!("STREAM.INFO.{stream}"), &json!({})).await?;
+    // Without a leader some replica answers for itself, perhaps one that lags.
+    let leaderless = answer.cluster.as_ref().is_some_and(|cluster| cluster.leader.is_empty());
+    if leaderless { Err(ApiError::NoLeader) } else { Ok(answer.into()) }
 }
 
 /// The stream, created if nobody has yet, its untouched settings brought up to date, its epoch set.
@@ -368,11 +380,39 @@ async fn update(nats: &Nats, stream: &str, config: &Map<String, Value>) -> Resul
     Ok(answer.into())
 }
 
+/// A replica speaks to its leader every second; the others elect another one after four without its word.
+const SILENT: Duration = Duration::from_secs(4);
+
 #[derive(Deserialize)]
 struct InfoAnswer {
     config: Map<String, Value>,
     created: String,
     state: State,
+    cluster: Option<Cluster>,
+}
+
+/// Who holds a stream, as its leader sees it.
+#[derive(Deserialize)]
+struct Cluster {
+    #[serde(default)]
+    leader: String,
+    #[serde(default)]
+    replicas: Vec<Replica>,
+}
+
+#[derive(Deserialize)]
+struct Replica {
+    #[serde(default)]
+    offline: bool,
+    /// Nanoseconds since it was last heard of; 0: never by this leader, which may have just been elected.
+    #[serde(default)]
+    active: u64,
+}
+
+impl Replica {
+    fn answers(&self) -> bool {
+        !self.offline && (1..SILENT.as_nanos()).contains(&u128::from(self.active))
+    }
 }
 
 #[derive(Deserialize)]
@@ -387,7 +427,8 @@ struct State {
 
 impl From<InfoAnswer> for StreamInfo {
     fn from(answer: InfoAnswer) -> Self {
-        let InfoAnswer { config, created, state } = answer;
+        let InfoAnswer { config, created, state, cluster } = answer;
+        let others = cluster.map(|cluster| cluster.replicas).unwrap_or_default();
         let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
         let epoch = config.get("metadata").and_then(|metadata| metadata.get(headers::META_EPOCH));
         Self {
@@ -399,6 +440,8 @@ impl From<InfoAnswer> for StreamInfo {
             last_time_ns: parse_time(&state.last_ts),
             messages: state.messages,
             bytes: state.bytes,
+            replicas: 1 + others.len(),
+            answering: 1 + others.iter().filter(|replica| replica.answers()).count(),
             config,
         }
     }

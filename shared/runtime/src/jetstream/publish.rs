@@ -1,9 +1,12 @@
 //! One publish into a stream, acknowledged, with the server's own reason where it is refused.
 
+use std::time::Duration;
+
 use async_nats::{HeaderMap, Request, RequestError, RequestErrorKind, jetstream::ErrorCode};
 use bytes::Bytes;
 use herald_protocol::headers;
 use serde::Deserialize;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::request::Refusal;
 use crate::nats::Nats;
@@ -39,8 +42,9 @@ pub enum PublishError {
         /// The last sequence of the subject, where the server says it.
         actual: Option<u64>,
     },
-    /// A write to the same subject was under way (10164). Nothing was stored; asking again decides.
-    #[error("a write to the subject was under way")]
+    /// A write to the same subject (10164), or one with the same message id (10158), was under way. Nothing was stored; asking
+    /// again decides.
+    #[error("a write to the subject or with the same id was under way")]
     Retry,
     /// No stream captures the subject, or its cluster has no leader at the moment. Nothing was stored.
     #[error("no stream takes the subject: no responders")]
@@ -119,6 +123,37 @@ impl From<RequestError> for PublishError {
     }
 }
 
+/// How long to wait for an acknowledgement before the message is sent again under its id: one that went to a leader which died
+/// or stands still with it is never acknowledged, while the next leader may be there.
+pub const ACK_WAIT: Duration = Duration::from_secs(1);
+/// How long to wait before a message that nobody could store is sent again.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// As [`publish`], sent again under its message id until it is acknowledged, refused, or the time of a request is over: for
+/// a message without an expected sequence, which is stored once however often it is sent.
+///
+/// # Errors
+/// [`PublishError`]; after `Timeout` it may be stored all the same.
+pub async fn publish_surely(
+    nats: &Nats,
+    subject: &str,
+    headers: HeaderMap,
+    payload: Bytes,
+    id: &str,
+) -> Result<PubAck, PublishError> {
+    let deadline = Instant::now() + nats.request_timeout();
+    loop {
+        let expect = Expect { message_id: Some(id), ..Expect::default() };
+        let sent = timeout(ACK_WAIT, publish(nats, subject, headers.clone(), payload.clone(), expect)).await;
+        match sent.unwrap_or(Err(PublishError::Timeout)) {
+            Err(PublishError::Timeout | PublishError::Retry) if Instant::now() + ACK_WAIT < deadline => {
+                sleep(PAUSE).await;
+            }
+            result => return result,
+        }
+    }
+}
+
 fn read_ack(payload: &[u8]) -> Result<PubAck, PublishError> {
     #[derive(Deserialize)]
     struct Ack {
@@ -140,7 +175,10 @@ impl From<Refusal> for PublishError {
             ErrorCode::STREAM_WRONG_LAST_SEQUENCE => Self::WrongLast {
                 actual: refusal.description.rsplit_once(": ").and_then(|(_, sequence)| sequence.trim().parse().ok()),
             },
-            ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => Self::Retry,
+            // The second: a cluster still replicates the first copy.
+            ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT | ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT => {
+                Self::Retry
+            }
             ErrorCode(code) => Self::Other { code, description: refusal.description },
         }
     }
@@ -161,6 +199,7 @@ mod tests {
         assert!(matches!(read(10071, "wrong last sequence: 12"), PublishError::WrongLast { actual: Some(12) }));
         assert!(matches!(read(10071, "wrong last sequence"), PublishError::WrongLast { actual: None }));
         assert!(matches!(read(10164, "wrong last sequence"), PublishError::Retry));
+        assert!(matches!(read(10158, "duplicate message id is in process"), PublishError::Retry));
         assert!(matches!(read(10077, "store failed"), PublishError::Other { code: 10077, .. }));
         assert!(matches!(read_ack(b"-NAK"), Err(PublishError::Failed(_))));
     }

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use herald_protocol::headers;
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use super::request::{ApiError, api, encode};
+use super::request::{ASK_AGAIN, ApiError, encode, question};
 use crate::nats::Nats;
 
 /// A message as the stream holds it.
@@ -101,7 +101,7 @@ async fn get_one(nats: &Nats, stream: &str, request: &GetOne<'_>) -> Result<Opti
     struct Found {
         message: RawMessage,
     }
-    match api::<Found>(nats, &format!("STREAM.MSG.GET.{stream}"), request).await {
+    match question::<Found>(nats, &format!("STREAM.MSG.GET.{stream}"), request).await {
         Ok(found) => {
             let message = StreamMessage::try_from(found.message);
             message.map(|message| Some(message.into())).map_err(|error| ApiError::Malformed(error.to_string()))
@@ -215,9 +215,22 @@ struct Answer {
     cut: Option<u64>,
 }
 
-/// One direct get with many messages as its answer. They come without flow control and nothing repeats a lost one, but each
-/// names its predecessor, and the closing one names the last: a hole can't go unnoticed.
+/// A direct get, asked again where its answer stays away or has a hole: any replica may have been asked, also one that stands
+/// still, and the next one may answer.
 async fn direct(nats: &Nats, stream: &str, payload: Bytes) -> Result<Answer, ApiError> {
+    let deadline = Instant::now() + nats.request_timeout();
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match direct_once(nats, stream, payload.clone(), left.min(ASK_AGAIN)).await {
+            Err(ApiError::Timeout | ApiError::Incomplete) if left > ASK_AGAIN => {}
+            answer => return answer,
+        }
+    }
+}
+
+/// One direct get with many messages as its answer. They come without flow control and nothing repeats a lost one, but each
+/// names its predecessor, and the closing one names the last: a hole can't go unnoticed. `patience` is for each of them.
+async fn direct_once(nats: &Nats, stream: &str, payload: Bytes, patience: Duration) -> Result<Answer, ApiError> {
     let client = nats.client();
     let send = |error: async_nats::Error| ApiError::Send(error);
     let inbox = client.new_inbox();
@@ -225,7 +238,6 @@ async fn direct(nats: &Nats, stream: &str, payload: Bytes) -> Result<Answer, Api
     let subject = format!("$JS.API.DIRECT.GET.{stream}");
     client.publish_with_reply(subject, inbox, payload).await.map_err(|error| send(error.into()))?;
 
-    let patience: Duration = nats.request_timeout();
     let mut answer = Answer::default();
     let mut last = 0;
     loop {

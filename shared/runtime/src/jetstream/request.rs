@@ -1,8 +1,11 @@
 //! One request to the JetStream API, and how it can fail.
 
+use std::time::Duration;
+
 use async_nats::{Request, RequestErrorKind, jetstream::ErrorCode};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::time::Instant;
 
 use crate::nats::Nats;
 
@@ -18,6 +21,9 @@ pub enum ApiError {
     /// Nobody answers: JetStream is off, its cluster has no leader at the moment, or the stream allows no direct gets.
     #[error("jetstream does not answer: no responders")]
     NoResponders,
+    /// The stream's cluster elects a leader, or can't for want of a quorum.
+    #[error("the stream has no leader")]
+    NoLeader,
     /// No answer in time, or no connection.
     #[error("no answer from jetstream in time")]
     Timeout,
@@ -45,7 +51,14 @@ impl ApiError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         // 10008: the cluster elects a leader.
-        matches!(self, Self::NoResponders | Self::Timeout | Self::Incomplete | Self::Refused { code: 503 | 10008, .. })
+        matches!(
+            self,
+            Self::NoResponders
+                | Self::NoLeader
+                | Self::Timeout
+                | Self::Incomplete
+                | Self::Refused { code: 503 | 10008, .. }
+        )
     }
 }
 
@@ -77,25 +90,48 @@ enum Answer<T> {
     Fine(T),
 }
 
-/// Asks `$JS.API.<subject>`; the answer is JSON.
+/// Asks `$JS.API.<subject>` once; the answer is JSON.
 pub(super) async fn api<T: DeserializeOwned>(nats: &Nats, subject: &str, body: &impl Serialize) -> Result<T, ApiError> {
-    let payload = send(nats, subject, body).await?;
-    match serde_json::from_slice(&payload) {
-        Ok(Answer::Fine(answer)) => Ok(answer),
-        Ok(Answer::Refused { error }) => Err(error.into()),
-        Err(error) => Err(ApiError::Malformed(error.to_string())),
+    read(&send(nats, subject, body, nats.request_timeout()).await?)
+}
+
+/// How long to wait for the answer to a question before it is asked again: one that came to a cluster without a leader, or to
+/// a server that died with it, is never answered, and the next leader may be there long before the time is over.
+pub(super) const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// As [`api`], for what changes nothing: asked again and again until the time is over.
+pub(super) async fn question<T: DeserializeOwned>(
+    nats: &Nats,
+    subject: &str,
+    body: &impl Serialize,
+) -> Result<T, ApiError> {
+    let deadline = Instant::now() + nats.request_timeout();
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match send(nats, subject, body, left.min(ASK_AGAIN)).await {
+            Err(ApiError::Timeout) if left > ASK_AGAIN => {}
+            answer => return read(&answer?),
+        }
     }
 }
 
-/// As [`api`], the answer's bytes.
-async fn send(nats: &Nats, subject: &str, body: &impl Serialize) -> Result<Bytes, ApiError> {
-    let request = Request::new().payload(encode(body)?).timeout(Some(nats.request_timeout()));
+/// One request; the answer's bytes.
+async fn send(nats: &Nats, subject: &str, body: &impl Serialize, limit: Duration) -> Result<Bytes, ApiError> {
+    let request = Request::new().payload(encode(body)?).timeout(Some(limit));
     let sent = nats.client().send_request(format!("$JS.API.{subject}"), request).await;
     sent.map(|message| message.payload).map_err(|error| match error.kind() {
         RequestErrorKind::TimedOut => ApiError::Timeout,
         RequestErrorKind::NoResponders => ApiError::NoResponders,
         _ => ApiError::Send(error.into()),
     })
+}
+
+fn read<T: DeserializeOwned>(payload: &[u8]) -> Result<T, ApiError> {
+    match serde_json::from_slice(payload) {
+        Ok(Answer::Fine(answer)) => Ok(answer),
+        Ok(Answer::Refused { error }) => Err(error.into()),
+        Err(error) => Err(ApiError::Malformed(error.to_string())),
+    }
 }
 
 pub(super) fn encode(body: &impl Serialize) -> Result<Bytes, ApiError> {

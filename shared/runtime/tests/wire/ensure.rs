@@ -64,13 +64,10 @@ async fn a_small_store_gets_a_smaller_stream_until_it_has_room() {
     within(LIMIT, async {
         let options = |size: &str| NatsOptions {
             jetstream: false,
-            more: format!("jetstream {{ store_dir: \"STORE\", max_file_store: {size} }}"),
+            more: format!("jetstream {{ max_file_store: {size} }}"),
             ..NatsOptions::default()
         };
         let mut server = Server::reserve(options("600MB"));
-        let store = server.store().display().to_string();
-        let more = server.options().more.replace("STORE", &store);
-        server.options().more = more;
         server.resume().await;
         let nats = connect(&server).await;
         let info = ensure_stream(&nats, &events()).await.unwrap();

@@ -99,6 +99,15 @@ pub(super) enum Sight {
     Nameless,
 }
 
+impl Sight {
+    /// Why nothing can be stored, although the leader answers.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let (Self::Same(info) | Self::Renewed(_, info)) = self else { return None };
+        (!info.has_quorum())
+            .then(|| format!("the stream has no quorum: {} of {} replicas answer", info.answering, info.replicas))
+    }
+}
+
 /// Looks at the stream through its leader and compares it with what is known: the anchor, and the `position` that a consumer
 /// in this process has reached.
 pub(super) async fn look(
@@ -187,6 +196,8 @@ mod tests {
             messages: last.seq,
             bytes: 0,
             epoch: None,
+            replicas: 1,
+            answering: 1,
             config: serde_json::Map::new(),
         }
     }

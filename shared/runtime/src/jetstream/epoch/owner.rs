@@ -19,7 +19,7 @@ use super::{
 use crate::{
     jetstream::{
         ApiError, BucketSpec, EnsureError, StreamInfo, StreamSpec,
-        ensure::{ensure_bucket, ensure_stream, set_epoch},
+        ensure::{ensure_bucket, ensure_stream, set_epoch, stream_info},
     },
     nats::{Nats, NatsState},
 };
@@ -51,7 +51,7 @@ impl EpochOwner {
             task: tokio::spawn(
                 Owner {
                     nats: nats.clone(),
-                    observer: Observer::new(stream.name.clone(), life),
+                    observer: Observer::new(stream.name.clone(), life, fault.clone()),
                     stream,
                     buckets,
                     fault,
@@ -67,7 +67,7 @@ impl EpochOwner {
         self.life.clone()
     }
 
-    /// Why stream and buckets can't be created at the moment, for a health condition; `None` where they could.
+    /// Why stream and buckets can't be created or written at the moment, for a health condition; `None` where they can.
     #[must_use]
     pub fn fault(&self) -> watch::Receiver<Option<String>> {
         self.fault.clone()
@@ -132,11 +132,29 @@ impl Owner {
             }
             let outcome = self.observer.look(&self.nats, None).await;
             next = Instant::now() + outcome.pause();
+            if matches!(outcome, Outcome::Same) {
+                self.replace_buckets().await;
+            }
             if let Outcome::Rewritten(known) | Outcome::Nameless(known) | Outcome::Unnamed(known) = outcome {
                 match self.renew(&known).await {
                     // Soon, not at once: what was just written may take a moment to be seen.
                     Ok(_) => next = Instant::now() + SETTLE,
                     Err(error) => tracing::warn!(stream = self.stream.name, %error, "can't set a new epoch yet"),
+                }
+            }
+        }
+    }
+
+    /// Creates the buckets that somebody has deleted. What was in them is lost; those who write there begin anew.
+    async fn replace_buckets(&self) {
+        for bucket in &self.buckets {
+            if !matches!(stream_info(&self.nats, &bucket.stream()).await, Err(ApiError::StreamNotFound)) {
+                continue;
+            }
+            match ensure_bucket(&self.nats, bucket).await {
+                Ok(_) => tracing::error!(bucket = bucket.name, "bucket was deleted, created again without its records"),
+                Err(error) => {
+                    tracing::error!(bucket = bucket.name, %error, "bucket was deleted, not created again yet")
                 }
             }
         }

@@ -19,6 +19,10 @@ use crate::nats::{Nats, NatsState};
 
 /// How often the leader is asked.
 pub(super) const EVERY: Duration = Duration::from_secs(2);
+/// How soon the leader is asked again where it did not answer: whoever waits for its word waits no longer than it must.
+const AGAIN: Duration = Duration::from_millis(300);
+/// Trouble that lasts longer is told: an election may take nine seconds, and is over by itself.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// A mismatch counts when it is seen again so much later: a leader just elected may answer from behind.
 pub(super) const CONFIRM_AFTER: Duration = Duration::from_secs(1);
 
@@ -26,6 +30,7 @@ pub(super) const CONFIRM_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct EpochWatcher {
     life: watch::Receiver<StreamLife>,
+    fault: watch::Receiver<Option<String>>,
     position: Arc<Mutex<Option<(Epoch, Anchor)>>>,
     wanted: watch::Sender<u64>,
     done: watch::Receiver<u64>,
@@ -40,13 +45,23 @@ impl EpochWatcher {
         let wanted = watch::Sender::new(0);
         let done = watch::Sender::new(0);
         let position = Arc::new(Mutex::new(None));
+        let fault = watch::Sender::new(None);
+        let subscribed = (life.subscribe(), fault.subscribe());
+        let observer = Observer::new(stream.to_owned(), life, fault);
         Self {
-            life: life.subscribe(),
+            life: subscribed.0,
+            fault: subscribed.1,
             position: Arc::clone(&position),
             done: done.subscribe(),
-            task: tokio::spawn(follow(nats.clone(), stream.to_owned(), position, wanted.subscribe(), done, life)),
+            task: tokio::spawn(follow(nats.clone(), observer, position, wanted.subscribe(), done)),
             wanted,
         }
+    }
+
+    /// Why nothing can be stored in the stream, or known of it, for longer than an election takes; for a health condition.
+    #[must_use]
+    pub fn fault(&self) -> watch::Receiver<Option<String>> {
+        self.fault.clone()
     }
 
     /// The stream's life. It changes with each look that finds another head, too.
@@ -85,13 +100,11 @@ impl Drop for EpochWatcher {
 
 async fn follow(
     nats: Nats,
-    stream: String,
+    mut observer: Observer,
     position: Arc<Mutex<Option<(Epoch, Anchor)>>>,
     mut wanted: watch::Receiver<u64>,
     done: watch::Sender<u64>,
-    life: watch::Sender<StreamLife>,
 ) {
-    let mut observer = Observer::new(stream, life);
     let mut state = nats.state();
     let mut next = Instant::now();
     loop {
@@ -157,7 +170,8 @@ impl Outcome {
     /// How long until the next look.
     pub(super) const fn pause(&self) -> Duration {
         match self {
-            Self::Same | Self::NoAnswer | Self::Unnamed(_) => EVERY,
+            Self::Same | Self::Unnamed(_) => EVERY,
+            Self::NoAnswer => AGAIN,
             Self::Doubt | Self::Rewritten(_) | Self::Nameless(_) => CONFIRM_AFTER,
         }
     }
@@ -169,22 +183,40 @@ pub(super) struct Observer {
     pub(super) known: Known,
     doubt: Option<Instant>,
     life: watch::Sender<StreamLife>,
+    fault: watch::Sender<Option<String>>,
+    /// Since when nothing can be stored, or known.
+    trouble: Option<Instant>,
 }
 
 impl Observer {
-    pub(super) fn new(stream: String, life: watch::Sender<StreamLife>) -> Self {
-        Self { stream, known: Known::default(), doubt: None, life }
+    pub(super) fn new(stream: String, life: watch::Sender<StreamLife>, fault: watch::Sender<Option<String>>) -> Self {
+        Self { stream, known: Known::default(), doubt: None, life, fault, trouble: None }
     }
 
     /// One look at the leader, and what it means. `position` counts only in the life it was reported for.
     pub(super) async fn look(&mut self, nats: &Nats, position: Option<(Epoch, Anchor)>) -> Outcome {
         let position = position.filter(|(epoch, _)| Some(*epoch) == self.known.epoch()).map(|(_, anchor)| anchor);
-        match look(nats, &self.stream, &self.known, position).await {
+        let began = Instant::now();
+        let looked = look(nats, &self.stream, &self.known, position).await;
+        self.note(began, looked.as_ref().map_or_else(|error| Some(error.to_string()), Sight::trouble));
+        match looked {
             Ok(sight) => self.judge(sight),
             Err(error) => {
                 tracing::debug!(stream = self.stream, %error, "the stream's leader does not answer");
                 Outcome::NoAnswer
             }
+        }
+    }
+
+    /// Tells of trouble that lasts, and of its end.
+    fn note(&mut self, looked: Instant, trouble: Option<String>) {
+        self.trouble = trouble.as_ref().map(|_| self.trouble.unwrap_or(looked));
+        if trouble.is_none() || self.trouble.is_some_and(|since| since.elapsed() >= PATIENCE) {
+            self.fault.send_if_modified(|fault| {
+                let news = *fault != trouble;
+                *fault = trouble;
+                news
+            });
         }
     }
 
