@@ -17,7 +17,7 @@ use herald_protocol::{
     subject::{self, EventSubject, TopicPattern},
 };
 use herald_runtime::{
-    jetstream::{self, ApiError, Expect, PublishError, Stored},
+    jetstream::{self, ApiError, PublishError, Stored},
     nats::Nats,
 };
 use serde::Serialize;
@@ -107,7 +107,7 @@ impl Arena {
         let waiting = waiting.map_err(|error| ArenaError::Subscribe(error.into()))?;
         let answer_at = if self.is_silent(session).await? { self.wake(session, lang, waiting).await? } else { None };
         let message = encode(&NewsMessage { content, query_params });
-        self.publish(&subject::arena_fakenews(session), message, None).await?;
+        self.publish(&subject::arena_fakenews(session), message, &fresh_id()).await?;
         if let Some(answer_at) = answer_at {
             sleep_until(answer_at).await;
         }
@@ -149,8 +149,8 @@ impl Arena {
         lang: Option<Lang>,
         mut waiting: Subscriber,
     ) -> Result<Option<Instant>, ArenaError> {
-        // No message id: one within the dedupe window would not be stored again.
-        self.send_init(session, lang, &QueryParams::new(), "").await?;
+        // An id of its own: with the first one's it would not be stored again within the dedupe window.
+        self.send_init(session, lang, &QueryParams::new(), &fresh_id()).await?;
         metrics::arena_init("silent");
         let asked = timeout(self.config.waiting_timeout.get(), waiting.next()).await;
         Ok(match asked {
@@ -173,13 +173,16 @@ impl Arena {
             tracing::warn!(%session, "the arena engine plays only sessions whose id is a uuid");
         }
         let message = encode(&InitMessage { session_id: session, lang, query_params });
-        self.publish(subject::ARENA_INIT, message, (!id.is_empty()).then_some(id)).await
+        self.publish(subject::ARENA_INIT, message, id).await
     }
 
-    async fn publish(&self, subject: &str, payload: Bytes, message_id: Option<&str>) -> Result<(), PublishError> {
-        let expect = Expect { message_id, ..Expect::default() };
-        jetstream::publish(&self.nats, subject, HeaderMap::new(), payload, expect).await.map(drop)
+    async fn publish(&self, subject: &str, payload: Bytes, id: &str) -> Result<(), PublishError> {
+        jetstream::publish_surely(&self.nats, subject, HeaderMap::new(), payload, id).await.map(drop)
     }
+}
+
+fn fresh_id() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
 }
 
 /// JSON of a message: strings and maps of strings can't fail.

@@ -7,10 +7,11 @@ use std::{marker::PhantomData, time::Duration};
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use herald_runtime::{
-    jetstream::{self, ApiError, Expect, PublishError, Stored},
+    jetstream::{self, ACK_WAIT, ApiError, Expect, PublishError, Stored},
     nats::Nats,
 };
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::{Instant, sleep, timeout};
 
 /// A write that meets another one to the same key under way is tried again so often.
 const RETRIES: u32 = 8;
@@ -121,21 +122,34 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
         marked.await.map(drop).map_err(|error| self.unavailable(error))
     }
 
+    /// Writes, again where no acknowledgement comes: with its id a copy that was stored all the same is recognised.
     async fn publish(&self, key: &str, headers: HeaderMap, payload: Bytes, revision: u64) -> Result<u64, BucketError> {
-        let subject = self.subject(key);
-        let expect = Expect { last_subject_sequence: Some(revision), ..Expect::default() };
-        let mut attempt = 0;
+        let (subject, id) = (self.subject(key), uuid::Uuid::new_v4().simple().to_string());
+        let expect = Expect { last_subject_sequence: Some(revision), message_id: Some(&id), ..Expect::default() };
+        let deadline = Instant::now() + self.nats.request_timeout();
+        let (mut attempt, mut unknown) = (0, false);
         loop {
-            match jetstream::publish(&self.nats, &subject, headers.clone(), payload.clone(), expect).await {
+            let sent = jetstream::publish(&self.nats, &subject, headers.clone(), payload.clone(), expect);
+            match timeout(ACK_WAIT, sent).await.unwrap_or(Err(PublishError::Timeout)) {
                 Ok(acknowledged) => return Ok(acknowledged.seq),
+                Err(PublishError::WrongLast { .. }) if unknown => return self.stored(&subject, &id).await,
                 Err(PublishError::WrongLast { .. }) => return Err(BucketError::Conflict { bucket: self.name }),
                 Err(PublishError::Retry) if attempt < RETRIES => {
                     attempt += 1;
-                    tokio::time::sleep(RETRY_AFTER * attempt).await;
+                    sleep(RETRY_AFTER * attempt).await;
                 }
+                Err(PublishError::Timeout) if Instant::now() + ACK_WAIT < deadline => unknown = true,
                 Err(error) => return Err(self.unavailable(error)),
             }
         }
+    }
+
+    /// What a write came to that was refused after a copy of it had left: the revision, if the copy is the last one.
+    async fn stored(&self, subject: &str, id: &str) -> Result<u64, BucketError> {
+        let last = jetstream::last_by_subject_leader(&self.nats, &format!("KV_{}", self.name), subject).await;
+        let last = last.map_err(|error| self.unavailable(error))?;
+        let ours = last.filter(|last| last.message_id() == Some(id)).map(|last| last.sequence);
+        ours.ok_or(BucketError::Conflict { bucket: self.name })
     }
 
     fn slot(&self, key: &str, stored: &Stored) -> Slot<T> {

@@ -34,7 +34,7 @@ use crate::{
 /// The first pause before something refused for the moment is tried again; doubled each time, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// Short enough to go on quickly after an outage, long enough not to add to one.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// A batch is one round of a cluster's members, as a single message is.
 const BATCH_ON_CLUSTER: usize = 2;

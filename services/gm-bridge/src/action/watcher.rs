@@ -19,7 +19,7 @@ use herald_protocol::{
     subject::{self, TopicPattern},
 };
 use herald_runtime::{
-    jetstream::{self, BatchGet, Stored},
+    jetstream::{self, BatchGet, Stored, stream_info},
     nats::NatsState,
 };
 use tokio::{
@@ -73,8 +73,10 @@ pub(super) async fn watch(shared: &Arc<Shared>) {
     let (book, state) = (Book::default(), shared.nats.state());
     let mut watcher = Watcher { shared: Arc::clone(shared), book, state, position: None, head: 0, actions };
     loop {
+        // Before the watch: another one than this is another bucket than the watched one.
+        let created = watcher.created().await;
         match watcher.entries().await {
-            Ok(mut entries) => watcher.follow(&mut entries).await,
+            Ok(mut entries) => watcher.follow(&mut entries, created.as_deref()).await,
             Err(error) => {
                 tracing::debug!(error = &*error, "records of actions can't be watched yet");
                 sleep(RETRY).await;
@@ -98,8 +100,14 @@ impl Watcher {
         Ok(entries.map(|entry| entry.map_err(async_nats::Error::from)).boxed())
     }
 
-    /// Follows one watch until it is time for a new one.
-    async fn follow(&mut self, entries: &mut Entries) {
+    /// When the bucket was created; `None` where that can't be known now.
+    async fn created(&self) -> Option<String> {
+        let info = stream_info(&self.shared.nats, &format!("KV_{ACTIONS}")).await;
+        info.ok().map(|info| info.created)
+    }
+
+    /// Follows one watch until it is time for a new one: one of a bucket that was deleted hears nothing of the next.
+    async fn follow(&mut self, entries: &mut Entries, created: Option<&str>) {
         let again = Instant::now() + WATCH_AGAIN;
         let every = self.shared.config.lapse.get() / LOOKS;
         let mut looks = interval(every);
@@ -131,6 +139,10 @@ impl Watcher {
                         self.count_anew("unanswered");
                     }
                     last_look = Instant::now();
+                    let now = timeout(every, self.created()).await.unwrap_or_default();
+                    if now.is_some_and(|now| Some(now.as_str()) != created) {
+                        return self.count_anew("bucket made anew");
+                    }
                 }
             }
         }
