@@ -2,13 +2,14 @@
 
 use std::{convert::Infallible, error::Error, pin::pin, sync::Arc, time::Duration};
 
-use async_nats::Message;
+use async_nats::{Message, Subject};
+use bytes::Bytes;
 use herald_protocol::Epoch;
 use herald_runtime::{
     Context,
     health::Condition,
     jetstream::{
-        ApiError,
+        ApiError, BatchGet, Stored, batch_get,
         epoch::{EpochWatcher, StreamLife},
         stream_info,
     },
@@ -17,7 +18,7 @@ use herald_runtime::{
 use metrics::{Counter, Gauge, counter, gauge};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout},
 };
 
 use super::{
@@ -28,9 +29,14 @@ use super::{
 use crate::{config::IntakeConfig, event::Event};
 
 /// How often the server says that there is nothing to say.
-const HEARTBEAT: Duration = Duration::from_secs(1);
+const HEARTBEAT: Duration = Duration::from_millis(500);
 /// So many heartbeats may be missing before the consumer is taken for dead: one may be late on a loaded machine.
 const MISSED_HEARTBEATS: u32 = 3;
+/// How often the stream is read while there is no consumer, how much at a time, and how long that may take.
+const READ_ALONG: Duration = Duration::from_millis(200);
+const READ_BATCH: u32 = 512;
+const READ_BYTES: u32 = 4 << 20;
+const READ_WITHIN: Duration = Duration::from_secs(1);
 /// So many messages are taken in one go before anything else is looked at.
 const BURST: usize = 256;
 /// A look at the stream that takes longer than this is worth saying: nothing is taken in meanwhile.
@@ -51,6 +57,7 @@ pub(super) struct Actor<R> {
     rings: Arc<R>,
     watcher: Arc<EpochWatcher>,
     life: watch::Receiver<StreamLife>,
+    fault: watch::Receiver<Option<String>>,
     state: watch::Receiver<NatsState>,
     condition: Condition,
     meters: Meters,
@@ -110,6 +117,7 @@ impl<R: Rings> Actor<R> {
             skip: config.skip,
             rings,
             life: watcher.life(),
+            fault: watcher.fault(),
             state: nats.state(),
             watcher,
             condition,
@@ -210,6 +218,11 @@ impl<R: Rings> Actor<R> {
         self.suspended = false;
     }
 
+    /// What is delivered is taken in; whether anything can be stored is another matter, and worth saying.
+    fn show_fault(&mut self) {
+        self.condition.set(self.fault.borrow_and_update().clone().map_or(Ok(()), Err));
+    }
+
     fn report_position(&self) {
         if let (Some(epoch), Some(time_ns)) = (self.epoch, self.position.time_ns) {
             self.watcher.position(epoch, self.position.seq, time_ns);
@@ -230,8 +243,7 @@ impl<R: Rings> Actor<R> {
     }
 
     async fn consume_from_here(&mut self, connection: NatsState) -> Result<Infallible, End> {
-        let (mut consumer, pending) =
-            Consumer::create(&self.nats, &self.stream, self.position.start(), HEARTBEAT, &self.description).await?;
+        let (mut consumer, pending) = self.create(connection).await?;
         if pending > self.skip {
             return Err(End::Backlog);
         }
@@ -240,7 +252,7 @@ impl<R: Rings> Actor<R> {
         if self.suspended || self.life.borrow_and_update().epoch() != self.epoch {
             return Err(End::InDoubt);
         }
-        self.condition.ok();
+        self.show_fault();
         let patience = HEARTBEAT * MISSED_HEARTBEATS;
         let mut silence = pin!(sleep_until(Instant::now() + patience));
         loop {
@@ -258,6 +270,7 @@ impl<R: Rings> Actor<R> {
                         return Err(End::Reconnected);
                     }
                 }
+                Ok(()) = self.fault.changed() => self.show_fault(),
                 message = consumer.receive() => {
                     self.burst(&mut consumer, message?).await?;
                     self.report_position();
@@ -268,6 +281,52 @@ impl<R: Rings> Actor<R> {
         }
     }
 
+    /// Creates a consumer. In a cluster that may take as long as an election, for which the stream itself need not wait:
+    /// meanwhile it is read without one.
+    async fn create(&mut self, connection: NatsState) -> Result<(Consumer, u64), End> {
+        let (nats, stream, description) = (self.nats.clone(), self.stream.clone(), self.description.clone());
+        let start = self.position.start();
+        let mut creating = pin!(Consumer::create(&nats, &stream, start, HEARTBEAT, &description));
+        let mut reads = interval_at(Instant::now() + READ_ALONG, READ_ALONG);
+        reads.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                Ok(()) = self.life.changed() => {
+                    if self.life.borrow_and_update().epoch() != self.epoch {
+                        return Err(End::InDoubt);
+                    }
+                }
+                Ok(()) = self.state.changed() => {
+                    if *self.state.borrow_and_update() != connection {
+                        return Err(End::Reconnected);
+                    }
+                }
+                created = &mut creating => return Ok(created?),
+                _ = reads.tick() => self.read_along().await?,
+            }
+        }
+    }
+
+    /// Takes what any replica has behind the own position, if that is the same message there: a replica may lag, but what
+    /// it has is the log.
+    async fn read_along(&mut self) -> Result<(), End> {
+        let Some(time_ns) = self.position.time_ns else { return Ok(()) };
+        let request = BatchGet { filter: ">", from: self.position.seq, batch: READ_BATCH, max_bytes: READ_BYTES };
+        let read = timeout(READ_WITHIN, batch_get(&self.nats, &self.stream, &request)).await;
+        let Ok(Ok(batch)) = read else { return Ok(()) };
+        let same = |first: &Stored| (first.sequence, first.time_ns) == (self.position.seq, time_ns);
+        if !batch.messages.first().is_some_and(same) {
+            return Ok(());
+        }
+        for message in batch.messages {
+            let Stored { sequence: seq, time_ns, subject, payload, .. } = message;
+            self.take(&Delivery { consumer_seq: 0, seq, time_ns, pending: batch.pending }, subject, payload)?;
+        }
+        self.report_position();
+        Ok(())
+    }
+
     /// Takes a message and those that have arrived behind it.
     async fn burst(&mut self, consumer: &mut Consumer, message: Message) -> Result<(), End> {
         let mut next = Some(Ok(message));
@@ -276,7 +335,7 @@ impl<R: Rings> Actor<R> {
             let Some(message) = next.take().or_else(|| consumer.received()) else { break };
             let message = message?;
             if let Some(delivery) = consumer.accept(&message).await? {
-                self.take(&delivery, message)?;
+                self.take(&delivery, message.subject, message.payload)?;
                 pending = Some(delivery.pending);
             }
         }
@@ -289,7 +348,7 @@ impl<R: Rings> Actor<R> {
         Ok(())
     }
 
-    fn take(&mut self, delivery: &Delivery, message: Message) -> Result<(), End> {
+    fn take(&mut self, delivery: &Delivery, subject: Subject, payload: Bytes) -> Result<(), End> {
         let before = self.position.seq;
         match self.position.judge(delivery) {
             Verdict::New if delivery.seq > before + 1 => {
@@ -301,8 +360,7 @@ impl<R: Rings> Actor<R> {
             Verdict::Known => return Ok(()),
             Verdict::Rewritten => return Err(End::Rewritten),
         }
-        let subject = message.subject.clone();
-        match Event::parse(message.subject, delivery.seq, delivery.time_ns / 1_000_000, message.payload) {
+        match Event::parse(subject.clone(), delivery.seq, delivery.time_ns / 1_000_000, payload) {
             Some(event) => {
                 self.rings.append(&event);
                 self.meters.taken.increment(1);

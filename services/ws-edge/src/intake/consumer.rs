@@ -18,7 +18,7 @@ use async_nats::{
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use herald_runtime::nats::Nats;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::position::Delivery;
 
@@ -26,6 +26,13 @@ use super::position::Delivery;
 const INACTIVE: Duration = Duration::from_secs(10);
 /// In a heartbeat: where to say that what was sent has arrived, as the server waits for that.
 const STALLED: &str = "Nats-Consumer-Stalled";
+/// How long to wait before the server is asked again for a consumer: the request may have come to nobody. It is the same one,
+/// by its name, so it is made once.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// The pause before a server that can't make one now, as the cluster elects its leader, is asked again.
+const PAUSE: Duration = Duration::from_millis(250);
+/// How long all that may take.
+const CREATED_WITHIN: Duration = Duration::from_secs(5);
 /// How long an answer to the server may wait for its place in the connection's queue.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
@@ -43,6 +50,8 @@ pub(super) enum CreateError {
     Subscribe(#[source] SubscribeError),
     #[error("the server created no consumer")]
     Create(#[source] ConsumerError),
+    #[error("the server did not answer the request for a consumer")]
+    Unanswered,
 }
 
 /// Why a consumer is of no use any more.
@@ -76,6 +85,8 @@ impl Consumer {
         // Before the consumer exists: nothing it sends is missed.
         let messages = client.subscribe(inbox.clone()).await.map_err(CreateError::Subscribe)?;
         let config = push::Config {
+            // As unique as its inbox.
+            name: inbox.rsplit('.').next().map(str::to_owned),
             deliver_subject: inbox,
             description: Some(description.to_owned()),
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: start },
@@ -89,7 +100,18 @@ impl Consumer {
             memory_storage: true,
             ..push::Config::default()
         };
-        let created = nats.jetstream().create_consumer_on_stream(config, stream).await.map_err(CreateError::Create)?;
+        let deadline = Instant::now() + CREATED_WITHIN;
+        let created = loop {
+            let creating = nats.jetstream().create_consumer_on_stream(config.clone(), stream);
+            let in_time = Instant::now() + ASK_AGAIN < deadline;
+            match timeout(ASK_AGAIN, creating).await {
+                Ok(Ok(created)) => break created,
+                Ok(Err(_)) if in_time => sleep(PAUSE).await,
+                Ok(Err(error)) => return Err(CreateError::Create(error)),
+                Err(_) if in_time => {}
+                Err(_) => return Err(CreateError::Unanswered),
+            }
+        };
         let pending = created.cached_info().num_pending;
         Ok((Self { client, messages, continuity: Continuity::default() }, pending))
     }

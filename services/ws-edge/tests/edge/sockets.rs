@@ -299,7 +299,7 @@ async fn a_client_that_does_not_read_is_alone_with_it() {
         elsewhere.wait_events(1, BOUND).await;
         eventually("the sleeper is given up", BOUND, async || {
             let answers = engine.watching("S", Duration::from_millis(300)).await;
-            if answers[0]["count"] == 1 { Ok(()) } else { Err(answers) }
+            if answers.first().is_some_and(|answer| answer["count"] == 1) { Ok(()) } else { Err(answers) }
         })
         .await;
         asleep.stall(false).await;
