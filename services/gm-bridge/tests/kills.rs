@@ -1,6 +1,7 @@
 //! A bridge killed at each message that it sends: a program of its own beside `failover`, as it takes its time.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed step is a failed test")]
+#![allow(clippy::print_stdout, reason = "figures are for people")]
 #![allow(dead_code, reason = "these are also used by `failover`")]
 
 #[path = "failover/kills.rs"]

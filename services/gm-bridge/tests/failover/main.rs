@@ -1,6 +1,7 @@
 //! Bridges that die, halt, or are stopped, as processes of their own: what becomes of their actions.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed step is a failed test")]
+#![allow(clippy::print_stdout, reason = "figures are for people")]
 #![allow(dead_code, reason = "these are also used by `kills`")]
 
 mod log;

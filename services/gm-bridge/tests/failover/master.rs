@@ -121,7 +121,7 @@ async fn tell(State(shared): State<Arc<Shared>>) -> Response {
             sleep(shared.pace).await;
         }
         let last = k + 1 == shared.of;
-        while last && timeout(Duration::from_secs(1), shared.open.subscribe().wait_for(|open| *open)).await.is_err() {
+        if last && timeout(Duration::from_secs(1), shared.open.subscribe().wait_for(|open| *open)).await.is_err() {
             // As the real one: a sign of life each second.
             return Some((Ok("data: {\"type\":\"heartbeat\"}\n\n".to_owned()), (k, shared)));
         }
