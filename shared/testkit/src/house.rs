@@ -244,7 +244,11 @@ impl House {
     pub fn panics(&self) -> Vec<String> {
         let logs = self.members().map(|member| (member, self.logs_of(member)));
         let lines = logs.flat_map(|(member, log)| {
-            let found: Vec<_> = log.lines().filter(|line| line.contains("panicked at")).map(str::to_owned).collect();
+            let found: Vec<_> = log
+                .lines()
+                .filter(|line| line.contains("panicked") || line.contains("telemetry: panic"))
+                .map(str::to_owned)
+                .collect();
             found.into_iter().map(move |line| format!("{}: {line}", member.name))
         });
         lines.collect()

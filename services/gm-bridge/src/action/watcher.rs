@@ -125,8 +125,12 @@ impl Watcher {
                 }
                 entry = entries.next() => match entry {
                     Some(Ok(entry)) => self.note(entry),
-                    // A missed heartbeat among others: the watch repairs itself.
-                    Some(Err(error)) => tracing::debug!(error = &*error, "watch of the records stumbled"),
+                    // A missed heartbeat among others, of which the watch recovers by itself. But once its connection was
+                    // closed, to ask it again is a panic.
+                    Some(Err(error)) => {
+                        tracing::debug!(error = &*error, "watch of the records stumbled");
+                        return sleep(RETRY).await;
+                    }
                     None => return sleep(RETRY).await,
                 },
                 _ = looks.tick() => {

@@ -50,7 +50,7 @@ impl Plan {
     /// The usual load, and no faults.
     #[must_use]
     pub fn new(seed: u64, cluster: bool, folder: PathBuf) -> Self {
-        let load = Load { sessions: 8, clients: 12, rate: 20, gm_sessions: 3, more: Vec::new() };
+        let load = Load { sessions: 8, clients: 15, rate: 20, gm_sessions: 3, more: Vec::new() };
         Self {
             seed,
             cluster,
