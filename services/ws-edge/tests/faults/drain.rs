@@ -180,7 +180,8 @@ async fn a_rolling_restart_under_load_loses_and_doubles_nothing() {
         whole.wait_seq(until.load(Ordering::Acquire)).await;
         let truth = whole.seqs();
         let comebacks: usize = seen.iter().map(|(_, comebacks)| comebacks).sum();
-        assert!(truth.len() > 500 && comebacks >= 3 * EACH, "{} events, {comebacks} comebacks", truth.len());
+        // How many events there are is the machine's; that everybody had to come back is not.
+        assert!(truth.len() > 50 && comebacks >= 3 * EACH, "{} events, {comebacks} comebacks", truth.len());
         for (at, (seen, _)) in seen.iter().enumerate() {
             assert!(*seen == truth, "{:?} saw {} of {}", KINDS[at % 3], seen.len(), truth.len());
         }
