@@ -183,8 +183,12 @@ impl Log {
     /// Takes up a piece of history. Ignored where the ring no longer begins at its end.
     pub fn fill(&mut self, piece: Piece) {
         let Piece { epoch, floor, upto, frames, last } = piece;
+        if upto != self.ring.floor() {
+            return;
+        }
+        self.chain(upto, last, epoch);
+        // The frames of what was held cost more than holding it: the first of them may be gone already.
         if upto == self.ring.floor() {
-            self.chain(upto, last, epoch);
             self.ring.fill(floor, frames);
         }
     }
@@ -200,5 +204,36 @@ impl Log {
     #[must_use]
     pub fn read(&self, after: u64, frames: usize, bytes: usize) -> Read {
         self.ring.read(after, frames, bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_nats::Subject;
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{dialect::Dialect, view::Encoding};
+
+    #[test]
+    fn a_piece_of_history_never_hides_that_frames_were_dropped() {
+        let (dialect, encoding) = (Dialect::Event, Encoding::V1);
+        let view = View { roots: vec!["gm".into()], hidden: vec![], snapshot: vec![], dialect, encoding };
+        let (limits, epoch) = (RingLimits { frames: 100, bytes: 2_000 }, Epoch::new(1));
+        let mut log = Log::new(Arc::new(view), limits, Budget::new(1 << 20), 10);
+        // As many as can be held, and more than the ring has room for.
+        for seq in 11..=20 {
+            let payload = Bytes::from_static(b"{\"n\":1}");
+            let event = Event::parse(Subject::from_static("gm.s.state"), seq, 1_000, payload).unwrap();
+            assert_eq!(log.append(&event, epoch), None);
+        }
+        assert_eq!((log.is_chained(), log.floor()), (false, 10), "all of them are held");
+        let old = Old { seq: 8, prev: 0, bytes: Bytes::from_static(b"8") };
+        log.fill(Piece { epoch, floor: 5, upto: 10, frames: vec![old], last: 8 });
+        let floor = log.floor();
+        assert!(log.is_chained() && floor > 10, "the first were dropped: {floor}");
+        assert_eq!(log.read(8, 100, 1 << 20), Read::Behind);
+        let Read::Frames(kept) = log.read(floor, 100, 1 << 20) else { panic!("the others are there") };
+        assert_eq!(kept.iter().map(|frame| frame.seq).collect::<Vec<_>>(), (floor + 1..=20).collect::<Vec<_>>());
     }
 }
