@@ -17,7 +17,7 @@ use herald_protocol::{
     subject::{self, EventSubject, TopicPattern},
 };
 use herald_runtime::{
-    jetstream::{self, ApiError, PublishError, Stored},
+    jetstream::{self, ApiError, Expect, PublishError, Stored},
     nats::Nats,
 };
 use serde::Serialize;
@@ -107,7 +107,7 @@ impl Arena {
         let waiting = waiting.map_err(|error| ArenaError::Subscribe(error.into()))?;
         let answer_at = if self.is_silent(session).await? { self.wake(session, lang, waiting).await? } else { None };
         let message = encode(&NewsMessage { content, query_params });
-        self.publish(&subject::arena_fakenews(session), message, &fresh_id()).await?;
+        self.say_once(&subject::arena_fakenews(session), message).await?;
         if let Some(answer_at) = answer_at {
             sleep_until(answer_at).await;
         }
@@ -173,11 +173,14 @@ impl Arena {
             tracing::warn!(%session, "the arena engine plays only sessions whose id is a uuid");
         }
         let message = encode(&InitMessage { session_id: session, lang, query_params });
-        self.publish(subject::ARENA_INIT, message, id).await
+        let sent = jetstream::publish_surely(&self.nats, subject::ARENA_INIT, HeaderMap::new(), message, id);
+        sent.await.map(drop)
     }
 
-    async fn publish(&self, subject: &str, payload: Bytes, id: &str) -> Result<(), PublishError> {
-        jetstream::publish_surely(&self.nats, subject, HeaderMap::new(), payload, id).await.map(drop)
+    /// Sends one copy, whatever becomes of its acknowledgement: the engine listens beside the stream and hears every copy,
+    /// and would take a second one for the news of its next round.
+    async fn say_once(&self, subject: &str, payload: Bytes) -> Result<(), PublishError> {
+        jetstream::publish(&self.nats, subject, HeaderMap::new(), payload, Expect::default()).await.map(drop)
     }
 }
 

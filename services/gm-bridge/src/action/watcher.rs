@@ -57,6 +57,8 @@ struct Watcher {
     shared: Arc<Shared>,
     book: Book,
     state: Receiver<NatsState>,
+    /// When the last look ended, in this watch or the one before.
+    last_look: Instant,
     /// All `_action`s up to here have been seen.
     position: Option<u64>,
     /// Where the stream ended at the last look.
@@ -71,7 +73,8 @@ pub(super) async fn watch(shared: &Arc<Shared>) {
     let topic = TopicPattern::parse(subject::ACTION_TOPIC);
     let actions = topic.map(|topic| subject::any_session_topics(subject::GM, &topic)).unwrap_or_default();
     let (book, state) = (Book::default(), shared.nats.state());
-    let mut watcher = Watcher { shared: Arc::clone(shared), book, state, position: None, head: 0, actions };
+    let (shared, last_look) = (Arc::clone(shared), Instant::now());
+    let mut watcher = Watcher { shared, book, state, last_look, position: None, head: 0, actions };
     loop {
         // Before the watch: another one than this is another bucket than the watched one.
         let created = watcher.created().await;
@@ -112,7 +115,6 @@ impl Watcher {
         let every = self.shared.config.lapse.get() / LOOKS;
         let mut looks = interval(every);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut last_look = Instant::now();
         while Instant::now() < again {
             tokio::select! {
                 // What was written is taken note of before it is judged what was not.
@@ -134,15 +136,16 @@ impl Watcher {
                     None => return sleep(RETRY).await,
                 },
                 _ = looks.tick() => {
-                    // A process that was halted has missed what was written meanwhile.
-                    if last_look.elapsed() > every * 2 {
+                    // A process that was halted has missed what was written meanwhile. One that waited so long for a new
+                    // watch had no leader to ask, and the other bridges perhaps none to write to.
+                    if self.last_look.elapsed() > every * 2 {
                         self.count_anew("halted");
                     }
                     if !self.look(every).await {
                         // Who can't hear may not conclude anything from silence.
                         self.count_anew("unanswered");
                     }
-                    last_look = Instant::now();
+                    self.last_look = Instant::now();
                     let now = timeout(every, self.created()).await.unwrap_or_default();
                     if now.is_some_and(|now| Some(now.as_str()) != created) {
                         return self.count_anew("bucket made anew");
