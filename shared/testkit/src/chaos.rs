@@ -4,8 +4,14 @@
 //! looks after the house, and returns what the checker made of it, with what went wrong beside: a process that died unasked, a
 //! part that did not become ready again, a panic in a log.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
 
 use crate::{
@@ -29,6 +35,9 @@ mod verdict;
 /// Lines for people.
 pub type Say<'a> = &'a dyn Fn(&str);
 
+/// How long games may take to begin, and how often it is looked whether they have.
+const BEGIN: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(200);
 /// Marks on their way to the checker.
 const MARKS: usize = 1024;
 
@@ -53,6 +62,8 @@ pub struct Plan {
     pub gm: fn(SimGm) -> SimGm,
     /// How long the load runs before the first fault, and how long behind the last one.
     pub calm: Duration,
+    /// Whether the first fault also waits until every game has begun.
+    pub after_begin: bool,
     /// How long the sessions may take to become quiet behind the last fault.
     pub settle: Duration,
     /// How often what processes use is sampled.
@@ -143,9 +154,35 @@ pub async fn run(plan: &Plan, say: Say<'_>) -> Outcome {
     Outcome { verdict, figures, tally, connections, vitals, troubles, folder: plan.folder.clone() }
 }
 
+/// Waits until so many sessions have heard of their Game Master; what keeps them from it for longer is found by the checker.
+async fn games_begun(house: &House, games: usize) {
+    let spoken = async || {
+        let client = async_nats::connect(house.nats_url.split(',').collect::<Vec<_>>()).await.ok()?;
+        let stream = async_nats::jetstream::new(client).get_stream("EVENTS").await.ok()?;
+        let mut subjects = stream.info_with_subjects("gm.*.>").await.ok()?;
+        let mut sessions = BTreeSet::new();
+        while let Some(Ok((subject, _))) = subjects.next().await {
+            let mut tokens = subject.split('.').skip(1).map(str::to_owned);
+            if let (Some(session), Some(topic)) = (tokens.next(), tokens.next())
+                && !topic.starts_with('_')
+            {
+                sessions.insert(session);
+            }
+        }
+        Some(sessions.len())
+    };
+    let begun = Instant::now();
+    while begun.elapsed() < BEGIN && spoken().await.is_none_or(|spoken| spoken < games) {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
 /// Does the faults between two times of calm; the marks end with it.
 async fn inject(plan: &Plan, house: &Arc<House>, marks: mpsc::Sender<Mark>) -> Tally {
     tokio::time::sleep(plan.calm).await;
+    if plan.after_begin {
+        games_begun(house, plan.load.gm_sessions as usize).await;
+    }
     let tally = Injector::new(house.clone(), marks).run(plan.faults.clone()).await;
     tokio::time::sleep(plan.calm).await;
     tally

@@ -6,7 +6,7 @@
 use std::{cell::RefCell, time::Duration};
 
 use herald_testkit::{
-    Edge, Launch,
+    Bridge, Edge, Launch,
     chaos::{self, Load, Plan, Verdict},
     faults::{Fault, Harm, Kind, Link, Way},
     service::printed_config,
@@ -16,7 +16,7 @@ use herald_testkit::{
 /// What a configuration that makes no sense ends with.
 const BAD_CONFIGURATION: i32 = 64;
 /// A run takes 7 to 15 s where little else runs.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(180);
 /// What the load and the clients do by lot.
 const SEED: u64 = 7;
 
@@ -83,17 +83,30 @@ commands = true
 timeout = "4s"
 "#;
 
-/// The way to NATS is long, so that something is always on it: when NATS dies, and when another bridge takes over.
-fn bridges(name: &str) -> Plan {
+/// Six games, each of which goes on until something else is asked for, over a longer way to NATS: something is always on it.
+fn games(name: &str, faults: Vec<Fault>) -> Plan {
     let delayed = Kind::Link(Link::BridgeNats, Harm::Delayed);
-    let kill = |at_ms| fault(at_ms, Kind::Nats(Way::Killed), 0, 100, 1);
-    // These seeds: about 140 ms either way. Not from the beginning: games are to have begun.
-    let mut faults = vec![fault(1_500, delayed, 0, 5_500, 6), fault(1_500, delayed, 1, 5_500, 20)];
-    faults.extend([2_500, 3_700, 4_900, 6_100].map(kill));
-    let plan = plan(name, faults, 6);
+    // This seed: about 40 ms either way.
+    let delays = [0, 1].map(|bridge| fault(0, delayed, bridge, 6_000, 5));
+    let plan = plan(name, delays.into_iter().chain(faults).collect(), 6);
     let load = Load { sessions: 6, clients: 3, ..plan.load };
-    // What is asked for goes on until something else is.
-    Plan { edge: |edge| edge.config(IMPATIENT), gm: |gm| gm.arg("--events=400"), load, ..plan }
+    Plan { gm: |gm| gm.arg("--events=400"), after_begin: true, load, ..plan }
+}
+
+/// NATS dies, and with it what is on its way there.
+fn deaths(name: &str) -> Plan {
+    let kill = |at_ms| fault(at_ms, Kind::Nats(Way::Killed), 0, 100, 1);
+    Plan { edge: |edge| edge.config(IMPATIENT), ..games(name, [1_000, 2_300, 3_600, 4_900].map(kill).to_vec()) }
+}
+
+/// Bridges stand still for longer than they may: their actions are ended by the other one.
+fn pauses(name: &str) -> Plan {
+    let pause = |at_ms, bridge| fault(at_ms, Kind::Bridge(Way::Paused), bridge, 2_300, 1);
+    Plan { bridge: hasty, ..games(name, vec![pause(500, 0), pause(3_500, 1)]) }
+}
+
+fn hasty(bridge: Bridge) -> Bridge {
+    bridge.set("action.renew", "500ms").set("action.lapse", "1500ms")
 }
 
 /// The stream begins another life while the edges are away: their clients come back with cursors of the former one.
@@ -127,8 +140,9 @@ async fn finds(plan: Plan, found: &[Found]) {
     .await;
 }
 
-/// Nothing is found where there is nothing.
+/// Nothing is found where there is nothing. Whatever is late there comes: it is waited for, as nothing is lost.
 async fn finds_nothing(plan: Plan) {
+    let plan = Plan { settle: Duration::from_secs(45), ..plan };
     within(LIMIT, async {
         let (verdict, lines) = run(&plan).await;
         println!("{}", lines.join("\n"));
@@ -147,8 +161,8 @@ macro_rules! edges_with {
 
 /// The bridges of a plan with a bug.
 macro_rules! bridges_with {
-    ($bug:literal, $plan:expr) => {
-        Plan { bridge: |bridge| bridge.program("gm-bridge-planted").set("planted_bug", $bug), ..$plan($bug) }
+    ($bug:literal, $settings:expr, $plan:expr) => {
+        Plan { bridge: |bridge| $settings(bridge).program("gm-bridge-planted").set("planted_bug", $bug), ..$plan($bug) }
     };
 }
 
@@ -158,8 +172,13 @@ async fn without_a_bug_nothing_is_found_at_the_doors() {
 }
 
 #[tokio::test]
-async fn without_a_bug_nothing_is_found_behind_the_bridges() {
-    finds_nothing(bridges("bridges")).await;
+async fn without_a_bug_nothing_is_found_where_nats_dies() {
+    finds_nothing(deaths("deaths")).await;
+}
+
+#[tokio::test]
+async fn without_a_bug_nothing_is_found_where_bridges_pause() {
+    finds_nothing(pauses("pauses")).await;
 }
 
 #[tokio::test]
@@ -219,12 +238,12 @@ async fn a_history_ended_early_is_found() {
 
 #[tokio::test]
 async fn an_ignored_acknowledgement_is_found() {
-    finds(bridges_with!("acknowledgement-ignored", bridges), &[LOST]).await;
+    finds(bridges_with!("acknowledgement-ignored", std::convert::identity::<Bridge>, deaths), &[LOST]).await;
 }
 
 #[tokio::test]
 async fn a_fence_left_out_is_found() {
-    finds(bridges_with!("fence-left-out", bridges), &[REORDERED, DOUBLED]).await;
+    finds(bridges_with!("fence-left-out", hasty, pauses), &[REORDERED, DOUBLED]).await;
 }
 
 #[tokio::test]

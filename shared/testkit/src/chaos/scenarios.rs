@@ -61,6 +61,7 @@ impl Plan {
             bridge: |bridge| bridge,
             gm: |gm| gm,
             calm: Duration::from_secs(3),
+            after_begin: false,
             settle: Duration::from_secs(45),
             sample: Duration::from_secs(10),
             folder,
