@@ -68,10 +68,10 @@ async fn without_a_quorum_commands_are_refused_sockets_stay_and_all_resumes() {
             let leader = house.cluster.wait_leader("EVENTS").await;
             let left = if led { leader } else { (leader + 1) % 3 };
             let began = Instant::now();
-            let stored = source.stored();
             for node in (0..3).filter(|node| *node != left) {
                 house.cluster.servers[node].kill().await;
             }
+            let stored = source.stored();
             all_refused(&house, led).await;
             // Readiness says what is wrong, at every service.
             for service in house.bridges.iter_mut().chain(&mut house.edges) {
@@ -80,7 +80,8 @@ async fn without_a_quorum_commands_are_refused_sockets_stay_and_all_resumes() {
                     let told = ["streams", "stream EVENTS"].map(|name| conditions[name].as_str().unwrap_or("ok"));
                     status == 503 && told.iter().any(|told| *told != "ok") && conditions["nats"] == "ok"
                 });
-                println!("led {led}, after {:.1?}: {}", began.elapsed(), reasons.await["conditions"]);
+                let reasons = reasons.await;
+                println!("led {led}, after {:.1?}: {}", began.elapsed(), reasons["conditions"]);
             }
             all_refused(&house, led).await;
             eventually("/health tells", SOON, async || {
