@@ -1,7 +1,7 @@
 //! Bugs planted on purpose, to prove that the checker (`sim check`) finds such ones.
 //!
 //! Each stands at the place where it could be made by mistake, as `if planted(Bug::...)`. A build without the feature
-//! `planted-bugs`, which is every build that is delivered, has no such key, and [`planted`] is a constant there.
+//! `planted-bugs`, which is every build that is delivered, has no such key, and `planted` is a constant there.
 
 #[cfg(feature = "planted-bugs")]
 use std::sync::OnceLock;

@@ -87,9 +87,9 @@ async fn without_their_records_sessions_begin_anew() {
         let mut edge = Edge::new(&nats).start().await;
         gm.on(PROPOSE, [Answer::sse().send(sse([json!({"type": "result"})]))]);
         let socket = ws::Client::connect(&edge.ws("/ws/S?after=0"), ws::V1).await;
-        let mut results = 0;
         // What a session that is not known any more is answered, and one whose Game Master is not.
-        for (bucket, status, error) in [("SESSIONS", 404, "Session not found"), ("ALIASES", 400, "No game started")] {
+        let cases = [("SESSIONS", 404, "Session not found"), ("ALIASES", 400, "No game started")];
+        for (results, (bucket, status, error)) in (1..).zip(cases) {
             edge.get("/api/start?session_id=S").await.expect_status(200);
             delete(&nats, bucket).await;
             assert_eq!(edge.get("/api/propose?session_id=S").await.expect_status(status).error(), error, "{bucket}");
@@ -97,7 +97,6 @@ async fn without_their_records_sessions_begin_anew() {
             tokio::time::sleep(Duration::from_millis(2100)).await;
             edge.get("/api/start?session_id=S").await.expect_status(200);
             edge.get("/api/propose?session_id=S").await.expect_status(202);
-            results += 1;
             eventually("the result", SOON, async || {
                 let seen = socket.events().iter().filter(|frame| frame.event() == "gm.result").count();
                 if seen == results { Ok(()) } else { Err(seen) }

@@ -33,6 +33,8 @@ fn info(epoch: u32, created: &str, first_seq: u64, last_seq: u64) -> StreamInfo 
         messages: 0,
         bytes: 0,
         epoch: (epoch > 0).then(|| Epoch::new(epoch)),
+        replicas: 1,
+        answering: 1,
         config: Map::new(),
     }
 }
