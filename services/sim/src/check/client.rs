@@ -41,6 +41,8 @@ pub struct Status {
     open: AtomicBool,
     /// The highest sequence seen.
     seen: AtomicU64,
+    /// The same, but for what it asked anew with a snapshot since: that has to come again.
+    kept: AtomicU64,
     /// When the latest of what was seen was stored, ms since 1970: in another life of the stream, sequences begin anew.
     stored_ms: AtomicU64,
     /// When the connection was opened that began live, ms since 1970; what was stored before is not its to have. 0: none.
@@ -64,9 +66,28 @@ impl Status {
         self.seen.load(Ordering::Acquire)
     }
 
-    /// Whether it has everything up to `seq`, which was stored at `ts_ms`.
+    pub(super) fn note_opened(&self, start: Start, at_ms: u64) {
+        self.live_since.store(if start == Start::Live { at_ms } else { 0 }, Ordering::Release);
+        if start == Start::Snapshot {
+            self.kept.store(0, Ordering::Release);
+        }
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        self.open.store(true, Ordering::Release);
+    }
+
+    pub(super) fn note_event(&self, seq: u64, ts_ms: u64) {
+        self.deliveries.fetch_add(1, Ordering::Relaxed);
+        self.stored_ms.fetch_max(ts_ms, Ordering::AcqRel);
+        self.seen.fetch_max(seq, Ordering::AcqRel);
+        self.kept.fetch_max(seq, Ordering::AcqRel);
+    }
+
+    /// Whether it is there and has everything up to `seq`, which was stored at `ts_ms`.
     pub fn has(&self, seq: u64, ts_ms: u64) -> bool {
-        let seen = self.seen() >= seq && self.stored_ms.load(Ordering::Acquire) >= ts_ms;
+        if !self.is_open() {
+            return false;
+        }
+        let seen = self.kept.load(Ordering::Acquire) >= seq && self.stored_ms.load(Ordering::Acquire) >= ts_ms;
         seen || self.live_since.load(Ordering::Acquire) > ts_ms
     }
 }
@@ -174,10 +195,7 @@ impl Client {
     fn opened(&self, start: Start, notes: &mut Vec<Note>) {
         let at_ms = now_ms();
         notes.push(Note::Opened { at_ms, start });
-        let live_since = if start == Start::Live { at_ms } else { 0 };
-        self.status.live_since.store(live_since, Ordering::Release);
-        self.status.connections.fetch_add(1, Ordering::Relaxed);
-        self.status.open.store(true, Ordering::Release);
+        self.status.note_opened(start, at_ms);
     }
 
     /// Waits before the next connection. False where it is over.
@@ -278,9 +296,7 @@ impl Client {
         let at_ms = now_ms();
         let note = match *heard {
             Heard::Event { seq, prev, hash, snapshot, ts } => {
-                self.status.deliveries.fetch_add(1, Ordering::Relaxed);
-                self.status.stored_ms.fetch_max(ts, Ordering::AcqRel);
-                self.status.seen.fetch_max(seq, Ordering::AcqRel);
+                self.status.note_event(seq, ts);
                 Note::Event { seq, prev, hash, snapshot: snapshot || place.takes_snapshot(), at_ms, ts }
             }
             Heard::Hello { epoch, head, .. } => Note::Hello { epoch, head },

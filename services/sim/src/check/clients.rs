@@ -285,6 +285,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn whoever_asks_anew_has_nothing_until_it_came_again() {
+        use std::sync::atomic::Ordering::Relaxed;
+
+        let status = Status::default();
+        let see = |seq, ts| status.note_event(seq, ts);
+        see(7, 70);
+        assert!(!status.has(7, 70), "it is not there");
+        status.note_opened(Start::After(Position::Seq(7)), 100);
+        assert!(status.has(7, 70) && !status.has(8, 80));
+        status.note_opened(Start::Snapshot, 200);
+        assert!(!status.has(7, 70), "a snapshot begins with nothing");
+        see(7, 70);
+        assert!(status.has(7, 70));
+        status.note_opened(Start::Live, 300);
+        assert!(status.has(9, 299) && status.connections.load(Relaxed) == 3);
+    }
+
+    #[test]
     fn a_few_sessions_have_every_kind_with_every_behaviour() {
         let seen: HashSet<_> = (0..4).flat_map(|number| roster(number, 8)).collect();
         assert_eq!(seen.len(), 21);
