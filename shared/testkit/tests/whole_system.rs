@@ -1,5 +1,7 @@
 //! The starters and clients on the whole system: one turn of a game over two bridges and two edges.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed step is a failed test")]
+
 use std::time::Duration;
 
 use herald_testkit::{
