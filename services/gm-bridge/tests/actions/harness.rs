@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use async_nats::HeaderMap;
 use futures_util::future::BoxFuture;
 use gm_bridge::{
     action::{Accepted, ActionError, Actions, Cancelled, Claim, Command, Lease, LeaseError},
@@ -15,7 +16,7 @@ use gm_bridge::{
     redact::Redactor,
 };
 use herald_protocol::{
-    InstanceId, SessionId,
+    InstanceId, SessionId, headers,
     record::{ActionKind, ActionRecord, Lang, NewsKind},
 };
 use herald_runtime::{
@@ -171,16 +172,23 @@ impl World {
 
     /// Publishes an event as a bridge that is not here. Returns its sequence.
     pub(crate) async fn publish(&self, session: &SessionId, topic: &str, payload: &str) -> u64 {
-        self.store(&format!("gm.{session}.{topic}"), payload).await
+        self.store(&format!("gm.{session}.{topic}"), HeaderMap::new(), payload).await
+    }
+
+    /// Puts the end of an action into the log, as a bridge that is not here tells it.
+    pub(crate) async fn publish_end(&self, session: &SessionId, ends: u64) -> u64 {
+        let mut headers = HeaderMap::new();
+        headers.insert(headers::ENDS, ends.to_string());
+        self.store(&format!("gm.{session}.error"), headers, r#"{"error":"Cancelled"}"#).await
     }
 
     /// Leaves the record of an action as a bridge that is not here.
     pub(crate) async fn leave_record(&self, session: &SessionId, record: &Value) {
-        self.store(&format!("$KV.ACTIONS.{session}"), &record.to_string()).await;
+        self.store(&format!("$KV.ACTIONS.{session}"), HeaderMap::new(), &record.to_string()).await;
     }
 
-    async fn store(&self, subject: &str, payload: &str) -> u64 {
-        let (headers, payload) = (async_nats::HeaderMap::new(), payload.to_owned().into());
+    async fn store(&self, subject: &str, headers: HeaderMap, payload: &str) -> u64 {
+        let payload = payload.to_owned().into();
         let stored = jetstream::publish(self.nats(), subject, headers, payload, jetstream::Expect::default());
         stored.await.unwrap().seq
     }

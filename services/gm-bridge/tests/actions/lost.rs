@@ -160,6 +160,32 @@ async fn two_claims_whose_bridges_died_get_an_end_each() {
 }
 
 #[tokio::test]
+async fn an_end_is_told_once_however_many_died_over_telling_it() {
+    within(LIMIT, async {
+        let world = World::new().await;
+        let s = session("chain");
+        let claimed = async |n: u64, kind: &str, before: Option<(u64, u64)>| {
+            let before = before.map(|(action, last)| json!({"action": action, "last": last}));
+            world.publish(&s, "_action", &json!({"n": n, "kind": kind, "before": before}).to_string()).await
+        };
+        let first = claimed(1, "propose", None).await;
+        let said = world.publish(&s, "phase", "{}").await;
+        // Dies before its first word; who comes to end it dies over the ends of both; and so does the next one.
+        let second = claimed(2, "propose", Some((first, said))).await;
+        let third = claimed(3, "lost", Some((second, second))).await;
+        world.publish_end(&s, 1).await;
+        claimed(4, "propose", Some((third, third))).await;
+        world.publish_end(&s, 2).await;
+        let bridge = Bridge::start(&world, "a").await;
+        assert_eq!(bridge.cancel(&s).await.unwrap(), Cancelled::Cancelled);
+        let log = world.wait_idle(&s).await;
+        let ends: Vec<_> = log.iter().filter_map(|event| event.ends.as_deref()).collect();
+        assert_eq!(ends, ["1", "2", "5"], "the cancel ends the fourth with its own end");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_live_action_is_never_taken_for_lost() {
     within(LIMIT, async {
         let world = World::new().await;

@@ -78,7 +78,8 @@ impl Claim {
             if last_word.sequence != action {
                 // It has said something, and had told the ends before it first.
                 match told_end(&last_word) {
-                    Some(n) => told = n,
+                    // A claim that died over its first words may have told less than the one that followed it.
+                    Some(n) => told = told.max(n),
                     None => break,
                 }
             }
