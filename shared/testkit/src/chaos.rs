@@ -35,7 +35,7 @@ mod verdict;
 /// Lines for people.
 pub type Say<'a> = &'a dyn Fn(&str);
 
-/// How long games may take to begin, and how often it is looked whether they have.
+/// How long sessions may take to begin, and how often it is looked whether they have.
 const BEGIN: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(200);
 /// Marks on their way to the checker.
@@ -62,7 +62,7 @@ pub struct Plan {
     pub gm: fn(SimGm) -> SimGm,
     /// How long the load runs before the first fault, and how long behind the last one.
     pub calm: Duration,
-    /// Whether the first fault also waits until every game has begun.
+    /// Whether the first fault also waits until every session and every game has begun.
     pub after_begin: bool,
     /// How long the sessions may take to become quiet behind the last fault.
     pub settle: Duration,
@@ -154,25 +154,27 @@ pub async fn run(plan: &Plan, say: Say<'_>) -> Outcome {
     Outcome { verdict, figures, tally, connections, vitals, troubles, folder: plan.folder.clone() }
 }
 
-/// Waits until so many sessions have heard of their Game Master; what keeps them from it for longer is found by the checker.
-async fn games_begun(house: &House, games: usize) {
-    let spoken = async || {
-        let client = async_nats::connect(house.nats_url.split(',').collect::<Vec<_>>()).await.ok()?;
-        let stream = async_nats::jetstream::new(client).get_stream("EVENTS").await.ok()?;
-        let mut subjects = stream.info_with_subjects("gm.*.>").await.ok()?;
-        let mut sessions = BTreeSet::new();
+/// Waits until every session has events of an arena, and as many as play of a Game Master. What keeps them from it for
+/// longer is the checker's to find.
+async fn begun(house: &House, load: &Load) {
+    let heard = async || {
+        let urls: Vec<_> = house.nats_url.split(',').collect();
+        let jetstream = async_nats::jetstream::new(async_nats::connect(urls).await.ok()?);
+        let mut subjects = jetstream.get_stream("EVENTS").await.ok()?.info_with_subjects(">").await.ok()?;
+        let (mut arenas, mut games) = (BTreeSet::new(), BTreeSet::new());
         while let Some(Ok((subject, _))) = subjects.next().await {
-            let mut tokens = subject.split('.').skip(1).map(str::to_owned);
-            if let (Some(session), Some(topic)) = (tokens.next(), tokens.next())
-                && !topic.starts_with('_')
-            {
-                sessions.insert(session);
-            }
+            match subject.splitn(3, '.').collect::<Vec<_>>()[..] {
+                ["arena", session, _] => arenas.insert(session.to_owned()),
+                // Names with `_` are formed by bridges.
+                ["gm", session, topic] if !topic.starts_with('_') => games.insert(session.to_owned()),
+                _ => false,
+            };
         }
-        Some(sessions.len())
+        Some((arenas.len(), games.len()))
     };
-    let begun = Instant::now();
-    while begun.elapsed() < BEGIN && spoken().await.is_none_or(|spoken| spoken < games) {
+    let (sessions, games) = (load.sessions as usize, load.gm_sessions as usize);
+    let since = Instant::now();
+    while since.elapsed() < BEGIN && heard().await.is_none_or(|heard| heard.0 < sessions || heard.1 < games) {
         tokio::time::sleep(LOOK).await;
     }
 }
@@ -181,7 +183,7 @@ async fn games_begun(house: &House, games: usize) {
 async fn inject(plan: &Plan, house: &Arc<House>, marks: mpsc::Sender<Mark>) -> Tally {
     tokio::time::sleep(plan.calm).await;
     if plan.after_begin {
-        games_begun(house, plan.load.gm_sessions as usize).await;
+        begun(house, &plan.load).await;
     }
     let tally = Injector::new(house.clone(), marks).run(plan.faults.clone()).await;
     tokio::time::sleep(plan.calm).await;

@@ -45,6 +45,7 @@ fn plan(name: &str, faults: Vec<Fault>, gm_sessions: u32) -> Plan {
         drain: 1,
         calm: Duration::from_millis(1_500),
         settle: Duration::from_secs(8),
+        after_begin: true,
         ..Plan::new(SEED, false, folder)
     }
 }
@@ -58,7 +59,7 @@ fn doors(name: &str) -> Plan {
         fault(2_500, cut, 1, 500, 2),
         fault(3_500, Kind::Edge(Way::Killed), 1, 300, 1),
     ];
-    Plan { edge: small_rings, ..plan(name, faults, 1) }
+    Plan { edge: small_rings, ..plan(name, faults, 0) }
 }
 
 /// The same with one session, whose events follow each other: a cursor that is read as one too far leaves one out.
@@ -90,7 +91,7 @@ fn games(name: &str, faults: Vec<Fault>) -> Plan {
     let delays = [0, 1].map(|bridge| fault(0, delayed, bridge, 6_000, 5));
     let plan = plan(name, delays.into_iter().chain(faults).collect(), 6);
     let load = Load { sessions: 6, clients: 3, ..plan.load };
-    Plan { gm: |gm| gm.arg("--events=400"), after_begin: true, load, ..plan }
+    Plan { gm: |gm| gm.arg("--events=400"), load, ..plan }
 }
 
 /// NATS dies, and with it what is on its way there.
