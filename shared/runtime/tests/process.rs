@@ -79,7 +79,8 @@ async fn a_service_waits_for_nats_and_ends_in_order() {
         service.wait_readyz("says why", SOON, shown).await;
         nats.resume().await;
         service.wait_ready(SOON).await;
-        assert_eq!(service.readyz().await.1["conditions"], json!({"nats": "ok", "running": "ok", "started": "ok"}));
+        let all = json!({"jetstream": "ok", "nats": "ok", "running": "ok", "started": "ok"});
+        assert_eq!(service.readyz().await.1["conditions"], all);
         assert!(service.metric("herald_nats_connected_count", &["connection=\"nats\""]).await > 0.5);
 
         service.process().signal(Signal::TERM);
