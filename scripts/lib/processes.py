@@ -12,13 +12,14 @@ GRACE_S = 28
 COLOURS = (36, 32, 35, 33, 34, 31)
 
 
-# Reads pids until it is told that all is done. If the pipe ends before, the script was killed: it ends what is left.
+# Reads the pids that run now, again at each change, until it is told that all is done. If the pipe ends before, the script
+# was killed: it ends what is left.
 WATCH = """
 trap '' INT TERM HUP
 pids=''
-while read -r word; do
-    [ "$word" != done ] || exit 0
-    pids="$pids $word"
+while read -r line; do
+    [ "$line" != done ] || exit 0
+    pids=$line
 done
 kill $pids 2>/dev/null
 """
@@ -47,9 +48,9 @@ class Output:
 
 
 class Process:
-    """One child and the thread that prints its output line by line, but for lines that are noise."""
+    """One child and the thread that prints its output line by line, but for lines that are noise, or hands it to a sink."""
 
-    def __init__(self, name, argv, env, colour, out, noise):
+    def __init__(self, name, argv, env, colour, out, noise, sink):
         self.name = name
         # Its own session: Ctrl-C in the terminal reaches the script alone, which ends the children in order.
         self.child = subprocess.Popen(
@@ -57,14 +58,16 @@ class Process:
             stderr=subprocess.STDOUT, start_new_session=True)
         prefix = f"{name:<9} | "
         self.prefix = f"\x1b[{colour}m{prefix}\x1b[0m" if sys.stdout.isatty() else prefix
-        self.out, self.noise = out, noise
+        self.out, self.noise, self.sink = out, noise, sink
         self.printer = threading.Thread(target=self._print, daemon=True)
         self.printer.start()
 
     def _print(self):
         for line in self.child.stdout:
             text = line.decode("utf-8", "replace").rstrip("\n")
-            if not (self.noise and self.noise in text):
+            if self.sink:
+                self.sink(text)
+            elif not (self.noise and self.noise in text):
                 self.out.line(self.prefix + text)
 
     def ended(self):
@@ -80,12 +83,28 @@ class Processes:
         self.watchdog = subprocess.Popen(["sh", "-c", WATCH], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
                                          stderr=subprocess.DEVNULL, start_new_session=True)
 
-    def start(self, name, argv, env=None, noise=None):
-        """Starts a child. Its lines that contain `noise` are not printed."""
-        process = Process(name, argv, env or {}, COLOURS[len(self.running) % len(COLOURS)], self.out, noise)
+    def start(self, name, argv, env=None, noise=None, sink=None):
+        """Starts a child. Its lines that contain `noise` are not printed; with a `sink`, it is called with each line instead."""
+        process = Process(name, argv, env or {}, COLOURS[len(self.running) % len(COLOURS)], self.out, noise, sink)
         self.running.append(process)
-        self._tell_watchdog(process.child.pid)
+        self._tell_watchdog(self._pids())
         return process
+
+    def end(self, process, grace=GRACE_S):
+        """Ends one child before the others. What is interrupted meanwhile is ended with them."""
+        if not process.ended():
+            process.child.terminate()
+            try:
+                process.child.wait(grace)
+            except subprocess.TimeoutExpired:
+                process.child.kill()
+                process.child.wait()
+        process.printer.join(2)
+        self.running.remove(process)
+        self._tell_watchdog(self._pids())
+
+    def _pids(self):
+        return " ".join(str(process.child.pid) for process in self.running)
 
     def _tell_watchdog(self, word):
         try:

@@ -1,0 +1,1 @@
+"""What ./scripts/bench is made of: works and peers are tables, everything else has one job each."""

@@ -1,0 +1,78 @@
+"""One measurement: a peer is started afresh, one case is done to it, it is ended."""
+
+import json
+import re
+
+from bench import machine, peers, stage as stages
+from bench.stage import Failed
+
+# Beyond what a load takes by its flags: connecting 20,000 clients, and its last deliveries.
+SLACK_S = 90
+
+
+def flags(load):
+    """`sim load`'s flags: {"connect_rate": True, "rate": 5} is --connect-rate --rate 5."""
+    words = []
+    for name, value in load.items():
+        if value is not False and value is not None:
+            words += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
+    return words
+
+
+def load(stage, running, wanted):
+    """Runs `sim load` against a peer; what it found."""
+    argv = [stage.program("sim"), "load", "--url", running.url, "--protocol", running.protocol,
+            "--nats", f"127.0.0.1:{running.nats_port}", "--pid", ",".join(map(str, running.pids)), "--json", *flags(wanted)]
+    child = stage.start("load", argv)
+
+    def over():
+        gone = next((peer for peer in running.children if peer.process.ended()), None)
+        if gone:
+            raise Failed(f"{gone.name} ended with exit code {gone.process.child.returncode}{gone.last_words()}")
+        return child.process.ended()
+
+    try:
+        child.wait_for("its result", over, wanted.get("seconds", 10) + wanted.get("warmup", 2) + SLACK_S)
+        child.process.printer.join(2)
+        found = next((line for line in reversed(child.lines) if line.startswith("{")), None)
+        if found is None:
+            raise Failed(f"sim load ended with exit code {child.process.child.returncode}{child.last_words()}")
+        return json.loads(found)
+    finally:
+        child.end()
+
+
+def counters(running, *names):
+    """Sums of Prometheus counters of a peer that has metrics; {} for the others."""
+    status, text = stages.get(running.metrics) if running.metrics else (0, "")
+    return {name: sum(float(value) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? ([0-9.e+]+)$", text, re.MULTILINE))
+            for name in names} if status == 200 else {}
+
+
+READS, SHARED = "herald_history_read_seconds_count", "herald_history_shared_reads_total"
+
+
+def sockets(stage, backbone, peer, work, case):
+    """A case that `sim load` does."""
+    running = peers.PEERS[peer](stage, backbone, work, case)
+    try:
+        before = counters(running, READS, SHARED)
+        found = load(stage, running, case["load"])
+        after = counters(running, READS, SHARED)
+        if after:
+            found["history_reads"] = after[READS] - before.get(READS, 0)
+            found["shared_reads"] = after[SHARED] - before.get(SHARED, 0)
+        return found
+    finally:
+        running.end()
+
+
+def one(stage, backbone, peer, work, case):
+    """A measurement with its circumstances; one that fails says so, and is not exact."""
+    load_average = machine.load_average()
+    try:
+        found = sockets(stage, backbone, peer, work, case)
+    except Failed as failed:
+        stage.say(f"FAILED: {failed}")
+        found = {"exact": False, "failed": str(failed).splitlines()[0]}
+    return {**found, "load_average": load_average}

@@ -1,0 +1,212 @@
+"""The works, as data: what is done to a server, and which figure of it counts.
+
+A work is measured case by case. `load` holds the flags of `sim load` that all its cases share, a case adds its own. What
+else a work says:
+
+    peers       who does it, in this order (all of them)
+    coalesce    the yardstick and uws write together what came together
+    metric      the field that is compared with the yardstick's (cpu_us_per_delivery)
+    columns     the fields worth a column, besides the metric and its ratio
+    goals       what ws-edge is to reach: (field, "<=" or ">=", value), of each case or of those that begin with a fourth
+    edge        variables for ws-edge
+    quick       whether --quick does it
+    run         who measures it, where that is not `sim load`: see rounds.py
+    plot        (field along x, what it is called) of a growth curve
+"""
+
+import resource
+
+ALL = ("floor", "ws-edge", "nats", "uws")
+PAIR = ("floor", "ws-edge")
+EDGE = ("ws-edge",)
+
+# Descriptors that a server needs besides its clients' sockets.
+SPARE = 600
+# Connections that one process can have here; the most that ws-edge takes unless told otherwise is 20,000.
+MOST_CLIENTS = min(20_000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] - SPARE)
+
+
+def clients(wanted):
+    return min(wanted, MOST_CLIENTS)
+
+
+def case(label, **flags):
+    return {"case": label, "load": flags}
+
+
+RATE = ["deliveries_per_s"]
+TIMES = ["p50_us", "p99_us"]
+
+WORKS = {
+    "W1": {
+        "what": "1 session x 1,000 clients, 100 events/s",
+        "load": {"sessions": 1, "clients": 1000, "rate": 100, "seconds": 5},
+        "columns": TIMES,
+        "goals": [("ratio_to_floor", "<=", 1.2)],
+        "quick": True,
+    },
+    "W1max": {
+        "what": "the same, as fast as it goes, writes coalesced",
+        "load": {"sessions": 1, "clients": 1000, "window": 2000, "seconds": 5},
+        "coalesce": True,
+        "columns": RATE,
+        "goals": [("ratio_to_floor", "<=", 1.4), ("deliveries_per_s", ">=", 2_500_000)],
+        "quick": True,
+    },
+    "W2": {
+        "what": "1,000 sessions x 2 clients, 5,000 events/s in all",
+        "load": {"sessions": 1000, "clients": 2, "rate": 5000, "seconds": 5},
+        "columns": TIMES,
+        "goals": [("ratio_to_floor", "<=", 1.25)],
+        "quick": True,
+    },
+    "W2max": {
+        "what": "the same, as fast as it goes, writes coalesced",
+        "load": {"sessions": 1000, "clients": 2, "window": 20, "seconds": 5},
+        "coalesce": True,
+        "columns": RATE,
+        "goals": [("ratio_to_floor", "<=", 1.1)],
+        "quick": True,
+    },
+    "W3": {
+        "what": "10,000 connections that nothing is sent to",
+        "metric": "rss_kib_per_connection",
+        "columns": ["idle_cpu_ms_per_s", "connect_per_s"],
+        "load": {"sessions": 1000, "clients": 10},
+        "cases": [case("idle", idle=True, seconds=5), case("connecting", connect_rate=True)],
+        "goals": [("rss_kib_per_connection", "<=", 5, "idle"), ("connect_per_s", ">=", 15_000, "connecting")],
+        "quick": True,
+    },
+    "W4": {
+        "what": "one client, 25 events/s",
+        "metric": "p50_us",
+        "columns": ["p99_us"],
+        "load": {"sessions": 1, "clients": 1, "rate": 25, "seconds": 12},
+        "goals": [("ratio_to_floor", "<=", 1.2)],
+        "quick": True,
+    },
+    "W4gm": {
+        "what": "from the Game Master's byte to the client's frame: sim gm, gm-bridge, JetStream, ws-edge, about 1,000 events/s",
+        "metric": "p50_us",
+        "columns": ["p99_us", "events_per_s", "events"],
+        "run": "game_masters",
+        "peers": EDGE,
+        "load": {"game_masters": 20, "speed": 8, "article_bytes": 4000},
+        "goals": [("p50_us", "<=", 1000), ("p99_us", "<=", 5000)],
+    },
+    "W5": {
+        "what": "10,000 events at once to 100 clients",
+        "metric": "seconds",
+        "columns": ["cpu_us_per_delivery", "rss_kib_growth"],
+        "load": {"sessions": 1, "clients": 100, "burst": 10_000},
+        "coalesce": True,
+        "quick": True,
+    },
+    "W5s": {
+        "what": "100 clients, 2,000 events/s of 1 kB; 10 of them stop reading for 8 s",
+        "metric": "rss_kib_growth",
+        "columns": ["p50_us", "p99_us", "cpu_us_per_delivery"],
+        "load": {"sessions": 1, "clients": 100, "rate": 2000, "size": 1000, "seconds": 12},
+        "cases": [case("none stalled"), case("10 stalled", stalled=10, stall_seconds=8)],
+        "coalesce": True,
+    },
+    "W6": {
+        "what": "5,000 clients of 500 sessions come back within 2 s, each 200 events behind",
+        "metric": "caught_up_s",
+        "columns": ["cpu_s", "history_reads", "shared_reads", "rss_kib_growth"],
+        "peers": EDGE,
+        "load": {"sessions": 500, "clients": 10, "resume": 200},
+        "cases": [case("kept in memory"), {**case("read from the stream"), "edge": {"HERALD_RING__LINGER": "1ms"}}],
+        "goals": [("caught_up_s", "<=", 3)],
+    },
+    "W7": {
+        "what": "events of 10,000 sessions, 50 of them watched",
+        "metric": "cpu_us_per_event",
+        "columns": ["events", "p50_us", "p99_us"],
+        "peers": PAIR,
+        "load": {"sessions": 10_000, "clients": 1, "watched": 50, "seconds": 5},
+        "cases": [case("50,000 events/s", rate=50_000), case("100,000 events/s", rate=100_000)],
+        "goals": [("cpu_us_per_event", "<=", 2)],
+    },
+    "W8s": {
+        "what": "growth by sessions, 1 client each, 5,000 events/s in all",
+        "columns": TIMES + ["rss_kib_after"],
+        "peers": PAIR,
+        "load": {"clients": 1, "rate": 5000, "seconds": 3},
+        "cases": [case(f"{sessions:,} sessions", sessions=sessions) for sessions in (10, 100, 1000, 10_000)],
+        "plot": ("sessions", "sessions"),
+    },
+    "W8c": {
+        "what": "growth by clients of one session, 20,000 deliveries/s in all",
+        "columns": TIMES + ["rss_kib_after"],
+        "peers": PAIR,
+        "load": {"sessions": 1, "seconds": 3, "sources": 2},
+        "cases": [case(f"{clients(many):,} clients", clients=clients(many), rate=max(1, 20_000 // many))
+                  for many in (10, 100, 1000, 10_000, 20_000)],
+        "plot": ("clients", "clients of one session"),
+    },
+    "W8b": {
+        "what": "growth by size of an event, 100 clients, 20 events/s",
+        "columns": TIMES,
+        "peers": PAIR,
+        "load": {"sessions": 1, "clients": 100, "rate": 20, "seconds": 3},
+        "cases": [case(f"{size:,} B", size=size) for size in (128, 512, 2048, 8192, 32_768, 65_536)],
+        "plot": ("size", "bytes of an event"),
+    },
+    "W9": {
+        "what": "the write side: stored through stream and bridge, one by one and in batches, synced every 10 s and always",
+        "metric": "events_per_s",
+        "columns": ["players", "p50_us", "p99_us"],
+        "run": "examples",
+        "peers": ("nats-server", "gm-bridge"),
+        "examples": [("durability", ["--seconds", "1", "--rounds", "1"]), ("bursts", ["--seconds", "1", "--rounds", "1"])],
+        "load": {},
+    },
+    "W10": {
+        "what": "cold reads on a stream of 20,000 sessions x 200 events, by a fresh edge",
+        "metric": "p50_us",
+        "columns": ["p99_us", "max_us", "first_p50_us", "first_p99_us", "nats_cpu_us", "edge_cpu_us"],
+        "run": "examples",
+        "peers": EDGE,
+        "examples": [("cold", [])],
+        "load": {},
+        "goals": [("p99_us", "<=", 50_000, "resume"), ("p99_us", "<=", 100_000, "snapshot")],
+    },
+    "W11": {
+        "what": "one core against two, one hot session against many: as fast as it goes, 1,000 connections",
+        "columns": RATE + ["cpu_cores"],
+        "peers": PAIR,
+        "coalesce": True,
+        "load": {"seconds": 4},
+        "cases": [
+            {**case(f"{shape}, {cores}", **flags), "cores": pinned}
+            for shape, flags in (("one hot session", {"sessions": 1, "clients": 1000, "window": 2000}),
+                                 ("500 sessions", {"sessions": 500, "clients": 2, "window": 20}))
+            for cores, pinned in (("one core", "0"), ("two cores", None))
+        ],
+    },
+}
+
+# Not a measurement: that the benchmark itself works. ./scripts/test runs it.
+PROOF = {
+    "W0": {
+        "what": "proves that the benchmark works: 3 sessions x 4 clients, 200 events/s",
+        "columns": TIMES,
+        "peers": PAIR,
+        "load": {"sessions": 3, "clients": 4, "rate": 200, "seconds": 1, "warmup": 1},
+    },
+}
+
+
+def cases(work):
+    """The cases of a work, with all flags of each; a work without any is its own only case."""
+    return [{**each, "load": {**work["load"], **each["load"]}} for each in work.get("cases", [case("")])]
+
+
+def metric(work):
+    return work.get("metric", "cpu_us_per_delivery")
+
+
+def peers(work, wanted):
+    """Those of the work's peers that are wanted; what belongs to no peer is always done."""
+    return [peer for peer in work.get("peers", ALL) if peer in wanted or peer not in ALL]
