@@ -13,7 +13,10 @@ use herald_runtime::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    arena, check, gm,
+    arena, check,
+    floor::{self, FloorOptions},
+    gm,
+    load::{self, LoadOptions},
     pace::Speed,
     players::{self, pick::Pick},
     replay,
@@ -46,6 +49,10 @@ pub enum Command {
     Players(PlayersOptions),
     /// Proves that nothing is lost, doubled, out of order, foreign or silently missing, whatever dies meanwhile.
     Check(CheckOptions),
+    /// A load on a door and what it costs: exactness, latencies, CPU and memory of the server's processes.
+    Load(LoadOptions),
+    /// The yardstick of a load: the least a server can do that writes events from NATS to WebSockets.
+    Floor(FloorOptions),
 }
 
 /// Flags of `sim gm`.
@@ -295,7 +302,7 @@ fn parse_map(text: &str) -> Result<(SessionId, SessionId), String> {
 pub fn run(cli: Cli) -> Result<ExitCode> {
     let mut common = Common::with_operations_port(0);
     common.log.format = cli.log_format;
-    if let Command::Players(_) | Command::Check(_) = cli.command {
+    if let Command::Players(_) | Command::Check(_) | Command::Load(_) = cli.command {
         // Its output is for people: what it has to say stands in its table. That NATS is away is no news in a check.
         common.log.filter = "warn,herald_runtime=error".into();
         if common.log.format == LogFormat::Auto {
@@ -304,6 +311,9 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     }
     telemetry::init(&common.log).map_err(|fault| anyhow::anyhow!("{fault}"))?;
     let (nats, ports_file) = match &cli.command {
+        // They have threads of their own, and no runtime that would share their cores.
+        Command::Load(options) => return load::run(options),
+        Command::Floor(options) => return floor::run(options),
         Command::Gm(options) => (None, options.ports_file.clone()),
         Command::Arena(options) => (Some(options.nats.clone()), None),
         Command::Replay(options) => (Some(options.nats.clone()), options.ports_file.clone()),
@@ -322,6 +332,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             Command::Players(options) => players::run(options, context).await,
             Command::Check(options) => check::run(options, context).await,
             Command::Replay(options) => replay::run(options, context).await.map(|()| ExitCode::SUCCESS),
+            Command::Load(_) | Command::Floor(_) => unreachable!("returned above"),
         };
         signals.abort();
         code

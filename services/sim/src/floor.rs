@@ -1,0 +1,116 @@
+//! The yardstick: the least a server can do that takes events from NATS and writes them to WebSockets.
+//!
+//! One thread, one epoll, one `write` per event and client; with `--coalesce`, one `write` per client for everything that
+//! one read from NATS brought for its session. No log, no cursor, no limits, no metrics, no memory of anything: a client
+//! that can't take more gets what it missed later, from a bounded queue of shared buffers, so that this loses nothing
+//! either. Its frames are, byte for byte, what ws-edge sends a plain client; their `seq` counts what came from NATS.
+//!
+//! [`intake`] reads NATS, [`frame`] writes frames, [`crowd`] holds the clients.
+
+mod crowd;
+mod frame;
+mod intake;
+
+use std::{
+    io,
+    net::{SocketAddr, ToSocketAddrs as _},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use mio::{Events, Interest, Poll, Token, net::TcpListener};
+
+use crate::ending;
+use crowd::Crowd;
+use frame::Frames;
+use intake::Intake;
+
+/// Flags of `sim floor`.
+#[derive(Debug, Clone, Args)]
+pub struct FloorOptions {
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8000")]
+    pub listen: SocketAddr,
+    /// The NATS server, `HOST:PORT`.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4222")]
+    pub nats: String,
+    /// What to subscribe to; the second token of a subject is its session.
+    #[arg(long, value_name = "SUBJECT", default_value = "arena.>")]
+    pub subject: String,
+    /// One write per client for everything that one read from NATS brought, instead of one per event.
+    #[arg(long)]
+    pub coalesce: bool,
+}
+
+const LISTENER: Token = Token(usize::MAX);
+const NATS: Token = Token(usize::MAX - 1);
+/// Events of one wake-up.
+const EVENTS: usize = 1024;
+
+/// Serves until a signal.
+///
+/// # Errors
+/// Where it can't listen, or NATS is not there or goes away.
+#[allow(clippy::print_stdout, reason = "says where it listens to whoever started it")]
+pub fn run(options: &FloorOptions) -> Result<ExitCode> {
+    ending::exit_on_signal()?;
+    let mut poll = Poll::new()?;
+    let mut listener = TcpListener::bind(options.listen).with_context(|| format!("listening on {}", options.listen))?;
+    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+    let nats = options.nats.to_socket_addrs().ok().and_then(|mut found| found.next());
+    let nats = nats.with_context(|| format!("{} is no address", options.nats))?;
+    let mut intake = Intake::connect(nats, &options.subject).with_context(|| format!("NATS at {nats}"))?;
+    poll.registry().register(intake.source(), NATS, Interest::READABLE)?;
+    println!("listening on {}", listener.local_addr()?);
+
+    let mut crowd = Crowd::default();
+    let mut frames = Frames::default();
+    let mut events = Events::with_capacity(EVENTS);
+    loop {
+        match poll.poll(&mut events, None) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            polled => polled?,
+        }
+        for event in &events {
+            match event.token() {
+                LISTENER => accept(&listener, &poll, &mut crowd)?,
+                NATS => loop {
+                    let more = intake.read().context("NATS")?;
+                    fan_out(&mut intake, &mut frames, &mut crowd, options.coalesce).context("NATS")?;
+                    if !more {
+                        break;
+                    }
+                },
+                Token(client) => crowd.ready(client, event.is_readable(), event.is_writable()),
+            }
+        }
+    }
+}
+
+fn accept(listener: &TcpListener, poll: &Poll, crowd: &mut Crowd) -> Result<()> {
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => crowd.enter(stream, poll.registry())?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => bail!("accepting: {error}"),
+        }
+    }
+}
+
+/// Everything that the last read from NATS brought.
+fn fan_out(intake: &mut Intake, frames: &mut Frames, crowd: &mut Crowd, coalesce: bool) -> io::Result<()> {
+    intake.drain(|subject, payload| {
+        frames.count();
+        let Some((root, session, topic)) = frame::tokens(subject) else { return };
+        let Some(session) = crowd.session(session) else { return };
+        if coalesce {
+            frames.append(crowd.waiting(session), root, topic, payload);
+        } else {
+            crowd.send(session, frames.alone(root, topic, payload));
+        }
+    })?;
+    crowd.send_waiting();
+    Ok(())
+}
