@@ -45,7 +45,7 @@ struct Client {
 
 enum State {
     /// Its request so far.
-    Opening(Box<Vec<u8>>),
+    Opening(Vec<u8>),
     /// In a session, at that place of it.
     Open { session: u32, place: u32, waiting: Option<Box<Waiting>> },
 }
@@ -107,7 +107,7 @@ impl Crowd {
         });
         // Edges: a client that can be written to says so once, and again only after a write that was not taken whole.
         registry.register(&mut stream, Token(id), Interest::READABLE | Interest::WRITABLE)?;
-        self.clients[id] = Some(Client { stream, state: State::Opening(Box::default()) });
+        self.clients[id] = Some(Client { stream, state: State::Opening(Vec::new()) });
         Ok(())
     }
 

@@ -40,12 +40,12 @@ impl Tally {
 pub(super) struct Judge {
     next: u64,
     /// What was passed over, as ranges without their ends, in order. Nobody needs it while all is well.
-    missing: Option<Box<Vec<(u64, u64)>>>,
+    missing: Vec<(u64, u64)>,
 }
 
 impl Default for Judge {
     fn default() -> Self {
-        Self { next: 1, missing: None }
+        Self { next: 1, missing: Vec::new() }
     }
 }
 
@@ -70,17 +70,16 @@ impl Judge {
     #[cold]
     fn see_odd(&mut self, n: u64, tally: &mut Tally) {
         if n > self.next {
-            self.missing.get_or_insert_default().push((self.next, n));
+            self.missing.push((self.next, n));
             self.next = n + 1;
             tally.delivered += 1;
             return;
         }
-        let missing = self.missing.get_or_insert_default();
-        match missing.iter().position(|(from, to)| (*from..*to).contains(&n)) {
+        match self.missing.iter().position(|(from, to)| (*from..*to).contains(&n)) {
             Some(at) => {
-                let (from, to) = missing.remove(at);
+                let (from, to) = self.missing.remove(at);
                 let around = [(from, n), (n + 1, to)];
-                missing.splice(at..at, around.into_iter().filter(|(from, to)| from < to));
+                self.missing.splice(at..at, around.into_iter().filter(|(from, to)| from < to));
                 tally.reordered += 1;
                 tally.delivered += 1;
             }
@@ -90,7 +89,7 @@ impl Judge {
 
     /// No more come; `published` were.
     pub(super) fn finish(&self, published: u64, tally: &mut Tally) {
-        let passed: u64 = self.missing.iter().flat_map(|missing| missing.iter()).map(|(from, to)| to - from).sum();
+        let passed: u64 = self.missing.iter().map(|(from, to)| to - from).sum();
         tally.lost += passed + (published + 1).saturating_sub(self.next);
         // A number that nobody published.
         tally.odd += self.next.saturating_sub(published + 1);
