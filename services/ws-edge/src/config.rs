@@ -218,6 +218,11 @@ pub struct IntakeConfig {
     /// Messages behind the head from which on the intake leaves them out and starts at the head; clients then read them
     /// from history. Default 100000.
     pub skip: u64,
+    /// How long events may wait for those right behind them, while the server says that there are some, to go out with
+    /// them in one write. Default 1ms.
+    pub burst_time: HumanDuration,
+    /// Bytes of events that go out together at most. Best below `socket.send_buffer`. Default 64KiB.
+    pub burst_bytes: ByteSize,
 }
 
 /// Reading back from the stream.
@@ -276,7 +281,11 @@ impl Default for Config {
                 total: ByteSize::from_mib(256),
                 linger: HumanDuration::from_secs(60),
             },
-            intake: IntakeConfig { skip: 100_000 },
+            intake: IntakeConfig {
+                skip: 100_000,
+                burst_time: HumanDuration::from_millis(1),
+                burst_bytes: ByteSize::from_kib(64),
+            },
             history: HistoryConfig {
                 max_reads: 16,
                 timeout: HumanDuration::from_secs(20),

@@ -28,7 +28,7 @@ pub(crate) use past::{Answer, Ask, Question};
 pub use setup::{Now, Setup, Start, StreamHub, Target};
 
 use crate::{
-    log::Mark,
+    log::{Frame, Mark},
     planted::{Bug, planted},
     sessions::{Listener, Opening, Seat, SeatRead, Sessions},
     view::{View, cursor},
@@ -62,6 +62,11 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// The place that is reached with that frame, in the same life.
+    pub(crate) const fn at(self, frame: &Frame) -> Self {
+        Self { epoch: self.epoch, seq: frame.seq, mark: frame.mark }
+    }
+
     /// What a client comes back with from here.
     pub(crate) fn cursor(self) -> Option<Cursor> {
         self.epoch.map(|epoch| cursor(epoch, self.seq))

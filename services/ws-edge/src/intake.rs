@@ -42,6 +42,8 @@ pub struct Life {
 pub trait Rings: Send + Sync + 'static {
     /// The next event. All between the last one and this are no events of any session.
     fn append(&self, event: &Event);
+    /// Nothing more has arrived for now: what was appended is to be delivered.
+    fn flush(&self);
     /// The stream has moved on to `seq` with something that is no event.
     fn advance(&self, seq: u64);
     /// The stream begins (or begins anew): forget everything, serve from `life` on, announce gaps.

@@ -33,7 +33,7 @@ use herald_runtime::{
     jetstream::epoch::EpochWatcher,
     nats::{self, Nats},
 };
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{runtime::Handle, sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub mod alias;
@@ -92,15 +92,16 @@ pub async fn start(config: Config, context: Context) -> anyhow::Result<()> {
     let edge = Edge::new(&config, context.shutdown.token());
     listen(&config, &edge, &context).await?;
     // What serves connections lives until the last of them is gone, however this function is left.
-    let end = CancellationToken::new();
-    let _last = end.clone().drop_guard();
+    let (end, last) = (CancellationToken::new(), CancellationToken::new());
+    let _guards = [end.clone().drop_guard(), last.clone().drop_guard()];
     let upstream = async {
         let nats = nats::connect(&context.common.nats, "nats", &context).await?;
         nats.require_jetstream(&context).await?;
         let forwards = nats::connect(&context.common.nats, "forwards", &context).await?;
-        let (upstream, intakes) = open(&config, &nats, &forwards, &context, &end).await?;
+        let apart = intake_thread(&context, &last).await?;
+        let (upstream, intakes) = open(&config, &nats, &forwards, &apart, &context, &end).await?;
         edge.open(upstream);
-        anyhow::Ok((nats, forwards, intakes))
+        anyhow::Ok((nats, forwards, apart.nats, intakes))
     };
     let connections = match upstream.await {
         Ok(connections) => connections,
@@ -116,11 +117,29 @@ pub async fn start(config: Config, context: Context) -> anyhow::Result<()> {
     if !listener::finish(&edge, until).await {
         tracing::warn!(left = edge.tasks.len(), "connections left that did not end in time");
     }
-    let (nats, forwards, intakes) = connections;
+    let (nats, forwards, intake, intakes) = connections;
     drop(intakes);
     end.cancel();
-    tokio::join!(nats.close(LAST_SECONDS / 2), forwards.close(LAST_SECONDS / 2));
+    let limit = LAST_SECONDS / 2;
+    tokio::join!(nats.close(limit), forwards.close(limit), intake.close(limit));
     Ok(())
+}
+
+/// Where streams are taken in: a thread that does nothing else, with a connection of its own.
+struct Apart {
+    thread: Handle,
+    nats: Nats,
+}
+
+/// An event goes from the socket of NATS to those of the clients on one thread: it waits neither for history and forwards
+/// nor for another thread to wake up.
+async fn intake_thread(context: &Context, end: &CancellationToken) -> anyhow::Result<Apart> {
+    let thread = context.thread("intake", end.clone()).context("no thread for the intake")?;
+    let of_thread = context.clone();
+    // The connection's own tasks run where it is made.
+    let connecting = async move { nats::connect(&of_thread.common.nats, "intake", &of_thread).await };
+    let nats = thread.spawn(connecting).await.context("the intake's thread has ended")??;
+    Ok(Apart { thread, nats })
 }
 
 /// Binds all listeners, then lets the connections in: a port in use is found before anybody is served.
@@ -144,6 +163,7 @@ async fn open(
     config: &Config,
     nats: &Nats,
     forwards: &Nats,
+    apart: &Apart,
     context: &Context,
     end: &CancellationToken,
 ) -> anyhow::Result<(Upstream, Vec<Intake>)> {
@@ -160,7 +180,10 @@ async fn open(
         let limits = SessionLimits { ring, budget: budget.clone(), linger: config.ring.linger.get() };
         let sessions = Sessions::new(&stream, limits);
         let watcher = Arc::new(EpochWatcher::spawn(nats, &stream));
-        intakes.push(Intake::spawn(nats, &stream, &watcher, &config.intake, sessions.clone(), context));
+        {
+            let _on = apart.thread.enter();
+            intakes.push(Intake::spawn(&apart.nats, &stream, &watcher, &config.intake, sessions.clone(), context));
+        }
         let (tended, until) = (sessions.clone(), end.clone());
         context.supervise("rings", async move {
             until.run_until_cancelled(tended.tend()).await;

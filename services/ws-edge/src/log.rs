@@ -6,6 +6,7 @@
 //! read back from history up to the floor is put in front of the ring while there is room: many who come back to a session
 //! at once cost few reads.
 
+mod batch;
 mod ring;
 
 use std::{collections::VecDeque, sync::Arc};
@@ -13,6 +14,7 @@ use std::{collections::VecDeque, sync::Arc};
 use herald_protocol::{Epoch, frame::Tail};
 use metrics::counter;
 
+pub use batch::Batch;
 #[cfg(test)]
 pub(crate) use ring::FRAME_SLACK;
 pub use ring::{Budget, Charge, Frame, Mark, Old, Read, Ring, RingLimits};

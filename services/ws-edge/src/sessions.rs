@@ -28,7 +28,7 @@ pub use seat::{Opening, Seat, SeatRead};
 use crate::{
     event::Event,
     intake::{Life, Rings},
-    log::{Budget, Frame, Log, Piece, RingLimits},
+    log::{Batch, Budget, Frame, Log, Piece, RingLimits},
     planted::{Bug, planted},
     view::View,
 };
@@ -44,23 +44,32 @@ pub struct SessionLimits {
     pub linger: Duration,
 }
 
-/// Somebody who gets frames the moment they are appended, as long as they are up to date.
+/// Somebody who gets frames right after they were appended, as long as they are up to date.
 pub trait Listener: Send + Sync {
-    /// Takes the next frame. `false`: it did not (blocked, or `token` is not the one it listens by now); it is no
-    /// longer listening and comes back when it has caught up.
-    fn offer(&self, token: u64, frame: &Frame) -> bool;
+    /// Takes the next frames, those of them that are behind its place. Returns how many, and whether it goes on: where it
+    /// does not (blocked, or `token` is not the one it listens by now), it comes back when it has caught up.
+    fn offer(&self, token: u64, batch: &Batch) -> (usize, Goes);
     /// Is no longer listening by `token`: something changed, look again.
     fn dismiss(&self, token: u64);
     /// Whether it still listens by `token`.
     fn is_current(&self, token: u64) -> bool;
 }
 
+/// Whether a listener goes on listening.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goes {
+    /// It does.
+    On,
+    /// It does not.
+    Away,
+}
+
 /// Who holds a ring open and does not listen.
 struct Nobody;
 
 impl Listener for Nobody {
-    fn offer(&self, _: u64, _: &Frame) -> bool {
-        false
+    fn offer(&self, _: u64, _: &Batch) -> (usize, Goes) {
+        (0, Goes::Away)
     }
 
     fn dismiss(&self, _: u64) {}
@@ -74,9 +83,11 @@ impl Listener for Nobody {
 pub struct Sessions {
     limits: SessionLimits,
     registry: Mutex<Registry>,
+    /// Sessions with frames that those who listen have yet to be offered.
+    fresh: Mutex<Vec<Arc<Session>>>,
     /// The event being appended: a ring opened now is complete behind it.
     position: AtomicU64,
-    /// The event appended last: whoever listens has been offered everything up to it.
+    /// The event appended last: the rings have everything up to it.
     settled: AtomicU64,
     meters: Meters,
 }
@@ -115,11 +126,15 @@ struct State {
     rooms: Vec<Room>,
     /// Whether the session is in [`Registry::idle`].
     queued: bool,
+    /// Whether it is in [`Sessions::fresh`].
+    fresh: bool,
 }
 
 /// The connections of a session that share a view.
 struct Room {
     log: Log,
+    /// Frames that those who listen have yet to be offered.
+    fresh: Vec<Frame>,
     listening: Vec<Entry>,
     /// Entries of `listening` known to be left.
     left: usize,
@@ -151,6 +166,7 @@ impl Sessions {
                 now: Now { generation: 0, epoch: Epoch::new(0), serving: false },
                 idle: VecDeque::new(),
             }),
+            fresh: Mutex::new(Vec::new()),
             position: AtomicU64::new(0),
             settled: AtomicU64::new(0),
             meters: Meters {
@@ -182,7 +198,7 @@ impl Sessions {
         let mut registry = lock(&self.registry);
         let now = registry.now;
         let new = || {
-            let state = State { now, rooms: Vec::new(), queued: false };
+            let state = State { now, rooms: Vec::new(), queued: false, fresh: false };
             Arc::new(Session { id: session.clone(), state: Mutex::new(state) })
         };
         let session = registry.sessions.entry(session.clone()).or_insert_with(new).clone();
@@ -193,7 +209,7 @@ impl Sessions {
             &mut state.rooms[room]
         } else {
             let log = Log::new(view.clone(), self.limits.ring, self.limits.budget.clone(), at);
-            state.rooms.push(Room { log, listening: Vec::new(), left: 0, seats: 0, watchers: 0, empty_since: None });
+            state.rooms.push(Room::new(log));
             let last = state.rooms.len() - 1;
             &mut state.rooms[last]
         };
@@ -287,6 +303,7 @@ impl Sessions {
         let now = Instant::now();
         room.empty_since = Some(now);
         room.listening = Vec::new();
+        room.fresh = Vec::new();
         room.left = 0;
         if !state.queued {
             state.queued = true;
@@ -329,10 +346,19 @@ impl Rings for Sessions {
         if planted(Bug::AnotherSession) && event.seq.is_multiple_of(61) {
             session = lock(&self.registry).sessions.values().next().cloned();
         }
-        if let Some(session) = session {
-            session.append(event, &self.meters);
+        if let Some(session) = session
+            && session.append(event, &self.meters)
+        {
+            lock(&self.fresh).push(session);
         }
         self.settled.store(event.seq, Ordering::Release);
+    }
+
+    fn flush(&self) {
+        let mut fresh = std::mem::take(&mut *lock(&self.fresh));
+        fresh.drain(..).for_each(|session| session.fan_out(&self.meters));
+        // Its room is used again.
+        *lock(&self.fresh) = fresh;
     }
 
     fn advance(&self, seq: u64) {
@@ -360,31 +386,58 @@ impl Rings for Sessions {
 }
 
 impl Session {
-    /// Encodes the event once per view and offers it to those who listen. They are taken out of the room meanwhile: the
-    /// session is not locked while frames are written, and those who come in then have read this frame from the ring.
-    fn append(&self, event: &Event, meters: &Meters) {
-        let mut rounds: Vec<(Arc<View>, Frame, Vec<Entry>)> = Vec::new();
-        {
-            let mut state = lock(&self.state);
-            let Now { epoch, serving, .. } = state.now;
-            for room in &mut state.rooms {
-                let Some(frame) = room.log.append(event, epoch) else { continue };
-                meters.frames.increment(1);
-                // While the stream is in doubt, those who listen wait for that to end, not for frames.
-                if serving && !room.listening.is_empty() {
-                    rounds.push((room.log.view().clone(), frame, std::mem::take(&mut room.listening)));
-                }
+    /// Encodes the event once per view. Whether the session has become one with something to fan out.
+    fn append(&self, event: &Event, meters: &Meters) -> bool {
+        let mut state = lock(&self.state);
+        let State { now, rooms, fresh, .. } = &mut *state;
+        let was_fresh = *fresh;
+        for room in rooms {
+            let Some(frame) = room.log.append(event, now.epoch) else { continue };
+            meters.frames.increment(1);
+            // While the stream is in doubt, those who listen wait for that to end, not for frames.
+            if now.serving && !room.listening.is_empty() {
+                room.fresh.push(frame);
+                *fresh = true;
             }
         }
-        for (view, frame, mut listening) in rounds {
-            listening
-                .retain(|entry| entry.listener.upgrade().is_some_and(|listener| listener.offer(entry.token, &frame)));
-            meters.deliveries.increment(listening.len() as u64);
+        *fresh && !was_fresh
+    }
+
+    /// Offers what was appended to those who listen. They are taken out of the room meanwhile: the session is not locked
+    /// while frames are written, and those who come in then have read these frames from the ring.
+    fn fan_out(&self, meters: &Meters) {
+        let mut rounds: Vec<(Arc<View>, Vec<Frame>, Vec<Entry>)> = Vec::new();
+        {
+            let mut state = lock(&self.state);
+            state.fresh = false;
+            for room in state.rooms.iter_mut().filter(|room| !room.fresh.is_empty()) {
+                let (fresh, listening) = (std::mem::take(&mut room.fresh), std::mem::take(&mut room.listening));
+                rounds.push((room.log.view().clone(), fresh, listening));
+            }
+        }
+        for (view, frames, mut listening) in rounds {
+            let batch = Batch::new(frames);
+            let mut delivered = 0;
+            listening.retain(|entry| {
+                let Some(listener) = entry.listener.upgrade() else { return false };
+                let (taken, goes) = listener.offer(entry.token, &batch);
+                delivered += taken;
+                goes == Goes::On
+            });
+            meters.deliveries.increment(delivered as u64);
             let mut state = lock(&self.state);
             match state.rooms.iter_mut().find(|room| Arc::ptr_eq(room.log.view(), &view)) {
-                // Mostly nobody came in meanwhile: the list goes back as it is.
-                Some(room) if room.listening.is_empty() => room.listening = listening,
-                Some(room) => room.listening.append(&mut listening),
+                // Mostly nobody came in meanwhile: the list goes back as it is, as does the room for frames.
+                Some(room) => {
+                    if room.listening.is_empty() {
+                        room.listening = listening;
+                    } else {
+                        room.listening.append(&mut listening);
+                    }
+                    if room.fresh.capacity() == 0 {
+                        room.fresh = batch.into_room();
+                    }
+                }
                 None => listening.iter().for_each(Entry::dismiss),
             }
         }
@@ -392,7 +445,13 @@ impl Session {
 }
 
 impl Room {
+    const fn new(log: Log) -> Self {
+        Self { log, fresh: Vec::new(), listening: Vec::new(), left: 0, seats: 0, watchers: 0, empty_since: None }
+    }
+
+    /// Whoever was dismissed reads again from its cursor: nothing is left to be offered.
     fn dismiss_all(&mut self) {
+        self.fresh.clear();
         std::mem::take(&mut self.listening).iter().for_each(Entry::dismiss);
         self.left = 0;
     }

@@ -36,8 +36,8 @@ use crate::{
     connection::{Asking, ConnectionLimits, LAG_CHECK, answered, close_name, next_target, resumes_at},
     drain::Drain,
     feed::{Feed, Now, Out, Place, Setup, Step, StreamHub, Target},
-    log::Frame,
-    sessions::Listener,
+    log::Batch,
+    sessions::{Goes, Listener},
     view::View,
 };
 
@@ -106,9 +106,9 @@ impl Bell {
 }
 
 impl Listener for Bell {
-    fn offer(&self, token: u64, _: &Frame) -> bool {
+    fn offer(&self, token: u64, _: &Batch) -> (usize, Goes) {
         self.ring(token);
-        false
+        (0, Goes::Away)
     }
 
     fn dismiss(&self, token: u64) {

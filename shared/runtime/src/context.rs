@@ -12,8 +12,11 @@ use std::{
 use futures_util::FutureExt;
 use herald_protocol::InstanceId;
 use serde::Serialize;
-use tokio::net::TcpListener;
-use tokio_util::task::TaskTracker;
+use tokio::{
+    net::TcpListener,
+    runtime::{self, Handle},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{config::Common, health::Health, shutdown::Shutdown};
 
@@ -111,6 +114,24 @@ impl Context {
                 context.fail(format!("the task {name} panicked"));
             }
         });
+    }
+
+    /// A thread with a runtime of its own, which lives until `end`: what is spawned on it never waits for other tasks, nor
+    /// for another thread to wake up. The process waits for it at its end.
+    ///
+    /// # Errors
+    /// Where the system gives no thread, or none of what a runtime needs.
+    pub fn thread(&self, name: &str, end: CancellationToken) -> io::Result<Handle> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let (handle, alive) = (runtime.handle().clone(), self.shared.tasks.token());
+        let work = move || {
+            runtime.block_on(end.cancelled());
+            // Its tasks end before the process is told that it has.
+            drop(runtime);
+            drop(alive);
+        };
+        std::thread::Builder::new().name(name.to_owned()).spawn(work)?;
+        Ok(handle)
     }
 
     /// Ends the process with exit code 1 for that reason (one sentence), by way of an ordered shutdown.
@@ -216,6 +237,23 @@ mod tests {
         let ports: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).expect("file")).expect("json");
         let listeners = [public.local_addr().expect("address"), inner.local_addr().expect("address")];
         assert_eq!(ports, serde_json::json!({ "operations": operations, "listeners": listeners }));
+    }
+
+    #[tokio::test]
+    async fn what_runs_on_a_thread_of_its_own_is_waited_for() {
+        let (context, end) = (context(), CancellationToken::new());
+        let handle = context.thread("apart", end.clone()).expect("thread");
+        let (inner, done) = (context.clone(), end.clone());
+        let name = handle.spawn(async move {
+            inner.supervise("on it", async move { done.cancelled().await });
+            std::thread::current().name().map(str::to_owned)
+        });
+        assert_eq!(name.await.expect("ran").as_deref(), Some("apart"));
+        let waiting = context.finish();
+        tokio::pin!(waiting);
+        assert!(futures_util::poll!(&mut waiting).is_pending(), "it still runs");
+        end.cancel();
+        waiting.await;
     }
 
     #[tokio::test]

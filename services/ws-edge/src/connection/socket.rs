@@ -10,8 +10,8 @@ use tokio::{net::TcpStream, sync::Notify};
 
 use crate::{
     feed::{Out, Place},
-    log::Frame,
-    sessions::Listener,
+    log::{Batch, Frame},
+    sessions::{Goes, Listener},
 };
 
 /// A socket. While it *listens*, the append loop writes frames to it; else its own task does.
@@ -117,28 +117,40 @@ impl Socket {
     }
 }
 
+impl Lane {
+    /// So many bytes of these frames were written, not all. Returns how many frames that were.
+    fn wrote(&mut self, frames: &[Frame], mut written: usize) -> usize {
+        for (taken, frame) in frames.iter().enumerate() {
+            let place = self.place.at(frame);
+            if written < frame.bytes.len() {
+                self.begun = (written > 0).then(|| (Out { bytes: frame.bytes.clone(), place }, written));
+                return taken;
+            }
+            self.place = place;
+            written -= frame.bytes.len();
+        }
+        frames.len()
+    }
+}
+
 impl Listener for Socket {
-    fn offer(&self, token: u64, frame: &Frame) -> bool {
+    fn offer(&self, token: u64, batch: &Batch) -> (usize, Goes) {
         let mut lane = self.lane();
         if lane.token != token || !lane.listens {
-            return false;
+            return (0, Goes::Away);
         }
-        if frame.seq <= lane.place.seq {
-            return true;
+        let (frames, bytes) = batch.behind(lane.place.seq);
+        let Some(last) = frames.last() else { return (0, Goes::On) };
+        // Where nothing is written it is blocked, or broken: the task finds out which.
+        let written = self.tcp.try_write(bytes).unwrap_or(0);
+        if written == bytes.len() {
+            lane.place = lane.place.at(last);
+            return (frames.len(), Goes::On);
         }
-        let place = Place { seq: frame.seq, mark: frame.mark, ..lane.place };
-        match self.tcp.try_write(&frame.bytes) {
-            Ok(written) if written == frame.bytes.len() => {
-                lane.place = place;
-                return true;
-            }
-            Ok(written) => lane.begun = Some((Out { bytes: frame.bytes.clone(), place }, written)),
-            // Blocked, or broken: the task finds out which.
-            Err(_) => {}
-        }
+        let taken = lane.wrote(frames, written);
         lane.listens = false;
         self.changed.notify_one();
-        false
+        (taken, Goes::Away)
     }
 
     fn dismiss(&self, token: u64) {

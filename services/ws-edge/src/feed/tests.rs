@@ -18,8 +18,8 @@ use crate::{
     event::Event,
     history::{Extent, HistoryError, Holes, Page, Proof, Snapshot},
     intake::{Life as StreamLife, Rings as _},
-    log::{Budget, Frame, RingLimits},
-    sessions::SessionLimits,
+    log::{Batch, Budget, RingLimits},
+    sessions::{Goes, SessionLimits},
     view::Encoding,
 };
 
@@ -89,18 +89,22 @@ impl Socket {
 }
 
 impl Listener for Socket {
-    fn offer(&self, token: u64, frame: &Frame) -> bool {
+    fn offer(&self, token: u64, batch: &Batch) -> (usize, Goes) {
         let mut state = self.state();
         if state.token != token {
-            return false;
+            return (0, Goes::Away);
         }
         state.listens &= !state.blocked;
-        if state.listens && frame.seq > state.place.seq {
-            state.place = Place { seq: frame.seq, mark: frame.mark, ..state.place };
+        if !state.listens {
+            return (0, Goes::Away);
+        }
+        let frames = batch.behind(state.place.seq).0;
+        for frame in frames {
+            state.place = state.place.at(frame);
             state.offered = true;
             state.received.push(frame.bytes.clone());
         }
-        state.listens
+        (frames.len(), Goes::On)
     }
 
     fn dismiss(&self, token: u64) {
@@ -381,8 +385,8 @@ impl Client {
 enum Deed {
     /// An engine publishes.
     Publish(usize),
-    /// The intake hears so many of what was published.
-    Hear(usize),
+    /// The intake hears so many of what was published, and has them delivered, or more has arrived and will be.
+    Hear(usize, bool),
     /// The intake leaves out what it has not heard yet.
     Skip,
     /// The stream drops its oldest.
@@ -408,7 +412,7 @@ enum Deed {
 fn deeds() -> impl Strategy<Value = Vec<Deed>> {
     let deed = prop_oneof![
         8 => (0..SUBJECTS.len()).prop_map(Deed::Publish),
-        6 => (1_usize..6).prop_map(Deed::Hear),
+        6 => (1_usize..6, any::<bool>()).prop_map(|(count, flush)| Deed::Hear(count, flush)),
         8 => (1_usize..6, any::<bool>()).prop_map(|(steps, early)| Deed::Steps(steps, early)),
         1 => Just(Deed::Skip),
         1 => (1_u64..6).prop_map(Deed::Trim),
@@ -444,6 +448,11 @@ impl World {
     }
 
     fn hear(&mut self, count: usize) {
+        self.take_in(count);
+        self.sessions.flush();
+    }
+
+    fn take_in(&mut self, count: usize) {
         // A consumer dies with its stream: what comes of the next one nobody hears before it is noticed.
         for _ in 0..if self.serving && self.stream.former.is_none() { count } else { 0 } {
             let next = |event: &&Event| event.seq > self.heard && self.stream.is_kept(event.seq);
@@ -459,7 +468,8 @@ impl World {
     fn happens(&mut self, deed: Deed, client: &mut Client, page: usize) {
         match deed {
             Deed::Publish(subject) => drop(self.stream.publish(SUBJECTS[subject])),
-            Deed::Hear(count) => self.hear(count),
+            Deed::Hear(count, true) => self.hear(count),
+            Deed::Hear(count, false) => self.take_in(count),
             Deed::Skip if self.serving && self.stream.former.is_none() => {
                 self.heard = self.stream.last;
                 self.sessions.mark_broken(self.heard);
@@ -516,7 +526,7 @@ impl World {
 
     /// Everything calms down, and the client comes to rest.
     fn settle(&mut self, client: &mut Client, page: usize) {
-        for deed in [Deed::Notice, Deed::Resume, Deed::Unblock, Deed::Hear(usize::MAX >> 1)] {
+        for deed in [Deed::Notice, Deed::Resume, Deed::Unblock, Deed::Hear(usize::MAX >> 1, true)] {
             self.happens(deed, client, page);
         }
         for _ in 0..10_000 {

@@ -18,7 +18,7 @@ use herald_runtime::{
 use metrics::{Counter, Gauge, counter, gauge};
 use tokio::{
     sync::watch,
-    time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout},
+    time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout, timeout_at},
 };
 
 use super::{
@@ -37,8 +37,6 @@ const READ_ALONG: Duration = Duration::from_millis(200);
 const READ_BATCH: u32 = 512;
 const READ_BYTES: u32 = 4 << 20;
 const READ_WITHIN: Duration = Duration::from_secs(1);
-/// So many messages are taken in one go before anything else is looked at.
-const BURST: usize = 256;
 /// A look at the stream that takes longer than this is worth saying: nothing is taken in meanwhile.
 const LATE: Duration = Duration::from_secs(2);
 /// The first pause before a consumer that failed is created again; doubled each time.
@@ -54,6 +52,8 @@ pub(super) struct Actor<R> {
     stream: String,
     description: String,
     skip: u64,
+    burst_time: Duration,
+    burst_bytes: usize,
     rings: Arc<R>,
     watcher: Arc<EpochWatcher>,
     life: watch::Receiver<StreamLife>,
@@ -115,6 +115,8 @@ impl<R: Rings> Actor<R> {
             stream: stream.to_owned(),
             description: format!("intake of {} {}", context.service, context.instance),
             skip: config.skip,
+            burst_time: config.burst_time.get(),
+            burst_bytes: config.burst_bytes.as_usize(),
             rings,
             life: watcher.life(),
             fault: watcher.fault(),
@@ -319,33 +321,46 @@ impl<R: Rings> Actor<R> {
         if !batch.messages.first().is_some_and(same) {
             return Ok(());
         }
-        for message in batch.messages {
-            let Stored { sequence: seq, time_ns, subject, payload, .. } = message;
-            self.take(&Delivery { consumer_seq: 0, seq, time_ns, pending: batch.pending }, subject, payload)?;
-        }
+        let mut messages = batch.messages.into_iter();
+        let taken = messages.try_for_each(|Stored { sequence: seq, time_ns, subject, payload, .. }| {
+            self.take(&Delivery { consumer_seq: 0, seq, time_ns, pending: batch.pending }, subject, payload)
+        });
+        self.rings.flush();
+        taken?;
         self.report_position();
         Ok(())
     }
 
-    /// Takes a message and those that have arrived behind it.
+    /// Takes a message and those behind it, then has them delivered together: one write for many.
     async fn burst(&mut self, consumer: &mut Consumer, message: Message) -> Result<(), End> {
-        let mut next = Some(Ok(message));
-        let mut pending = None;
-        for _ in 0..BURST {
-            let Some(message) = next.take().or_else(|| consumer.received()) else { break };
-            let message = message?;
+        let gathered = self.gather(consumer, message).await;
+        self.rings.flush();
+        let Some(pending) = gathered? else { return Ok(()) };
+        self.meters.pending.set(pending as f64);
+        if pending > self.skip { Err(End::Backlog) } else { Ok(()) }
+    }
+
+    /// Takes a message and those behind it: what has arrived, and what is on its way (the server says with each how many
+    /// it has behind it), up to the limits of a burst. Returns how many the server has left, if it said so.
+    async fn gather(&mut self, consumer: &mut Consumer, message: Message) -> Result<Option<u64>, End> {
+        let until = Instant::now() + self.burst_time;
+        let (mut next, mut pending, mut bytes) = (Some(Ok(message)), None, 0);
+        while bytes < self.burst_bytes {
+            let message = match next.take().or_else(|| consumer.received()) {
+                Some(message) => message?,
+                None if pending.is_none_or(|pending| pending == 0) => break,
+                None => match timeout_at(until, consumer.receive()).await {
+                    Ok(message) => message?,
+                    Err(_) => break,
+                },
+            };
             if let Some(delivery) = consumer.accept(&message).await? {
+                bytes += message.length;
                 self.take(&delivery, message.subject, message.payload)?;
                 pending = Some(delivery.pending);
             }
         }
-        if let Some(pending) = pending {
-            self.meters.pending.set(pending as f64);
-            if pending > self.skip {
-                return Err(End::Backlog);
-            }
-        }
-        Ok(())
+        Ok(pending)
     }
 
     fn take(&mut self, delivery: &Delivery, subject: Subject, payload: Bytes) -> Result<(), End> {

@@ -40,6 +40,12 @@ fn id(session: &str) -> SessionId {
     session.parse().unwrap()
 }
 
+/// What a burst of events does.
+fn take(sessions: &Sessions, events: impl IntoIterator<Item = Event>) {
+    events.into_iter().for_each(|event| sessions.append(&event));
+    sessions.flush();
+}
+
 fn watched(sessions: &Sessions) -> usize {
     lock(&sessions.registry).sessions.len()
 }
@@ -48,21 +54,24 @@ fn watched(sessions: &Sessions) -> usize {
 #[derive(Default)]
 struct Reader {
     token: AtomicU64,
+    /// Its place when it began to listen.
+    place: AtomicU64,
     /// Sequences, in the order they came.
     got: Mutex<Vec<u64>>,
     most: usize,
 }
 
 impl Listener for Reader {
-    fn offer(&self, token: u64, frame: &Frame) -> bool {
+    fn offer(&self, token: u64, batch: &Batch) -> (usize, Goes) {
         let mut got = lock(&self.got);
-        let takes = self.is_current(token) && got.len() < self.most;
-        if takes && got.last().is_none_or(|last| *last < frame.seq) {
-            got.push(frame.seq);
-        } else if !takes {
-            self.dismiss(token);
+        let frames = batch.behind(got.last().copied().unwrap_or_else(|| self.place.load(Ordering::Acquire))).0;
+        let taken = if self.is_current(token) { frames.len().min(self.most.saturating_sub(got.len())) } else { 0 };
+        got.extend(frames[..taken].iter().map(|frame| frame.seq));
+        if taken == frames.len() && self.is_current(token) {
+            return (taken, Goes::On);
         }
-        takes
+        self.dismiss(token);
+        (taken, Goes::Away)
     }
 
     fn dismiss(&self, token: u64) {
@@ -93,6 +102,7 @@ fn watch(sessions: &Arc<Sessions>, encoding: Encoding, most: usize) {
         }
         token += 1;
         lock(&reader.got).clear();
+        reader.place.store(at, Ordering::Release);
         reader.token.store(token, Ordering::Release);
         let read = seat.read(opening.generation, at, 16, 1 << 20, token);
         if !matches!(read, SeatRead::UpToDate) {
@@ -120,12 +130,14 @@ fn who_comes_while_events_are_appended_misses_none() {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            for seq in 1.. {
+            let mut seq = 0;
+            for burst in (1..=5).cycle() {
                 if done.load(Ordering::Relaxed) {
                     break;
                 }
-                sessions.append(&event("s", seq));
-                if seq % 64 == 0 {
+                take(&sessions, (seq + 1..=seq + burst).map(|seq| event("s", seq)));
+                seq += burst;
+                if burst == 5 {
                     sessions.sweep(Instant::now());
                 }
             }
@@ -162,7 +174,7 @@ fn a_session_is_kept_for_the_linger_time_after_its_last_connection() {
         sessions.attach(&id("s"), &view(Encoding::Sse), idle(), false),
     );
     assert_eq!((watched(&sessions), sessions.count("s")), (1, 1), "who only follows does not count");
-    sessions.append(&event("s", 1));
+    take(&sessions, [event("s", 1)]);
     drop(first);
     drop(second);
     sessions.sweep(begun + linger / 2);
@@ -184,7 +196,7 @@ fn rings_that_nobody_reads_go_first_where_memory_is_tight() {
     while !sessions.limits.budget.is_tight() {
         seq += 1;
         let payload = Bytes::from(format!("\"{}\"", "x".repeat(50_000)));
-        sessions.append(&Event::parse(Subject::from_static("gm.a.x"), seq, 0, payload).unwrap());
+        take(&sessions, Event::parse(Subject::from_static("gm.a.x"), seq, 0, payload));
     }
     let [a, b] = seats;
     drop(a);
@@ -197,7 +209,7 @@ fn rings_that_nobody_reads_go_first_where_memory_is_tight() {
 fn a_ring_that_never_learnt_its_beginning_goes_with_its_last_connection() {
     let sessions = sessions(Duration::from_secs(60));
     let seat = sessions.attach(&id("s"), &view(Encoding::V1), idle(), true);
-    sessions.append(&event("s", 1));
+    take(&sessions, [event("s", 1)]);
     assert!(matches!(seat.read(1, 0, 9, 999, 1), SeatRead::Unchained { floor: 0 }));
     drop(seat);
     assert_eq!(watched(&sessions), 0);
@@ -208,7 +220,7 @@ fn what_is_held_back_is_bounded_and_the_chain_stays_true() {
     let sessions = sessions(Duration::from_secs(60));
     let seat = sessions.attach(&id("s"), &view(Encoding::V1), idle(), true);
     for seq in 1..=RING.frames as u64 + 3 {
-        sessions.append(&event("s", seq));
+        take(&sessions, [event("s", seq)]);
     }
     let floor = RING.frames as u64 + 1;
     assert!(matches!(seat.read(1, 0, 9, 999, 1), SeatRead::Behind { floor: at, .. } if at == floor));
@@ -243,12 +255,12 @@ fn nothing_is_served_while_the_life_of_the_stream_is_in_doubt() {
     let reader = Arc::new(Reader { most: 9, ..Reader::default() });
     let weak: Weak<Reader> = Arc::downgrade(&reader);
     let seat = sessions.attach(&id("s"), &view(Encoding::Plain), weak, true);
-    sessions.append(&event("s", 1));
+    take(&sessions, [event("s", 1)]);
     reader.token.store(1, Ordering::Release);
     assert_eq!(seat.read(1, 1, 9, 999, 1), SeatRead::UpToDate);
     sessions.suspend();
     assert_eq!((reader.token.load(Ordering::Acquire), seat.opening()), (0, None), "it is told");
-    sessions.append(&event("s", 2));
+    take(&sessions, [event("s", 2)]);
     reader.token.store(2, Ordering::Release);
     assert_eq!(seat.read(1, 0, 9, 999, 2), SeatRead::Suspended);
     sessions.resume();

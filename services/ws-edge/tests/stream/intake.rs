@@ -6,6 +6,11 @@ use ws_edge::config::{Config, IntakeConfig};
 
 use super::world::{LIMIT, SOON, STREAM, Taking, Way, World, connect, own, put};
 
+/// An intake that leaves out what is further behind.
+fn skip(skip: u64) -> IntakeConfig {
+    IntakeConfig { skip, ..Config::default().intake }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_is_not_there_yet_is_waited_for() {
     within(LIMIT, async {
@@ -186,7 +191,7 @@ async fn a_large_backlog_is_left_to_history() {
     within(LIMIT, async {
         let world = World::start().await;
         let mut way = Way::to(&world.server).await;
-        let taking = Taking::start(&way.url(), IntakeConfig { skip: 1000 }, |_| {}).await;
+        let taking = Taking::start(&way.url(), skip(1000), |_| {}).await;
         taking.ready().await;
         let first = world.put("gm.s.x", 10).await;
         taking.reaches(10).await;
@@ -212,7 +217,7 @@ async fn a_large_backlog_is_left_to_history() {
 async fn an_intake_that_falls_behind_while_it_takes_in_goes_on_at_the_head() {
     within(LIMIT, async {
         let world = World::start().await;
-        let taking = Taking::start(&world.server.url(), IntakeConfig { skip: 50 }, |_| {}).await;
+        let taking = Taking::start(&world.server.url(), skip(50), |_| {}).await;
         taking.ready().await;
         let (mut stored, more) = tokio::join!(world.put("gm.s.x", 5000), world.put("gm.t.x", 5000));
         stored.extend(more);

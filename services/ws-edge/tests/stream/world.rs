@@ -282,6 +282,7 @@ impl Rings for Record {
         }
         self.say(Said::Event { seq: event.seq, ts_ms: event.ts_ms });
     }
+    fn flush(&self) {}
     fn advance(&self, seq: u64) {
         self.say(Said::Advanced(seq));
     }
