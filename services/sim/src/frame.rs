@@ -57,8 +57,6 @@ pub enum Control {
         /// After how long, ms.
         retry_ms: u64,
     },
-    /// Something that is not known here.
-    Other,
 }
 
 /// A control frame that is not as it should be.
@@ -76,11 +74,11 @@ pub enum OddControl {
 }
 
 impl Control {
-    /// Reads what a control frame of that name carries.
+    /// Reads what a control frame of that name carries; `None` for a name that is not known here.
     ///
     /// # Errors
     /// [`OddControl`].
-    pub fn read(name: &str, data: &str) -> Result<Self, OddControl> {
+    pub fn read(name: &str, data: &str) -> Result<Option<Self>, OddControl> {
         #[derive(Deserialize)]
         struct Fields<'a> {
             epoch: Option<Epoch>,
@@ -95,7 +93,7 @@ impl Control {
         let fields: Fields<'_> = serde_json::from_str(data)?;
         let after = || fields.after.ok_or(OddControl::Missing);
         let needed = |field: Option<u64>| field.ok_or(OddControl::Missing);
-        Ok(match name {
+        Ok(Some(match name {
             "herald.hello" => Self::Hello {
                 epoch: fields.epoch.ok_or(OddControl::Missing)?,
                 head: needed(fields.head)?,
@@ -107,8 +105,8 @@ impl Control {
                 after: serde_json::from_str::<&str>(after()?.get())?.parse()?,
                 retry_ms: needed(fields.retry_ms)?,
             },
-            _ => Self::Other,
-        })
+            _ => return Ok(None),
+        }))
     }
 }
 
@@ -134,9 +132,9 @@ mod tests {
             Control::Bye { after, retry_ms: 50 },
         ];
         for (written, read) in written.into_iter().zip(read) {
-            assert_eq!(Control::read(written.name(), &written.data()).unwrap(), read);
+            assert_eq!(Control::read(written.name(), &written.data()).unwrap(), Some(read));
         }
-        assert_eq!(Control::read("herald.news", "{}").unwrap(), Control::Other);
+        assert_eq!(Control::read("herald.news", "{}").unwrap(), None);
         for (name, bad) in [("herald.hello", "{}"), ("herald.gap", r#"{"from":1}"#), ("herald.bye", r#"{"after":3}"#)] {
             assert!(Control::read(name, bad).is_err(), "{bad}");
         }

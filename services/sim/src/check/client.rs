@@ -299,10 +299,7 @@ impl Client {
                 self.status.note_event(seq, ts);
                 Note::Event { seq, prev, hash, snapshot: snapshot || place.takes_snapshot(), at_ms, ts }
             }
-            Heard::Hello { epoch, head, .. } => Note::Hello { epoch, head },
-            Heard::Gap { from, to } => Note::Gap { from, to },
-            Heard::Live { after } => Note::Live { after },
-            Heard::Bye { after, .. } => Note::Bye { after },
+            Heard::Control(control) => Note::Control(control),
             Heard::Closed { code, after } => {
                 notes.push(Note::Closed { at_ms, code, after });
                 let stay_away = matches!(code, Some(1008 | 1009 | 1013 | 4401 | 4403 | 4404));

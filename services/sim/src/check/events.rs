@@ -171,6 +171,7 @@ mod tests {
     use herald_protocol::{Cursor, Epoch};
 
     use super::*;
+    use crate::frame::Control;
 
     const TEXT: &str = ":\n\nevent: herald.hello\nid: 000000ab-5\ndata: {\"epoch\":\"000000ab\",\"head\":5,\"heartbeat_ms\":0}\n\n\
         id: 000000ab-6\r\ndata: {\"event\":\"arena.x\",\"data\":{\ndata: },\"seq\":6,\"ts\":1}\n\nretry: 70\n\n";
@@ -188,7 +189,7 @@ mod tests {
         let hash = super::super::notes::hash(b"{\n}");
         let all = vec![
             (Heard::Nothing, None),
-            (Heard::Hello { epoch, head: 5, heartbeat: None }, at(5)),
+            (Heard::Control(Control::Hello { epoch, head: 5, heartbeat_ms: 0 }), at(5)),
             (Heard::Event { seq: 6, prev: None, hash, snapshot: false, ts: 1 }, at(6)),
             (Heard::Retry(Duration::from_millis(70)), None),
         ];

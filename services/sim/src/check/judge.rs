@@ -38,6 +38,7 @@ use super::{
     notes::{Kind, Note, Notes, Start},
     truth::{Life, SessionLog},
 };
+use crate::frame::Control;
 
 /// The door has answered a little before the place of a live start is taken, and nobody can look between the two, ms.
 pub const LIVE_MS: u64 = 1_000;
@@ -157,13 +158,13 @@ impl<'a> Judge<'a> {
     fn take(&mut self, note: &Note) {
         match *note {
             Note::Opened { at_ms, start } => self.opened(at_ms, start),
-            Note::Hello { epoch, head } => self.hello(epoch, head),
+            Note::Control(Control::Hello { epoch, head, .. }) => self.hello(epoch, head),
+            Note::Control(Control::Gap { from, to }) => self.gap(from, to),
+            Note::Control(Control::Live { after }) => self.live(after),
+            Note::Control(Control::Bye { after, .. }) => self.told(after, None),
             Note::Event { seq, prev, hash, snapshot, at_ms, ts } => {
                 self.event(&Came { seq, prev, hash, snapshot, at_ms, ts });
             }
-            Note::Gap { from, to } => self.gap(from, to),
-            Note::Live { after } => self.live(after),
-            Note::Bye { after } => self.told(after, None),
             Note::Closed { code, after, .. } => {
                 if let Some(after) = after {
                     self.told(after, code);

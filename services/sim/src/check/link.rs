@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use futures_util::{SinkExt, StreamExt};
-use herald_protocol::{Cursor, Epoch, Position, SessionId};
+use herald_protocol::{Cursor, Position, SessionId};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::{
     WebSocketStream,
@@ -40,34 +40,8 @@ pub enum Heard {
         /// When it was stored, ms since 1970.
         ts: u64,
     },
-    /// The life of the stream.
-    Hello {
-        /// Its name.
-        epoch: Epoch,
-        /// Its last sequence.
-        head: u64,
-        /// How often something is heard.
-        heartbeat: Option<Duration>,
-    },
-    /// What can't be delivered.
-    Gap {
-        /// Its first sequence.
-        from: u64,
-        /// Its last sequence.
-        to: u64,
-    },
-    /// A snapshot is complete.
-    Live {
-        /// Everything behind that comes.
-        after: u64,
-    },
-    /// The connection is about to end.
-    Bye {
-        /// Where to come back.
-        after: Cursor,
-        /// After how long.
-        retry: Duration,
-    },
+    /// What the door says of the stream or of the connection.
+    Control(Control),
     /// How long to wait before coming back (`retry:` of an event stream).
     Retry(Duration),
     /// The end.
@@ -230,14 +204,8 @@ pub(super) fn read(text: &str) -> Heard {
 /// Reads a control frame.
 pub(super) fn control(name: &str, data: &str) -> Heard {
     match Control::read(name, data) {
-        Ok(Control::Hello { epoch, head, heartbeat_ms }) => {
-            let heartbeat = (heartbeat_ms > 0).then(|| Duration::from_millis(heartbeat_ms));
-            Heard::Hello { epoch, head, heartbeat }
-        }
-        Ok(Control::Gap { from, to }) => Heard::Gap { from, to },
-        Ok(Control::Live { after }) => Heard::Live { after },
-        Ok(Control::Bye { after, retry_ms }) => Heard::Bye { after, retry: Duration::from_millis(retry_ms) },
-        Ok(Control::Other) => odd(name, &"an unknown event"),
+        Ok(Some(control)) => Heard::Control(control),
+        Ok(None) => odd(name, &"an unknown event"),
         Err(error) => odd(data, &error),
     }
 }
@@ -251,6 +219,8 @@ fn odd(text: &str, error: &dyn std::fmt::Display) -> Heard {
 
 #[cfg(test)]
 mod tests {
+    use herald_protocol::Epoch;
+
     use super::*;
 
     #[test]
@@ -259,7 +229,7 @@ mod tests {
         let frame = format!(r#"{{"event":"arena.x","data":{data},"seq":7,"ts":5,"prev":0,"snapshot":true}}"#);
         let event = Heard::Event { seq: 7, prev: Some(0), hash: hash(data.as_bytes()), snapshot: true, ts: 5 };
         assert_eq!(read(&frame), event);
-        assert_eq!(read(r#"{"event":"herald.live","data":{"after":3}}"#), Heard::Live { after: 3 });
+        assert_eq!(read(r#"{"event":"herald.live","data":{"after":3}}"#), Heard::Control(Control::Live { after: 3 }));
         for odd in ["", "{}", "[1]", r#"{"event":"herald.odd","data":{}}"#, r#"{"event":"herald.gap","data":{}}"#] {
             assert!(matches!(read(odd), Heard::Event { seq: 0, .. }), "{odd}");
         }

@@ -1,6 +1,8 @@
 //! What one client saw, written down as it came. A client judges nothing: that is done later, against the log.
 
-use herald_protocol::{Cursor, Epoch, Position, SessionId};
+use herald_protocol::{Cursor, Position, SessionId};
+
+use crate::frame::Control;
 
 /// How a client speaks with the door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,13 +36,8 @@ pub enum Note {
         /// Where it asked to begin.
         start: Start,
     },
-    /// `herald.hello`: the life of the stream, and its last sequence.
-    Hello {
-        /// The life.
-        epoch: Epoch,
-        /// The stream's last sequence.
-        head: u64,
-    },
+    /// What the door said of the stream or of the connection.
+    Control(Control),
     /// An event.
     Event {
         /// Its sequence.
@@ -55,23 +52,6 @@ pub enum Note {
         at_ms: u64,
         /// When it was stored, ms since 1970, as the frame says.
         ts: u64,
-    },
-    /// `herald.gap`: what can't be delivered any more.
-    Gap {
-        /// The sequence the gap begins behind.
-        from: u64,
-        /// The last sequence in it.
-        to: u64,
-    },
-    /// `herald.live`: everything up to there has been sent.
-    Live {
-        /// The sequence.
-        after: u64,
-    },
-    /// `herald.bye`: the connection is about to end.
-    Bye {
-        /// Where to come back.
-        after: Cursor,
     },
     /// The connection ended.
     Closed {

@@ -8,6 +8,7 @@ use super::{
     link::Heard,
     notes::{Kind, Start},
 };
+use crate::frame::Control;
 
 /// The longest that a client lets itself be told to wait: a wrong number must not keep it away for ever.
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
@@ -75,12 +76,12 @@ impl Place {
         if self.kind == Kind::Sse {
             // An `EventSource` knows nothing but the last id.
             self.after = id.or(self.after);
-            self.in_snapshot &= !matches!(heard, Heard::Live { .. });
+            self.in_snapshot &= !matches!(heard, Heard::Control(Control::Live { .. }));
             return;
         }
         match *heard {
             Heard::Event { seq, .. } if !self.in_snapshot => self.move_to(seq),
-            Heard::Hello { epoch, head, .. } => {
+            Heard::Control(Control::Hello { epoch, head, .. }) => {
                 self.epoch = Some(epoch);
                 // A live client that drops out before its first event comes back behind the head of the moment it began.
                 // In another life it waits for the gap: cut before that, it has to be told again.
@@ -88,14 +89,14 @@ impl Place {
                     self.move_to(head);
                 }
             }
-            Heard::Gap { to, .. } => self.move_to(to),
-            Heard::Live { after } => {
+            Heard::Control(Control::Gap { to, .. }) => self.move_to(to),
+            Heard::Control(Control::Live { after }) => {
                 self.in_snapshot = false;
                 self.move_to(after);
             }
-            Heard::Bye { after, retry } => {
+            Heard::Control(Control::Bye { after, retry_ms }) => {
                 self.after = Some(Position::Cursor(after));
-                self.told_to_wait(retry);
+                self.told_to_wait(Duration::from_millis(retry_ms));
             }
             // Its reason is all that a plain client is told.
             Heard::Closed { after: Some(after), .. } => self.after = Some(Position::Cursor(after)),
@@ -120,7 +121,7 @@ mod tests {
     }
 
     fn hello(epoch: u32, head: u64) -> Heard {
-        Heard::Hello { epoch: Epoch::new(epoch), head, heartbeat: None }
+        Heard::Control(Control::Hello { epoch: Epoch::new(epoch), head, heartbeat_ms: 0 })
     }
 
     fn at(epoch: u32, seq: u64) -> Start {
@@ -154,17 +155,17 @@ mod tests {
         place.hear(&event(7), None);
         place.hear(&hello(2, 3), None);
         assert_eq!(place.start(), at(1, 7), "another life: not before its gap");
-        place.hear(&Heard::Gap { from: 1, to: 3 }, None);
+        place.hear(&Heard::Control(Control::Gap { from: 1, to: 3 }), None);
         assert_eq!(place.start(), at(2, 3));
-        let bye = Heard::Bye { after: Cursor { epoch: Epoch::new(2), seq: 4 }, retry: Duration::from_secs(3600) };
-        place.hear(&bye, None);
+        let bye = Control::Bye { after: Cursor { epoch: Epoch::new(2), seq: 4 }, retry_ms: 3_600_000 };
+        place.hear(&Heard::Control(bye), None);
         assert_eq!((place.start(), place.take_retry(), place.take_retry()), (at(2, 4), Some(LONGEST_RETRY), None));
         let mut snapshot = Place::new(Kind::V1, Start::Snapshot);
         snapshot.opened(Start::Snapshot);
         snapshot.hear(&hello(1, 90), None);
         snapshot.hear(&event(7), None);
         assert!(snapshot.start() == Start::Snapshot && snapshot.takes_snapshot());
-        snapshot.hear(&Heard::Live { after: 9 }, None);
+        snapshot.hear(&Heard::Control(Control::Live { after: 9 }), None);
         assert!(snapshot.start() == at(1, 9) && !snapshot.takes_snapshot());
     }
 
@@ -176,7 +177,7 @@ mod tests {
         place.hear(&event(7), None);
         assert!(place.start() == Start::Snapshot && place.takes_snapshot());
         let id = |seq| Some(Position::Cursor(Cursor { epoch: Epoch::new(1), seq }));
-        place.hear(&Heard::Live { after: 90 }, id(90));
+        place.hear(&Heard::Control(Control::Live { after: 90 }), id(90));
         assert!(place.start() == at(1, 90) && !place.takes_snapshot());
         place.hear(&event(91), id(91));
         place.hear(&Heard::Nothing, None);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{link::Heard, notes::Kind};
+use crate::frame::Control;
 
 /// A plain client pings this often, and waits as long again for whatever comes.
 const KEEPALIVE: Duration = Duration::from_secs(5);
@@ -52,8 +53,12 @@ impl Pulse {
     }
 
     pub(super) fn beat(&mut self, heard: &Heard) {
-        if let (Kind::V1, false, Heard::Hello { heartbeat: Some(heartbeat), .. }) = (self.kind, self.pings, heard) {
-            self.silence = *heartbeat + *heartbeat / 4 + GRACE;
+        // 0: the door does not say.
+        if let Heard::Control(Control::Hello { heartbeat_ms: ms @ 1.., .. }) = *heard
+            && self.kind == Kind::V1
+            && !self.pings
+        {
+            self.silence = Duration::from_millis(ms + ms / 4) + GRACE;
         }
         self.restart();
     }
@@ -95,14 +100,15 @@ mod tests {
         assert_eq!(plain.check(), Check::Alive);
         let mut v1 = Pulse::new(Kind::V1);
         let epoch = herald_protocol::Epoch::new(1);
-        v1.beat(&Heard::Hello { epoch, head: 0, heartbeat: Some(Duration::from_secs(4)) });
+        let hello = |heartbeat_ms| Heard::Control(Control::Hello { epoch, head: 0, heartbeat_ms });
+        v1.beat(&hello(4_000));
         pass(Duration::from_secs(5)).await;
         assert_eq!(v1.check(), Check::Alive);
         pass(Duration::from_secs(1)).await;
         assert_eq!(v1.check(), Check::Dead);
         let mut hurried = Pulse::new(Kind::V1);
         hurried.hurry();
-        hurried.beat(&Heard::Hello { epoch, head: 0, heartbeat: Some(Duration::from_secs(25)) });
+        hurried.beat(&hello(25_000));
         pass(KEEPALIVE).await;
         assert_eq!(hurried.check(), Check::Ping);
         pass(KEEPALIVE).await;

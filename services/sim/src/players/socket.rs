@@ -177,11 +177,11 @@ impl Socket {
 
     fn control(&self, frame: &Frame<'_>, retry: &mut Duration) -> Result<(), String> {
         match Control::read(&frame.event, frame.data.get()).map_err(|error| format!("{}: {error}", frame.event))? {
-            Control::Hello { epoch, head, .. } => self.proof().hello(epoch, head),
-            Control::Gap { to, .. } => self.proof().gap(to),
+            Some(Control::Hello { epoch, head, .. }) => self.proof().hello(epoch, head),
+            Some(Control::Gap { to, .. }) => self.proof().gap(to),
             // Bounded: a wrong number must not let us wait for ever.
-            Control::Bye { retry_ms, .. } => *retry = Duration::from_millis(retry_ms.min(30_000)),
-            Control::Live { .. } | Control::Other => {}
+            Some(Control::Bye { retry_ms, .. }) => *retry = Duration::from_millis(retry_ms.min(30_000)),
+            Some(Control::Live { .. }) | None => {}
         }
         Ok(())
     }

@@ -3,11 +3,14 @@
 use herald_protocol::{Cursor, Epoch, Position};
 
 use super::model::{APART_MS, frame, judged, life, log_of, session};
-use crate::check::{
-    findings::Counts,
-    judge::{Judgement, LIVE_MS},
-    notes::{Kind, Note, Notes, Start},
-    truth::SessionLog,
+use crate::{
+    check::{
+        findings::Counts,
+        judge::{Judgement, LIVE_MS},
+        notes::{Kind, Note, Notes, Start},
+        truth::SessionLog,
+    },
+    frame::Control,
 };
 
 const CLEAN: Counts = Counts { lost: 0, doubled: 0, reordered: 0, foreign: 0, gaps: 0 };
@@ -40,12 +43,16 @@ impl<'a> Told<'a> {
         self
     }
 
+    fn says(self, control: Control) -> Self {
+        self.note(Note::Control(control))
+    }
+
     fn opened(self, at_ms: u64, start: Start) -> Self {
         self.note(Note::Opened { at_ms, start })
     }
 
     fn hello(self, epoch: u32, head: u64) -> Self {
-        self.note(Note::Hello { epoch: Epoch::new(epoch), head })
+        self.says(Control::Hello { epoch: Epoch::new(epoch), head, heartbeat_ms: 0 })
     }
 
     /// Events by their place in a life.
@@ -131,7 +138,7 @@ fn the_cursor_of_a_bye_is_checked_once_and_both_ways() {
     let log = log();
     let told = |seq| {
         let told = Told::new(&log, Kind::V1).opened(0, after(0)).hello(1, 0).events(0, 0..4);
-        told.note(Note::Bye { after: cursor(1, seq) }).closed(Some(1012), Some(cursor(1, seq)))
+        told.says(Control::Bye { after: cursor(1, seq), retry_ms: 0 }).closed(Some(1012), Some(cursor(1, seq)))
     };
     let back = |seq: u64, from| told(seq).opened(0, at(1, seq)).hello(1, 100).events(0, from..10).counts();
     assert_eq!(back(40, 4), CLEAN);
@@ -158,7 +165,7 @@ fn an_announced_gap_excuses_what_it_covers_and_is_shown() {
     let mut log = log();
     let gapped = |log: &SessionLog, from, to| {
         let told = Told::new(log, Kind::Sse).opened(0, after(0)).hello(1, 0).events(0, 0..2);
-        told.note(Note::Gap { from, to }).events(0, 5..10).judged()
+        told.says(Control::Gap { from, to }).events(0, 5..10).judged()
     };
     let judgement = gapped(&log, 21, 50);
     assert_eq!((judgement.found.counts, judgement.announced), (CLEAN, 1));
@@ -223,7 +230,7 @@ fn another_life_is_announced_and_comes_whole() {
     let log = two_lives();
     let running = |gap: bool, from| {
         let told = Told::new(&log, Kind::V1).opened(0, after(0)).hello(1, 0).events(0, 0..3).hello(2, 45);
-        let told = if gap { told.note(Note::Gap { from: 1, to: 0 }) } else { told };
+        let told = if gap { told.says(Control::Gap { from: 1, to: 0 }) } else { told };
         told.events(1, from..4).counts()
     };
     assert_eq!(running(true, 0), CLEAN, "what the former life still owed is gone with it");
@@ -232,14 +239,14 @@ fn another_life_is_announced_and_comes_whole() {
     let resumed = |gap: bool| {
         let told = Told::new(&log, Kind::Sse).opened(0, after(0)).hello(1, 0).events(0, 0..4).closed(None, None);
         let told = told.opened(0, at(1, 40)).hello(2, 45);
-        let told = if gap { told.note(Note::Gap { from: 1, to: 0 }) } else { told };
+        let told = if gap { told.says(Control::Gap { from: 1, to: 0 }) } else { told };
         told.events(1, 0..4).counts()
     };
     // The other way round, as the door says it.
     let ahead = Told::new(&log, Kind::V1).opened(0, after(0)).hello(1, 0).events(0, 0..3);
-    let ahead = ahead.note(Note::Gap { from: 1, to: 0 }).hello(2, 45).events(1, 0..4).counts();
+    let ahead = ahead.says(Control::Gap { from: 1, to: 0 }).hello(2, 45).events(1, 0..4).counts();
     assert_eq!(ahead, CLEAN);
-    let ahead = Told::new(&log, Kind::Sse).opened(0, at(1, 40)).note(Note::Gap { from: 1, to: 0 }).hello(2, 45);
+    let ahead = Told::new(&log, Kind::Sse).opened(0, at(1, 40)).says(Control::Gap { from: 1, to: 0 }).hello(2, 45);
     assert_eq!(ahead.events(1, 1..4).counts(), Counts { lost: 1, ..CLEAN });
     assert_eq!((resumed(true), resumed(false)), (CLEAN, Counts { gaps: 1, ..CLEAN }));
 }
@@ -253,7 +260,7 @@ fn the_unread_end_of_a_life_that_is_over_is_not_judged() {
     let client = |from: usize| {
         let mut told = Told::new(&whole, Kind::Sse).opened(0, after(0)).hello(1, 0).events(0, from..4);
         told.log = &log;
-        let told = told.note(Note::Gap { from: 1, to: 0 }).hello(2, 45);
+        let told = told.says(Control::Gap { from: 1, to: 0 }).hello(2, 45);
         Told { log: &whole, notes: told.notes }.events(1, 0..4).notes
     };
     assert_eq!(judged(&log, &client(0)).found.counts, CLEAN);
@@ -295,7 +302,7 @@ fn a_snapshot_is_one_cut_and_what_follows() {
         for index in state {
             told = told.note(frame(&log, 0, *index, Kind::V1, true));
         }
-        told.note(Note::Live { after: cut }).events(0, from..10).counts()
+        told.says(Control::Live { after: cut }).events(0, from..10).counts()
     };
     assert_eq!(snapshot(&[6, 7], 80, 8), CLEAN);
     assert_eq!(snapshot(&[6, 7], 85, 8), CLEAN);
@@ -310,7 +317,7 @@ fn a_snapshot_is_one_cut_and_what_follows() {
     assert_eq!(unfinished.lost, 1);
     let broken_off =
         Told::new(&log, Kind::Sse).opened(0, Start::Snapshot).hello(1, 80).events(0, [6]).closed(None, None);
-    let again = broken_off.opened(0, Start::Snapshot).hello(1, 80).events(0, [6, 7]).note(Note::Live { after: 80 });
+    let again = broken_off.opened(0, Start::Snapshot).hello(1, 80).events(0, [6, 7]).says(Control::Live { after: 80 });
     assert_eq!(again.events(0, 8..10).counts(), CLEAN);
 }
 

@@ -9,6 +9,7 @@ use crate::{
         truth::{Life, SessionLog, Shown},
     },
     dice::Dice,
+    frame::Control,
 };
 
 /// Between two events, ms: what is stored behind an opening is surely due.
@@ -139,7 +140,7 @@ impl<'a> Served<'a> {
         let head = self.stored - self.dice.index(self.stored.min(3) + 1);
         let strange = self.known != self.life && matches!(start, Start::After(Position::Cursor(_)));
         if self.has_control() {
-            let hello = Note::Hello { epoch: self.epoch(), head: self.seq(head) };
+            let hello = Note::Control(Control::Hello { epoch: self.epoch(), head: self.seq(head), heartbeat_ms: 0 });
             if strange { self.announce(hello) } else { self.notes.push(hello) }
         }
         self.has_cursor |= self.has_control();
@@ -168,7 +169,7 @@ impl<'a> Served<'a> {
 
     /// Another life: the gap that leads into it, before or behind its greeting.
     fn announce(&mut self, hello: Note) {
-        let mut both = [Note::Gap { from: 1, to: 0 }, hello];
+        let mut both = [Note::Control(Control::Gap { from: 1, to: 0 }), hello];
         if self.dice.chance(0.5) {
             both.reverse();
         }
@@ -202,7 +203,7 @@ impl<'a> Served<'a> {
         self.has_cursor = self.has_control();
         if self.has_control() {
             let after = self.seq(cut);
-            self.notes.push(Note::Live { after });
+            self.notes.push(Note::Control(Control::Live { after }));
         }
         true
     }
@@ -225,7 +226,7 @@ impl<'a> Served<'a> {
                 if fresh_plain {
                     return self.close(Some(4410), Some(after));
                 }
-                self.announce(Note::Hello { epoch: self.epoch(), head: 0 });
+                self.announce(Note::Control(Control::Hello { epoch: self.epoch(), head: 0, heartbeat_ms: 0 }));
             }
             if self.dice.chance(0.1) && self.place + 3 < self.stored {
                 // Trimmed, as far as the door says.
@@ -237,7 +238,7 @@ impl<'a> Served<'a> {
                     self.has_cursor = true;
                     return self.close(Some(4410), Some(after));
                 }
-                self.notes.push(Note::Gap { from, to: end });
+                self.notes.push(Note::Control(Control::Gap { from, to: end }));
             }
             let until = self.place + self.dice.index(self.stored - self.place + 1);
             self.deliver(until);
@@ -249,7 +250,7 @@ impl<'a> Served<'a> {
         if known && self.dice.chance(0.3) {
             let after = self.cursor();
             if self.has_control() {
-                self.notes.push(Note::Bye { after });
+                self.notes.push(Note::Control(Control::Bye { after, retry_ms: 0 }));
             }
             self.close((self.kind != Kind::Sse).then_some(1012), (self.kind != Kind::Sse).then_some(after));
         } else if self.dice.chance(0.8) {

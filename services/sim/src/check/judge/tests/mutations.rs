@@ -10,6 +10,7 @@ use crate::{
         truth::SessionLog,
     },
     dice::Dice,
+    frame::Control,
 };
 
 /// What is to be found: exactly that.
@@ -47,7 +48,8 @@ impl Place<'_> {
     /// Whether a snapshot is being taken here, as far as that can be told.
     fn in_snapshot(&self) -> bool {
         let Some((opened, start)) = self.opened() else { return false };
-        let live = self.notes.notes[opened..self.at].iter().any(|note| matches!(note, Note::Live { .. }));
+        let live =
+            self.notes.notes[opened..self.at].iter().any(|note| matches!(note, Note::Control(Control::Live { .. })));
         start == Start::Snapshot && !live
     }
 
@@ -163,7 +165,9 @@ fn no_tail(_: &SessionLog, place: &Place<'_>, notes: &mut Notes) -> Option<Expec
     let last = notes.notes.iter().rposition(|note| matches!(note, Note::Event { .. }))?;
     let own = Place { notes: place.notes, at: last };
     // The connection goes on: nothing came behind them that a client would come back by.
-    let silent = notes.notes[last..].iter().all(|note| !matches!(note, Note::Opened { .. } | Note::Bye { .. }));
+    let silent = notes.notes[last..]
+        .iter()
+        .all(|note| !matches!(note, Note::Opened { .. } | Note::Control(Control::Bye { .. })));
     let told = notes.notes[last..].iter().any(|note| matches!(note, Note::Closed { after: Some(_), .. }));
     (silent && !told && own.is_exact() && place.at == last).then(|| {
         notes.notes.remove(last);
@@ -186,7 +190,7 @@ fn small_gap(log: &SessionLog, place: &Place<'_>, notes: &mut Notes) -> Option<E
     if !place.is_event(place.at + 1) {
         return None;
     }
-    let Some(Note::Gap { to, .. }) = notes.notes.get_mut(place.at) else { return None };
+    let Some(Note::Control(Control::Gap { to, .. })) = notes.notes.get_mut(place.at) else { return None };
     let shown = log.lives.iter().any(|life| life.shown.iter().any(|event| event.seq == *to));
     (*to > 1 && shown).then(|| {
         *to -= 1;
@@ -196,7 +200,7 @@ fn small_gap(log: &SessionLog, place: &Place<'_>, notes: &mut Notes) -> Option<E
 
 /// A gap that begins too late.
 fn late_gap(_: &SessionLog, place: &Place<'_>, notes: &mut Notes) -> Option<Expected> {
-    let Some(Note::Gap { from, to }) = notes.notes.get_mut(place.at) else { return None };
+    let Some(Note::Control(Control::Gap { from, to })) = notes.notes.get_mut(place.at) else { return None };
     (*from < *to && place.is_event(place.at + 1)).then(|| {
         *from = *to;
         CLEAN
@@ -205,8 +209,8 @@ fn late_gap(_: &SessionLog, place: &Place<'_>, notes: &mut Notes) -> Option<Expe
 
 /// Another life, and no word about the gap.
 fn no_gap(_: &SessionLog, place: &Place<'_>, notes: &mut Notes) -> Option<Expected> {
-    let Note::Gap { from: 1, to: 0 } = place.note(place.at)? else { return None };
-    let greeted = matches!(place.note(place.at + 1), Some(Note::Hello { .. }));
+    let Note::Control(Control::Gap { from: 1, to: 0 }) = place.note(place.at)? else { return None };
+    let greeted = matches!(place.note(place.at + 1), Some(Note::Control(Control::Hello { .. })));
     place.is_event(place.at + 1 + usize::from(greeted)).then(|| {
         notes.notes.remove(place.at);
         Counts { gaps: 1, ..CLEAN }
@@ -215,8 +219,10 @@ fn no_gap(_: &SessionLog, place: &Place<'_>, notes: &mut Notes) -> Option<Expect
 
 /// A cursor to come back with that skips the event before it.
 fn skipping_cursor(_: &SessionLog, place: &Place<'_>, notes: &mut Notes) -> Option<Expected> {
-    let told =
-        matches!(place.note(place.at + 1)?, Note::Bye { .. } | Note::Closed { after: Some(_), code: Some(1012), .. });
+    let told = matches!(
+        place.note(place.at + 1)?,
+        Note::Control(Control::Bye { .. }) | Note::Closed { after: Some(_), code: Some(1012), .. }
+    );
     // Nobody who ends here comes back by it.
     let back = place.notes.notes[place.at..].iter().any(|note| matches!(note, Note::Opened { .. }));
     (place.is_event(place.at) && told && back && place.is_exact()).then(|| {
@@ -228,10 +234,10 @@ fn skipping_cursor(_: &SessionLog, place: &Place<'_>, notes: &mut Notes) -> Opti
 /// A hello that claims a head which leaves out what was stored after the opening.
 fn skipping_hello(_: &SessionLog, place: &Place<'_>, notes: &mut Notes) -> Option<Expected> {
     let Note::Opened { start: Start::Live, at_ms } = *place.note(place.at)? else { return None };
-    let Note::Hello { epoch, .. } = *place.note(place.at + 1)? else { return None };
+    let Note::Control(Control::Hello { epoch, .. }) = *place.note(place.at + 1)? else { return None };
     let Note::Event { seq, ts, .. } = *place.note(place.at + 2)? else { return None };
     (ts > at_ms + crate::check::judge::LIVE_MS).then(|| {
-        notes.notes[place.at + 1] = Note::Hello { epoch, head: seq };
+        notes.notes[place.at + 1] = Note::Control(Control::Hello { epoch, head: seq, heartbeat_ms: 0 });
         notes.notes.remove(place.at + 2);
         Counts { gaps: 1, ..CLEAN }
     })
@@ -263,8 +269,8 @@ fn stale_snapshot(log: &SessionLog, place: &Place<'_>, notes: &mut Notes) -> Opt
 /// Whether the snapshot of this place came to its end.
 fn has_end(place: &Place<'_>) -> bool {
     let rest = place.notes.notes[place.at..].iter();
-    rest.take_while(|note| matches!(note, Note::Event { .. } | Note::Live { .. }))
-        .any(|note| matches!(note, Note::Live { .. }))
+    rest.take_while(|note| matches!(note, Note::Event { .. } | Note::Control(Control::Live { .. })))
+        .any(|note| matches!(note, Note::Control(Control::Live { .. })))
 }
 
 const FAULTS: [(&str, Fault); 18] = [
@@ -326,7 +332,10 @@ fn a_gap_that_begins_too_late_leaves_out_what_is_before_it() {
                 continue;
             }
             // How many events lie between depends on the log; more than none, only losses, and only where some do.
-            let (Note::Gap { from, to }, found) = (notes.notes[at], judged(&log, &changed).found) else { continue };
+            let (Note::Control(Control::Gap { from, to }), found) = (notes.notes[at], judged(&log, &changed).found)
+            else {
+                continue;
+            };
             let life = log.lives.iter().find(|life| life.shown.iter().any(|event| event.seq == to));
             let between = life
                 .map_or(0, |life| life.shown.iter().filter(|event| from <= event.seq && event.seq < to).count() as u64);
