@@ -1,18 +1,6 @@
-//! Bugs planted on purpose, to prove that the checker (`sim check`) finds such ones.
-//!
-//! Each stands at the place where it could be made by mistake, as `if planted(Bug::...)`. A build without the feature
-//! `planted-bugs`, which is every build that is delivered, has no such key, and `planted` is a constant there.
+//! Bugs planted in ws-edge to prove that they are found: see [`herald_runtime::planted`].
 
-#[cfg(feature = "planted-bugs")]
-use std::sync::OnceLock;
-
-#[cfg(feature = "planted-bugs")]
-use serde::{Deserialize, Serialize};
-
-/// What can be planted in ws-edge, one at a time. In the configuration: `resume-off-by-one`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "planted-bugs", derive(Serialize, Deserialize), serde(rename_all = "kebab-case"))]
-pub enum Bug {
+herald_runtime::planted_bugs! {
     /// A cursor is taken for the next sequence to show in place of the last one shown.
     ResumeOffByOne,
     /// What the ring holds is sent before the last page of what came earlier.
@@ -31,27 +19,4 @@ pub enum Bug {
     HistoryEndedEarly,
     /// No bug, but what one needs to be seen: direct gets are answered by a replica that lacks the end.
     LaggingReplica,
-}
-
-#[cfg(feature = "planted-bugs")]
-static PLANTED: OnceLock<Bug> = OnceLock::new();
-
-/// Plants a bug in this process, for good.
-#[cfg(feature = "planted-bugs")]
-pub(crate) fn plant(bug: Bug) {
-    tracing::warn!(?bug, "a bug is planted");
-    // Configured once, so nobody was faster.
-    let _ = PLANTED.set(bug);
-}
-
-/// Whether this is the planted bug.
-#[cfg(feature = "planted-bugs")]
-pub(crate) fn planted(bug: Bug) -> bool {
-    PLANTED.get() == Some(&bug)
-}
-
-/// Whether this is the planted bug: there is none.
-#[cfg(not(feature = "planted-bugs"))]
-pub(crate) const fn planted(_: Bug) -> bool {
-    false
 }

@@ -20,6 +20,7 @@ pub mod jetstream;
 pub mod metrics;
 pub mod nats;
 pub mod operations;
+pub mod planted;
 pub mod service;
 pub mod shutdown;
 pub mod telemetry;
