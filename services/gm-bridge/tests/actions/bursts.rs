@@ -143,12 +143,8 @@ async fn a_burst_survives_nats_killed_and_halted_in_its_middle() {
                 sleep(Duration::from_millis(2_600)).await;
                 world.server.thaw();
             }
-            eventually("NATS is back", BOUND, async || if world.nats().connected() { Ok(()) } else { Err(()) }).await;
-            eventually("the action has ended", BOUND, async || match world.try_last(&s).await.as_deref() {
-                Some("result") => Ok(()),
-                other => Err(other.map(str::to_owned)),
-            })
-            .await;
+            world.wait_back().await;
+            world.wait_last(&s, "result").await;
             whole(&world.wait_idle(&s).await, 2000);
         }
         drop(bridges);
@@ -221,16 +217,16 @@ async fn on_three_replicas_bursts_outlive_leaders_and_are_superseded_cleanly() {
             let victim = crate::cluster::leader(&world, "EVENTS").await;
             if trial == 1 {
                 world.server(victim).freeze().await;
-                sleep(Duration::from_secs(6)).await;
+                let another = async || match crate::cluster::leader(&world, "EVENTS").await {
+                    leader if leader == victim => Err(leader),
+                    _ => Ok(()),
+                };
+                eventually("another server leads", BOUND, another).await;
                 world.server(victim).thaw();
             } else {
                 world.server(victim).kill().await;
             }
-            eventually("the action has ended", BOUND, async || match world.try_last(&s).await.as_deref() {
-                Some("result") => Ok(()),
-                other => Err(other.map(str::to_owned)),
-            })
-            .await;
+            world.wait_last(&s, "result").await;
             if trial != 1 {
                 world.server(victim).resume().await;
             }
@@ -248,7 +244,7 @@ async fn an_event_larger_than_nats_takes_ends_a_burst_where_it_stands() {
         world.server.stop().await;
         world.server.options().max_payload = Some("32KB");
         world.server.resume().await;
-        eventually("NATS is back", BOUND, async || if world.nats().connected() { Ok(()) } else { Err(()) }).await;
+        world.wait_back().await;
         let bridge = Bridge::start_with(&world, "a", batches()).await;
         let large = sse([json!({"type": "llm_text", "i": "x".repeat(40_000)})]);
         let events = [numbered(0, 30), large, numbered(30, 40), result()].concat();

@@ -24,11 +24,7 @@ async fn a_leader_that_dies_costs_no_event_and_no_action() {
             let victim = leader(&world, stream).await;
             world.server(victim).kill().await;
             gate.open();
-            let ended = async || match world.try_last(&s).await.as_deref() {
-                Some("result") => Ok(()),
-                other => Err(other.map(str::to_owned)),
-            };
-            eventually("the action has ended", BOUND, ended).await;
+            world.wait_last(&s, "result").await;
             world.server(victim).resume().await;
             let log = world.wait_idle(&s).await;
             let numbers = log.iter().filter(|event| event.topic == "llm_text").map(|event| event.json()["i"].as_u64());

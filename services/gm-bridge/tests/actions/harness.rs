@@ -153,11 +153,22 @@ impl World {
         self.wait_log(topic, session, |log| log.iter().any(|event| event.topic == topic)).await
     }
 
-    /// The topic of a session's last `gm.*`, if NATS answers.
-    pub(crate) async fn try_last(&self, session: &SessionId) -> Option<String> {
+    /// Waits until NATS has this test's connection again.
+    pub(crate) async fn wait_back(&self) {
+        eventually("NATS is back", BOUND, async || if self.nats().connected() { Ok(()) } else { Err(()) }).await;
+    }
+
+    /// Waits until a session's last `gm.*` is of that topic, while NATS may be away.
+    pub(crate) async fn wait_last(&self, session: &SessionId, topic: &str) {
         let filter = format!("gm.{session}.>");
-        let last = jetstream::last_by_subject_leader(self.nats(), "EVENTS", &filter).await.ok()??;
-        last.subject.rsplit('.').next().map(str::to_owned)
+        eventually(topic, BOUND, async || {
+            let last = jetstream::last_by_subject_leader(self.nats(), "EVENTS", &filter).await;
+            match last.map(|last| last.map(|last| last.subject)) {
+                Ok(Some(subject)) if subject.ends_with(&format!(".{topic}")) => Ok(()),
+                other => Err(other),
+            }
+        })
+        .await;
     }
 
     /// The record of the session's open action.

@@ -55,12 +55,8 @@ async fn an_action_survives_an_outage_longer_than_its_record_would() {
             // Three lapses, and longer than the time within which events are resent without a look.
             sleep(quick().lapse.get() * 3).await;
             world.server.resume().await;
-            eventually("NATS is back", BOUND, async || if world.nats().connected() { Ok(()) } else { Err(()) }).await;
-            eventually("the action has ended", BOUND, async || match world.try_last(&s).await {
-                Some(topic) if topic == "result" => Ok(()),
-                other => Err(other),
-            })
-            .await;
+            world.wait_back().await;
+            world.wait_last(&s, "result").await;
             whole(&world.wait_idle(&s).await);
         }
         assert_eq!(world.gm.asked(PROPOSE_PATH).len(), 2);
@@ -107,12 +103,8 @@ async fn a_lapse_is_counted_anew_after_an_outage_and_then_ends_what_is_lost() {
         first.kill();
         sleep(quick().lapse.get() * 2).await;
         world.server.resume().await;
-        eventually("NATS is back", BOUND, async || if world.nats().connected() { Ok(()) } else { Err(()) }).await;
-        eventually("the action is ended", BOUND, async || match world.try_last(&s).await {
-            Some(topic) if topic == "error" => Ok(()),
-            other => Err(other),
-        })
-        .await;
+        world.wait_back().await;
+        world.wait_last(&s, "error").await;
         world.wait_idle(&s).await;
         assert_eq!(world.topics(&s).await, ["phase", "error"]);
     })
@@ -130,7 +122,7 @@ async fn without_nats_nothing_is_claimed_and_the_caller_is_told_soon() {
         assert!(matches!(bridge.run(&s, PROPOSE).await, Err(ActionError::NotConnected)));
         assert!(matches!(bridge.cancel(&s).await, Err(ActionError::NotConnected)));
         world.server.resume().await;
-        eventually("NATS is back", BOUND, async || if world.nats().connected() { Ok(()) } else { Err(()) }).await;
+        world.wait_back().await;
         eventually("the bridge is back", BOUND, async || bridge.cancel(&s).await).await;
         assert!(world.log(&s).await.is_empty());
         assert!(world.gm.all_asked().is_empty());
