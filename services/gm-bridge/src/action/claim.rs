@@ -14,7 +14,7 @@ use herald_protocol::{
     subject,
 };
 use herald_runtime::jetstream::Stored;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{sync::OwnedSemaphorePermit, time::sleep};
 
 pub(super) use self::claiming::{Condition, NotClaimed};
 use super::{
@@ -80,15 +80,19 @@ impl Claim {
     }
 
     /// Waits until nobody can have taken this action for lost: asked right before what can't be taken back. A process that
-    /// was halted finds out here, not by what it believed before. False if another action has taken over.
-    pub async fn surely_held(&self) -> bool {
+    /// was halted finds out here, not by what it believed before.
+    ///
+    /// # Errors
+    /// `Superseded` if another action has taken over; `Away` if NATS was, for longer than an event may wait for it.
+    pub async fn surely_held(&self) -> Result<(), PublishFailure> {
         // Well below the time after which others may conclude anything; above that of a renewal.
         let fresh = self.shared.config.lapse.get() * 3 / 4;
         tokio::select! {
             biased;
-            () = self.superseded() => false,
-            () = self.keeper.renewed_within(fresh) => true,
-            () = self.shared.last_words_spoken() => false,
+            () = self.superseded() => Err(PublishFailure::Superseded),
+            () = self.keeper.renewed_within(fresh) => Ok(()),
+            () = sleep(self.shared.config.publish_wait.get()) => Err(PublishFailure::Away),
+            () = self.shared.last_words_spoken() => Err(PublishFailure::Away),
         }
     }
 

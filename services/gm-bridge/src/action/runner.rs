@@ -91,9 +91,7 @@ async fn stream(claim: &mut Claim, command: Command) -> Result<Result<(), Failur
         None => return Ok(Err(Failure::NoGame)),
     };
     // Time has passed since it was claimed, perhaps in another way than it seemed to us.
-    if !claim.surely_held().await {
-        return Err(PublishFailure::Superseded);
-    }
+    claim.surely_held().await?;
     let mut events = match interruptible(claim, gm.open(command)).await? {
         Ok(events) => events,
         Err(failure) => return Ok(Err(failure)),

@@ -10,9 +10,10 @@ use tokio::time::Instant;
 
 use super::{Starts, UNREACHABLE};
 use crate::{
-    action,
+    action::{self, ActionError},
     arena::QueryParams,
     pool,
+    publisher::PublishFailure,
     refusal::{Refusal, chain},
     splice::splice,
 };
@@ -97,9 +98,10 @@ impl Starts {
         loop {
             let begun = Instant::now();
             claim.confirm().await?;
-            if !action.surely_held().await {
-                return Err(Refusal::interrupted().into());
-            }
+            action.surely_held().await.map_err(|failure| match failure {
+                PublishFailure::Superseded => Refusal::interrupted(),
+                failure => ActionError::from(failure).into(),
+            })?;
             if begun.elapsed() < self.lapse / 2 {
                 break;
             }

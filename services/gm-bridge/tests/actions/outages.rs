@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gm_bridge::{action::ActionError, config::ActionConfig};
+use gm_bridge::{action::ActionError, config::ActionConfig, publisher::PublishFailure};
 use herald_runtime::config::HumanDuration;
 use herald_testkit::{
     eventually,
@@ -126,6 +126,26 @@ async fn without_nats_nothing_is_claimed_and_the_caller_is_told_soon() {
         eventually("the bridge is back", BOUND, async || bridge.cancel(&s).await).await;
         assert!(world.log(&s).await.is_empty());
         assert!(world.gm.all_asked().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whoever_must_be_sure_of_his_action_waits_no_longer_for_nats_than_an_event() {
+    within(LIMIT, async {
+        let mut world = World::new().await;
+        let config = ActionConfig { publish_wait: HumanDuration::from_secs(2), ..quick() };
+        let bridge = Bridge::start_with(&world, "a", config).await;
+        let claim = bridge.claim_start(&session("unsure")).await.unwrap();
+        world.server.stop().await;
+        eventually("it can't be known any more", BOUND, async || {
+            match claim.surely_held().await {
+                // The record was written a moment ago.
+                Ok(()) => Err(()),
+                Err(failure) => Ok(assert!(matches!(failure, PublishFailure::Away), "{failure:?}")),
+            }
+        })
+        .await;
     })
     .await;
 }
