@@ -13,10 +13,11 @@ use herald_runtime::{
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, sleep, timeout};
 
-/// A write that meets another one to the same key under way is tried again so often.
-const RETRIES: u32 = 8;
-/// And after so long.
-const RETRY_AFTER: Duration = Duration::from_millis(15);
+/// A write that meets another one to the same key under way is tried again after so long, then after twice as long, and so on
+/// up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(15);
+/// Short beside what is waited for: a leader that stores what is under way, or another one in its place.
+const LONGEST_PAUSE: Duration = Duration::from_millis(120);
 /// The header by which a key-value store marks a deletion.
 const OPERATION: &str = "KV-Operation";
 /// How long the mark of a deletion is kept: watchers need it now, nobody later.
@@ -127,18 +128,19 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
         let (subject, id) = (self.subject(key), uuid::Uuid::new_v4().simple().to_string());
         let expect = Expect { last_subject_sequence: Some(revision), message_id: Some(&id), ..Expect::default() };
         let deadline = Instant::now() + self.nats.request_timeout();
-        let (mut attempt, mut unknown) = (0, false);
+        let (mut pause, mut unknown) = (FIRST_PAUSE, false);
         loop {
+            let again = Instant::now() + ACK_WAIT < deadline;
             let sent = jetstream::publish(&self.nats, &subject, headers.clone(), payload.clone(), expect);
             match timeout(ACK_WAIT, sent).await.unwrap_or(Err(PublishError::Timeout)) {
                 Ok(acknowledged) => return Ok(acknowledged.seq),
                 Err(PublishError::WrongLast { .. }) if unknown => return self.stored(&subject, &id).await,
                 Err(PublishError::WrongLast { .. }) => return Err(BucketError::Conflict { bucket: self.name }),
-                Err(PublishError::Retry) if attempt < RETRIES => {
-                    attempt += 1;
-                    sleep(RETRY_AFTER * attempt).await;
+                Err(PublishError::Retry) if again => {
+                    sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
                 }
-                Err(PublishError::Timeout) if Instant::now() + ACK_WAIT < deadline => unknown = true,
+                Err(PublishError::Timeout) if again => unknown = true,
                 Err(error) => return Err(self.unavailable(error)),
             }
         }
@@ -177,5 +179,42 @@ impl<T> Slot<T> {
     /// The record, if it is there.
     pub(crate) const fn record(&self) -> Option<&T> {
         self.record.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt;
+    use herald_runtime::{Context, config::Common, nats};
+    use herald_testkit::{Nats as Server, within};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_write_waits_for_one_under_way_for_about_as_long_as_a_request() {
+        within(Duration::from_secs(30), async {
+            let server = Server::start().await;
+            let mut common = Common::with_operations_port(0);
+            common.nats.url = server.url();
+            let context = Context::new("test", common);
+            let nats = nats::connect(&context.common.nats, "nats", &context).await.unwrap();
+            // In place of the bucket's stream.
+            let mut writes = nats.client().subscribe("$KV.ACTIONS.s").await.unwrap();
+            let leader = async {
+                for under_way in (0..16).rev() {
+                    let write = writes.next().await.unwrap();
+                    let answer = if under_way > 0 {
+                        r#"{"error":{"code":400,"err_code":10164,"description":"wrong last sequence"}}"#
+                    } else {
+                        r#"{"stream":"KV_ACTIONS","seq":7}"#
+                    };
+                    nats.client().publish(write.reply.unwrap(), answer.into()).await.unwrap();
+                }
+            };
+            let bucket: Bucket<u64> = Bucket::new(&nats, "ACTIONS");
+            let (written, ()) = tokio::join!(bucket.write("s", &1, 6), leader);
+            assert_eq!(written.unwrap(), 7);
+        })
+        .await;
     }
 }
