@@ -130,7 +130,8 @@ pub const ACK_WAIT: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// As [`publish`], sent again under its message id until it is acknowledged, refused, or the time of a request is over: for
-/// a message without an expected sequence, which is stored once however often it is sent.
+/// a message without an expected sequence, which is stored once however often it is sent. Where a copy has left without an
+/// acknowledgement, a cluster without a leader is waited for, too: the next one says what became of it.
 ///
 /// # Errors
 /// [`PublishError`]; after `Timeout` it may be stored all the same.
@@ -142,15 +143,24 @@ pub async fn publish_surely(
     id: &str,
 ) -> Result<PubAck, PublishError> {
     let deadline = Instant::now() + nats.request_timeout();
+    let mut unknown = false;
     loop {
         let expect = Expect { message_id: Some(id), ..Expect::default() };
         let sent = timeout(ACK_WAIT, publish(nats, subject, headers.clone(), payload.clone(), expect)).await;
-        match sent.unwrap_or(Err(PublishError::Timeout)) {
-            Err(PublishError::Timeout | PublishError::Retry) if Instant::now() + ACK_WAIT < deadline => {
-                sleep(PAUSE).await;
-            }
-            result => return result,
+        let result = sent.unwrap_or(Err(PublishError::Timeout));
+        unknown |= matches!(result, Err(PublishError::Timeout));
+        let undecided = match result {
+            Err(PublishError::Timeout | PublishError::Retry) => true,
+            Err(PublishError::NoResponders) => unknown,
+            _ => false,
+        };
+        if !undecided {
+            return result;
         }
+        if Instant::now() + ACK_WAIT >= deadline {
+            return if unknown { Err(PublishError::Timeout) } else { result };
+        }
+        sleep(PAUSE).await;
     }
 }
 

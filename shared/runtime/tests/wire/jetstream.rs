@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use crate::connection::{connect, connect_with};
 use async_nats::HeaderMap;
-use futures_util::future::join_all;
+use futures_util::{StreamExt as _, future::join_all};
 use herald_runtime::{
     jetstream::{
         ApiError, BatchGet, Expect, PubAck, PublishError, StreamSpec, batch_get, ensure_stream, get_leader,
-        last_by_subject_leader, multi_last, next_by_subject_leader, publish, stream_info,
+        last_by_subject_leader, multi_last, next_by_subject_leader, publish, publish_surely, stream_info,
     },
     nats::Nats,
 };
-use herald_testkit::{Nats as Server, within};
+use herald_testkit::{Nats as Server, eventually, within};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -283,6 +283,42 @@ async fn a_publish_that_fails_says_whether_it_may_be_stored() {
         let lost = publish(&hasty, "gm.s.x", HeaderMap::new(), "".into(), Expect::default()).await;
         server.thaw();
         assert!(matches!(lost, Err(PublishError::Timeout)), "{lost:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_dies_with_a_message_is_followed_by_one_that_says_what_became_of_it() {
+    within(LIMIT, async {
+        let server = Server::start().await;
+        let nats = connect(&server).await;
+        let publish = || publish_surely(&nats, "arena.init", HeaderMap::new(), "{}".into(), "s:init");
+        let at_once = publish().await.unwrap_err();
+        assert!(matches!(at_once, PublishError::NoResponders), "{at_once:?}: no stream, and nothing left before");
+        // In place of a stream: one that never answers, then none, then one that does.
+        let leader = async || {
+            let leader = nats.client().subscribe("arena.init").await.unwrap();
+            nats.client().flush().await.unwrap();
+            leader
+        };
+        let mut first = leader().await;
+        let stream = async {
+            let copy = first.next().await.unwrap();
+            drop(first);
+            // Each further copy finds nobody, until this one is there.
+            eventually("nobody listens", LIMIT, async || {
+                let asked = nats.client().request("arena.init", "?".into()).await;
+                if asked.is_err() { Ok(()) } else { Err(()) }
+            })
+            .await;
+            let mut second = leader().await;
+            let again = second.next().await.unwrap();
+            assert_eq!((again.payload, again.headers), (copy.payload, copy.headers), "by the same id");
+            let ack = r#"{"stream":"EVENTS","seq":7,"duplicate":true}"#;
+            nats.client().publish(again.reply.unwrap(), ack.into()).await.unwrap();
+        };
+        let (published, ()) = tokio::join!(publish(), stream);
+        assert_eq!(published.unwrap(), PubAck { seq: 7, duplicate: true });
     })
     .await;
 }
