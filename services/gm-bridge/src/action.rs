@@ -300,13 +300,18 @@ impl Actions {
         self.drive(self.supersede(session, command.kind()).await, command)
     }
 
-    /// Leaves a command in the record of the open action. False if none is open.
+    /// Leaves a command in the record of the open action. False if none is open, or it has not taken over the record yet: with
+    /// that it drops what waits there, which came before it.
     async fn queue(&self, session: &SessionId, command: Command) -> Result<bool, ActionError> {
         loop {
-            let slot = self.shared.records.get(session.as_str()).await?;
-            let Some(mut record) = slot.record else { return Ok(false) };
+            let ledger = Ledger::read(&self.shared, session).await?;
+            let (revision, last) = (ledger.revision(), ledger.number());
+            let Some(mut record) = ledger.into_slot().record else { return Ok(false) };
+            if last.is_some_and(|last| last > record.n) {
+                return Ok(false);
+            }
             record.next = Some(command.waiting());
-            match self.shared.records.write(session.as_str(), &record, slot.revision).await {
+            match self.shared.records.write(session.as_str(), &record, revision).await {
                 Ok(_) => return Ok(true),
                 Err(error) if error.is_conflict() => sleep(keeper::RACE_PAUSE).await,
                 Err(error) => return Err(error.into()),

@@ -1,13 +1,18 @@
 //! The policy `queue`: one command waits, in the record of the open action.
 
-use gm_bridge::action::{Accepted, Cancelled};
+use gm_bridge::{
+    action::{Accepted, Cancelled},
+    config::ActionConfig,
+};
+use herald_protocol::record::ActionKind;
+use herald_runtime::config::HumanDuration;
 use herald_testkit::{
     game_master::{Answer, CHOOSE as CHOOSE_PATH, Gate, PROPOSE as PROPOSE_PATH, sse},
     within,
 };
 use serde_json::json;
 
-use crate::harness::{BOUND, Bridge, CHOOSE, LIMIT, PROPOSE, World, session};
+use crate::harness::{BOUND, Bridge, CHOOSE, LIMIT, PROPOSE, World, quick, session};
 
 #[tokio::test]
 async fn a_queued_command_starts_when_the_running_one_has_ended() {
@@ -94,6 +99,34 @@ async fn what_waits_survives_its_bridge() {
         assert_eq!(world.topics(&s).await, ["phase", "error", "result"]);
         assert_eq!(log[3].json(), json!({"error": "Choose stream failed", "detail": "bridge lost"}));
         assert_eq!(world.gm.asked(CHOOSE_PATH).len(), 1, "what was cut is not asked for again");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_queued_behind_a_claim_that_has_no_record_yet_is_not_dropped_with_the_record_before() {
+    within(LIMIT, async {
+        let world = World::new().await;
+        // Nobody is to take the actions of the bridge that is not here for lost.
+        let patient = ActionConfig { lapse: HumanDuration::from_secs(60), ..quick() };
+        let bridge = Bridge::start_with(&world, "a", patient).await;
+        let s = session("between");
+        let record = |n: u64, seq: u64| json!({"n": n, "seq": seq, "kind": "choose", "bridge": "x", "beat": 0});
+        let opened = |n: u64| json!({"n": n, "kind": "choose"}).to_string();
+        let first = world.publish(&s, "_action", &opened(1)).await;
+        world.leave_record(&s, &record(1, first)).await;
+        let second = world.publish(&s, "_action", &opened(2)).await;
+        let taken_over = async {
+            // As long as a queueing takes that does not wait for this.
+            for _ in 0..20 {
+                assert_eq!(world.record(&s).await.unwrap().next, None, "in the record of an action that is over");
+            }
+            world.leave_record(&s, &record(2, second)).await;
+        };
+        let (queued, ()) = tokio::join!(bridge.queue(&s, PROPOSE), taken_over);
+        assert_eq!(queued.unwrap(), Accepted::Queued);
+        let record = world.record(&s).await.unwrap();
+        assert_eq!((record.n, record.next.map(|next| next.kind)), (2, Some(ActionKind::Propose)));
     })
     .await;
 }
