@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{
     life::{Known, Sight, StreamLife, last_common, look, next_epoch},
-    watcher::{Observer, Outcome},
+    watcher::{EVERY, Observer, Outcome},
 };
 use crate::{
     jetstream::{
@@ -45,20 +45,19 @@ impl EpochOwner {
     pub fn spawn(nats: &Nats, stream: StreamSpec, buckets: Vec<BucketSpec>) -> Self {
         let life = watch::Sender::new(StreamLife::Unknown);
         let fault = watch::Sender::new(None);
-        Self {
-            life: life.subscribe(),
-            fault: fault.subscribe(),
-            task: tokio::spawn(
-                Owner {
-                    nats: nats.clone(),
-                    observer: Observer::new(stream.name.clone(), life, fault.clone()),
-                    stream,
-                    buckets,
-                    fault,
-                }
-                .run(),
-            ),
-        }
+        let subscribed = (life.subscribe(), fault.subscribe());
+        let replaced = replace_buckets(nats.clone(), buckets.clone(), life.subscribe());
+        let owner = Owner {
+            nats: nats.clone(),
+            observer: Observer::new(stream.name.clone(), life, fault.clone()),
+            stream,
+            buckets,
+            fault,
+        };
+        let task = tokio::spawn(async move {
+            tokio::join!(owner.run(), replaced);
+        });
+        Self { life: subscribed.0, fault: subscribed.1, task }
     }
 
     /// The stream's life. It changes with each look that finds another head, too.
@@ -91,6 +90,29 @@ impl EpochOwner {
 impl Drop for EpochOwner {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// Creates, for ever, the buckets that somebody has deleted. What was in them is lost; those who write there begin anew. Beside
+/// the looks at the stream, as each bucket may keep it waiting for as long as a request: questions for the epoch don't wait.
+async fn replace_buckets(nats: Nats, buckets: Vec<BucketSpec>, life: watch::Receiver<StreamLife>) {
+    loop {
+        sleep(EVERY).await;
+        // Before the stream is known to exist, so are its buckets not: they are created first.
+        if life.borrow().epoch().is_none() || !nats.connected() {
+            continue;
+        }
+        for bucket in &buckets {
+            if !matches!(stream_info(&nats, &bucket.stream()).await, Err(ApiError::StreamNotFound)) {
+                continue;
+            }
+            match ensure_bucket(&nats, bucket).await {
+                Ok(_) => tracing::error!(bucket = bucket.name, "bucket was deleted, created again without its records"),
+                Err(error) => {
+                    tracing::error!(bucket = bucket.name, %error, "bucket was deleted, not created again yet")
+                }
+            }
+        }
     }
 }
 
@@ -132,29 +154,11 @@ impl Owner {
             }
             let outcome = self.observer.look(&self.nats, None).await;
             next = Instant::now() + outcome.pause();
-            if matches!(outcome, Outcome::Same) {
-                self.replace_buckets().await;
-            }
             if let Outcome::Rewritten(known) | Outcome::Nameless(known) | Outcome::Unnamed(known) = outcome {
                 match self.renew(&known).await {
                     // Soon, not at once: what was just written may take a moment to be seen.
                     Ok(_) => next = Instant::now() + SETTLE,
                     Err(error) => tracing::warn!(stream = self.stream.name, %error, "can't set a new epoch yet"),
-                }
-            }
-        }
-    }
-
-    /// Creates the buckets that somebody has deleted. What was in them is lost; those who write there begin anew.
-    async fn replace_buckets(&self) {
-        for bucket in &self.buckets {
-            if !matches!(stream_info(&self.nats, &bucket.stream()).await, Err(ApiError::StreamNotFound)) {
-                continue;
-            }
-            match ensure_bucket(&self.nats, bucket).await {
-                Ok(_) => tracing::error!(bucket = bucket.name, "bucket was deleted, created again without its records"),
-                Err(error) => {
-                    tracing::error!(bucket = bucket.name, %error, "bucket was deleted, not created again yet")
                 }
             }
         }
