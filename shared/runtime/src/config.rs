@@ -85,8 +85,9 @@ pub struct NatsConfig {
     pub reconnect_max: HumanDuration,
     /// How long a request may wait for its answer where nothing else is said. Default 5s.
     pub request_timeout: HumanDuration,
-    /// After how much silence the connection is probed; three probes without an answer end it, soon enough for a bridge to be
-    /// at another server of the cluster before the others give up its actions (`action.lapse`). Default 700ms.
+    /// After how much silence the connection is probed; two probes in a row without an answer within as long again end it,
+    /// soon enough for a bridge to be at another server of the cluster before the others give up its actions
+    /// (`action.lapse`). Default 700ms.
     pub ping_interval: HumanDuration,
     /// Messages waiting in one core subscription before the library drops (counted). Default 65536.
     pub subscription_capacity: usize,
