@@ -103,7 +103,7 @@ pub struct ActionConfig {
     /// Whether events are gathered while one is being stored, and then go as one batch: `auto`, on a cluster; `always`, also
     /// on one node, which is faster where it has `sync_interval: always` and slower where it has not; `never`. Default `auto`.
     pub batch: BatchPolicy,
-    /// So many events are gathered at most. Default 200.
+    /// So many events are gathered at most; with `batch` `always` at least 16, below which one node gets them singly. Default 200.
     pub batch_events: usize,
     /// No more are gathered once they have so many bytes. Default 1MiB.
     pub batch_bytes: ByteSize,

@@ -40,7 +40,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 const BATCH_ON_CLUSTER: usize = 2;
 /// One node makes five syncs of a batch where it makes one of each message, and writes it twice: as measured, it takes as
 /// long as twelve messages. Where it does not sync always it takes as long as two hundred.
-const BATCH_ON_ONE_NODE: usize = 16;
+pub(crate) const BATCH_ON_ONE_NODE: usize = 16;
 
 /// How long the first copy may take to be acknowledged before the log is asked; doubled for each further one, up to the
 /// connection's own limit. A leader that has died never answers, and its successor has the message or takes it.

@@ -7,8 +7,8 @@ use herald_runtime::{
     jetstream::BATCH_MAX,
 };
 
-use super::Config;
-use crate::{redact::Redaction, streams};
+use super::{BatchPolicy, Config};
+use crate::{publisher::BATCH_ON_ONE_NODE, redact::Redaction, streams};
 
 /// The longest time for running actions at a shutdown, which may take 25 s in all.
 const LONGEST_DRAIN: Duration = Duration::from_secs(20);
@@ -55,6 +55,14 @@ impl ServiceConfig for Config {
         if !(1..=BATCH_MAX).contains(&self.action.batch_events) {
             faults
                 .push(Fault::new("action.batch_events", format!("must be 1 to {BATCH_MAX}, which is what NATS takes")));
+        }
+        if self.action.batch == BatchPolicy::Always && self.action.batch_events < BATCH_ON_ONE_NODE {
+            faults.push(Fault::new(
+                "action.batch_events",
+                format!(
+                    "must be at least {BATCH_ON_ONE_NODE} where action.batch is always: fewer go singly on one node"
+                ),
+            ));
         }
         if self.action.drain.get() > LONGEST_DRAIN {
             faults.push(Fault::new(
@@ -143,6 +151,18 @@ mod tests {
         config.action.claim_wait = HumanDuration::from_secs(0);
         let keys: Vec<String> = config.validate().into_iter().map(|fault| fault.key).collect();
         assert_eq!(keys, ["action.batch_events", "action.claim_wait", "http.max_requests", "action.max_running"]);
+    }
+
+    #[test]
+    fn batches_that_would_never_be_sent_are_refused() {
+        let faults = |batch, batch_events| {
+            let mut config = Config::default();
+            (config.action.batch, config.action.batch_events) = (batch, batch_events);
+            config.validate().into_iter().map(|fault| fault.key).collect::<Vec<_>>()
+        };
+        assert_eq!(faults(BatchPolicy::Always, BATCH_ON_ONE_NODE - 1), ["action.batch_events"]);
+        assert_eq!(faults(BatchPolicy::Always, BATCH_ON_ONE_NODE), [""; 0]);
+        assert_eq!(faults(BatchPolicy::Auto, 2), [""; 0]);
     }
 
     #[test]
