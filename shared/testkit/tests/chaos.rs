@@ -5,7 +5,7 @@
 use std::{os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use herald_testkit::{
-    chaos::{Plan, run},
+    chaos::{Plan, Verdict, run},
     eventually,
     faults::{Fault, Harm, Kind, Link, Way},
     house::{Blueprint, House},
@@ -129,6 +129,22 @@ async fn what_dies_unasked_is_found_and_started_again() {
         let mut troubles = house.troubles();
         troubles.sort();
         assert_eq!(troubles, ["edge 1 died unasked: signal: 9 (SIGKILL)", "nats-server 1 died unasked"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_house_that_cannot_be_built_is_a_verdict_too() {
+    within(LIMIT, async {
+        let folder = tempfile::tempdir().unwrap();
+        let mut chaos = tokio::process::Command::new(env!("CARGO_BIN_EXE_chaos"));
+        chaos.args(["20", "--only", "one", "--seed", "7", "--logs"]).arg(folder.path().join("logs"));
+        // No nats-server, although it can be started.
+        let run = chaos.env("HERALD_NATS_SERVER", "/bin/true").kill_on_drop(true).output().await.unwrap();
+        let said = String::from_utf8_lossy(&run.stdout);
+        let verdict: Verdict =
+            said.lines().last().unwrap_or_default().parse().unwrap_or_else(|why| panic!("{why}: {said}"));
+        assert_eq!((verdict.ok, verdict.seed, run.status.code()), (false, 7, Some(1)), "{said}");
     })
     .await;
 }

@@ -7,12 +7,14 @@
 )]
 
 use std::{
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, SystemTime},
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use futures_util::FutureExt as _;
 use herald_testkit::{
     chaos::{self, Figures, Outcome, Plan, Verdict, Vitals},
     dice::Dice,
@@ -135,7 +137,12 @@ async fn run(cli: &Cli) -> bool {
     let folder = common.logs.clone().unwrap_or_else(|| std::env::temp_dir().join(name));
     let mut sum: Option<(Verdict, Figures)> = None;
     for plan in cli.plans(seed, &folder) {
-        let mut outcome = chaos::run(&plan, &|line| println!("{line}")).await;
+        let run = chaos::run(&plan, &|line| println!("{line}"));
+        // It has told why; whoever reads the last line is to find a verdict there all the same.
+        let Ok(mut outcome) = AssertUnwindSafe(run).catch_unwind().await else {
+            println!("logs: {}\n{}", folder.display(), Verdict { seed, ..Verdict::default() });
+            return false;
+        };
         cli.judge(&mut outcome);
         tell(&outcome, matches!(cli.scenario, Some(Scenario::Soak { .. })));
         sum = Some(match sum {
