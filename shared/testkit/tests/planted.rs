@@ -84,11 +84,14 @@ commands = true
 timeout = "4s"
 "#;
 
+/// Seeds of a delay of about 40 ms either way, and of about 150 ms.
+const NEAR: u64 = 5;
+const FAR: u64 = 6;
+
 /// Six games, each of which goes on until something else is asked for, over a longer way to NATS: something is always on it.
-fn games(name: &str, faults: Vec<Fault>) -> Plan {
+fn games(name: &str, distance: u64, faults: Vec<Fault>) -> Plan {
     let delayed = Kind::Link(Link::BridgeNats, Harm::Delayed);
-    // This seed: about 40 ms either way.
-    let delays = [0, 1].map(|bridge| fault(0, delayed, bridge, 6_000, 5));
+    let delays = [0, 1].map(|bridge| fault(0, delayed, bridge, 6_000, distance));
     let plan = plan(name, delays.into_iter().chain(faults).collect(), 6);
     let load = Load { sessions: 6, clients: 3, ..plan.load };
     Plan { gm: |gm| gm.arg("--events=400"), load, ..plan }
@@ -97,13 +100,13 @@ fn games(name: &str, faults: Vec<Fault>) -> Plan {
 /// NATS dies, and with it what is on its way there.
 fn deaths(name: &str) -> Plan {
     let kill = |at_ms| fault(at_ms, Kind::Nats(Way::Killed), 0, 100, 1);
-    Plan { edge: |edge| edge.config(IMPATIENT), ..games(name, [1_000, 2_300, 3_600, 4_900].map(kill).to_vec()) }
+    Plan { edge: |edge| edge.config(IMPATIENT), ..games(name, FAR, [1_000, 2_300, 3_600, 4_900].map(kill).to_vec()) }
 }
 
 /// Bridges stand still for longer than they may: their actions are ended by the other one.
 fn pauses(name: &str) -> Plan {
     let pause = |at_ms, bridge| fault(at_ms, Kind::Bridge(Way::Paused), bridge, 2_300, 1);
-    Plan { bridge: hasty, ..games(name, vec![pause(500, 0), pause(3_500, 1)]) }
+    Plan { bridge: hasty, ..games(name, NEAR, vec![pause(500, 0), pause(3_500, 1)]) }
 }
 
 fn hasty(bridge: Bridge) -> Bridge {
