@@ -138,14 +138,15 @@ async fn whoever_must_be_sure_of_his_action_waits_no_longer_for_nats_than_an_eve
         let bridge = Bridge::start_with(&world, "a", config).await;
         let claim = bridge.claim_start(&session("unsure")).await.unwrap();
         world.server.stop().await;
-        eventually("it can't be known any more", BOUND, async || {
+        let failure = eventually("it can't be known any more", BOUND, async || {
             match claim.surely_held().await {
                 // The record was written a moment ago.
                 Ok(()) => Err(()),
-                Err(failure) => Ok(assert!(matches!(failure, PublishFailure::Away), "{failure:?}")),
+                Err(failure) => Ok(failure),
             }
         })
         .await;
+        assert!(matches!(failure, PublishFailure::Away), "{failure:?}");
     })
     .await;
 }
