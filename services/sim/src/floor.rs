@@ -1,9 +1,10 @@
 //! The yardstick: the least a server can do that takes events from NATS and writes them to WebSockets.
 //!
-//! One thread, one epoll, one `write` per event and client; with `--coalesce`, one `write` per client for everything that
-//! one read from NATS brought for its session. No log, no cursor, no limits, no metrics, no memory of anything: a client
-//! that can't take more gets what it missed later, from a bounded queue of shared buffers, so that this loses nothing
-//! either. Its frames are, byte for byte, what ws-edge sends a plain client; their `seq` counts what came from NATS.
+//! One thread, not even another one that sleeps; one epoll; one `write` per event and client. With `--coalesce`, one `write`
+//! per client for everything that one read from NATS brought for its session. No log, no cursor, no limits, no metrics, no
+//! memory of anything: a client that can't take more gets what it missed later, from a bounded queue of shared buffers, so
+//! that this loses nothing either. Its frames are, byte for byte, what ws-edge sends a plain client; their `seq` counts what
+//! came from NATS.
 //!
 //! [`intake`] reads NATS, [`frame`] writes frames, [`crowd`] holds the clients.
 
@@ -21,7 +22,6 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use mio::{Events, Interest, Poll, Token, net::TcpListener};
 
-use crate::ending;
 use crowd::Crowd;
 use frame::Frames;
 use intake::Intake;
@@ -48,13 +48,13 @@ const NATS: Token = Token(usize::MAX - 1);
 /// Events of one wake-up.
 const EVENTS: usize = 1024;
 
-/// Serves until a signal.
+/// Serves until a signal ends the process: nothing waits for one, as nothing has to be finished, and as a second thread
+/// would make each write dearer (the kernel counts who uses a socket as soon as two threads could).
 ///
 /// # Errors
 /// Where it can't listen, or NATS is not there or goes away.
 #[allow(clippy::print_stdout, reason = "says where it listens to whoever started it")]
 pub fn run(options: &FloorOptions) -> Result<ExitCode> {
-    ending::exit_on_signal()?;
     let mut poll = Poll::new()?;
     let mut listener = TcpListener::bind(options.listen).with_context(|| format!("listening on {}", options.listen))?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;

@@ -226,3 +226,117 @@ fn close(payload: &[u8]) -> String {
         _ => "closed without a code".into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::payload::Payloads, *};
+
+    const SIZE: usize = 300;
+
+    fn payload(session: u32, n: u64) -> Vec<u8> {
+        let mut payload = Vec::new();
+        Payloads::new(7, SIZE).append(&mut payload, session, n, 1000);
+        payload
+    }
+
+    fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        websocket::server_head(&mut frame, opcode, payload.len());
+        frame.extend_from_slice(payload);
+        frame
+    }
+
+    /// The frame of an event of session 0.
+    fn event(n: u64, seq: u64) -> Vec<u8> {
+        let tail = format!(",\"seq\":{seq},\"ts\":1}}");
+        frame(websocket::TEXT, &[b"{\"event\":\"arena.bench\",\"data\":", &*payload(0, n), tail.as_bytes()].concat())
+    }
+
+    struct Heard {
+        findings: Findings,
+        todo: Todo,
+        hearing: Hearing,
+    }
+
+    /// A client of session 0 hears `pieces`, one read each.
+    fn hear(protocol: Protocol, pieces: &[&[u8]]) -> Result<Heard, String> {
+        let marks = [Payloads::new(7, SIZE).mark(0)];
+        let moment = Moment { marks: &marks, size: SIZE, now: 3000, measured_from: 0 };
+        let (findings, todo, hearing) = (Findings::new().unwrap(), Todo::default(), Hearing::new(0));
+        let mut heard = Heard { findings, todo, hearing };
+        let mut carried = Vec::new();
+        for piece in pieces {
+            carried.extend_from_slice(piece);
+            let Heard { findings, todo, hearing } = &mut heard;
+            let taken = hearing.frames(protocol, &carried, &moment, findings, todo)?;
+            carried.drain(..taken);
+        }
+        assert!(carried.is_empty() || heard.todo.closed.is_some(), "{} bytes left", carried.len());
+        Ok(heard)
+    }
+
+    #[test]
+    fn frames_are_taken_wherever_reads_are_cut() {
+        let probe = event(0, 6);
+        let long = vec![b'x'; 70_000];
+        let hello = frame(websocket::TEXT, br#"{"event":"herald.hello","data":{}}"#);
+        let (ping, close) = (frame(websocket::PING, b"hi"), frame(websocket::CLOSE, b"\x11\x38resume after=ab-7"));
+        let long = frame(websocket::PONG, &long);
+        let all = [hello, probe, event(1, 7), ping, event(2, 8), long, event(3, 9), close].concat();
+        let near_the_long_one = |cut: &usize| *cut < 1500 || *cut > all.len() - 500 || cut % 997 == 0;
+        for cut in (0..all.len()).filter(near_the_long_one) {
+            let heard = hear(Protocol::Herald, &[&all[..cut], &all[cut..]]).unwrap();
+            assert_eq!(heard.findings.tally, Tally { delivered: 3, ..Tally::default() }, "cut at {cut}");
+            assert_eq!(heard.todo.write, b"\x8A\x82\0\0\0\0hi", "cut at {cut}");
+            assert_eq!(heard.todo.closed.as_deref(), Some("closed with 4408 resume"), "cut at {cut}");
+            assert!(
+                heard.hearing.attached && heard.hearing.judge.next() == 4 && heard.hearing.seq == 9,
+                "cut at {cut}"
+            );
+            assert_eq!((heard.findings.latency.len(), heard.findings.latency.max()), (3, 2000));
+        }
+    }
+
+    #[test]
+    fn messages_of_nats_are_taken_wherever_frames_and_reads_are_cut() {
+        let mut stream = b"INFO {}\r\nPING\r\n".to_vec();
+        for n in 1..=3 {
+            stream.extend_from_slice(format!("MSG arena.s.bench 1 {SIZE}\r\n").as_bytes());
+            stream.extend_from_slice(&payload(0, n));
+            stream.extend_from_slice(b"\r\n");
+        }
+        for cut in 1..stream.len() {
+            let frames = [frame(websocket::BINARY, &stream[..cut]), frame(websocket::BINARY, &stream[cut..])].concat();
+            let heard = hear(Protocol::Nats, &[&frames[..cut], &frames[cut..]]).unwrap();
+            assert_eq!(heard.findings.tally, Tally { delivered: 3, ..Tally::default() }, "cut at {cut}");
+            assert_eq!(heard.todo.write, b"\x82\x86\0\0\0\0PONG\r\n", "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_ones_own_is_found() {
+        let text = |text: &[u8]| frame(websocket::TEXT, text);
+        let foreign = text(&[b"{\"data\":", &*payload(1, 1), b"}"].concat());
+        let bytes = [event(1, 1), foreign, text(b"{}"), text(br#"{"event":"herald.gap","data":{}}"#), event(2, 2)];
+        let heard = hear(Protocol::Herald, &[&bytes.concat()]).unwrap();
+        assert_eq!(heard.findings.tally, Tally { delivered: 2, foreign: 1, odd: 1, ..Tally::default() });
+        assert_eq!(heard.findings.gaps, 1);
+    }
+
+    #[test]
+    fn a_payload_is_found_again_where_frames_change() {
+        let other = [b"{\"seq\":2,\"data\":", &*payload(0, 2), b"}"].concat();
+        let bytes = [event(1, 1), frame(websocket::TEXT, &other), event(3, 3)].concat();
+        let heard = hear(Protocol::Plain, &[&bytes]).unwrap();
+        assert_eq!(heard.findings.tally, Tally { delivered: 3, ..Tally::default() });
+    }
+
+    #[test]
+    fn a_server_that_breaks_the_rules_is_left() {
+        assert!(hear(Protocol::Plain, &[b"\x01\x00"]).is_err());
+        assert!(hear(Protocol::Nats, &[&frame(websocket::BINARY, b"-ERR 'no'\r\n")]).is_err());
+        assert!(hear(Protocol::Nats, &[&frame(websocket::BINARY, b"HELLO\r\n")]).is_err());
+        assert_eq!(close(b"\x03\xe9"), "closed with 1001");
+        assert_eq!(close(b""), "closed without a code");
+    }
+}

@@ -58,7 +58,7 @@ impl Payloads {
         }
         let zeroes = [b'0'; DIGITS];
         let mut template = [OPEN, b"b", &digits, &zeroes[..INDEX], N, &zeroes, AT, &zeroes, PAD].concat();
-        template.resize((size - END.len()).max(template.len()), b'x');
+        template.resize(size.saturating_sub(END.len()).max(template.len()), b'x');
         template.extend_from_slice(END);
         Self { tag: digits, template }
     }

@@ -161,22 +161,17 @@ impl Publisher {
         let watched = watched as usize;
         while self.clock.now() < end {
             self.board.look();
-            let mut most = 0;
+            let (before, mut most) = (self.all, 0);
             for session in 0..self.counts.len() {
-                let free = if session < watched {
-                    let free = (self.board.floor(session) + events).saturating_sub(self.counts[session]);
-                    most = most.max(free);
-                    free
-                } else {
-                    // Nobody's sessions keep up with the others.
-                    most
-                };
-                for _ in 0..free {
+                // Sessions that nobody watches go as fast as the fastest of the others.
+                let end = if session < watched { self.board.floor(session) + events } else { most };
+                while self.counts[session] < end {
                     self.event(session as u32)?;
                 }
+                most = most.max(self.counts[session]);
             }
             self.flush()?;
-            if most == 0 {
+            if self.all == before {
                 self.check()?;
                 thread::park_timeout(LOOK);
             }
