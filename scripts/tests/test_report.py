@@ -30,7 +30,7 @@ class Tables(unittest.TestCase):
 
     def test_the_markdown_has_a_row_per_result_and_links_its_charts(self):
         found = results()
-        text = report.as_markdown(found, TABLE, {"CPU": "x", "cores": 2}, {"nats": "it is away"}, plots.charts(found, TABLE), "./scripts/bench")
+        text = report.as_markdown(found, TABLE, {"CPU": "x", "cores": 2}, {"nats": "it is away"}, plots.charts(found, TABLE))
         self.assertEqual(sum(line.startswith("| floor") or "| floor |" in line for line in text.splitlines()), 3)
         for part in ("| CPU | x |", "Not measured: `nats`, as it is away.", "![ratios.svg](ratios.svg)", "![W8s](growth-sessions.svg)", "2 rounds"):
             self.assertIn(part, text)

@@ -108,13 +108,13 @@ def on_terminal(results, table):
     return "\n".join(said)
 
 
-def as_markdown(results, table, facts, absent, charts, command):
+def as_markdown(results, table, facts, absent, charts):
     """The whole of results.md."""
     rounds = max((record["rounds"] for record in results), default=0)
     loads = [record["load_average"] for record in results if figures.is_number(record.get("load_average"))]
     said = [
         "# What was measured", "",
-        f"By `{command}`; how, and what the works are: [README](README.md). Raw figures: [results.json](results.json).", "",
+        "By `./scripts/bench --write`; how, and what the works are: [README](README.md). All fields: [results.json](results.json).", "",
         *markdown(["", ""], [[key, str(value)] for key, value in facts.items()]), "",
         f"Medians of {rounds} rounds, in brackets the least and the most of the first column. The load average (1 min) before a measurement was "
         f"{short(figures.median(loads))} in the median, at most {short(max(loads, default=None))}; the benchmark's own load counts.", "",
@@ -126,6 +126,9 @@ def as_markdown(results, table, facts, absent, charts, command):
         if not members:
             continue
         said += [f"## {name}: {work['what']}", "", *markdown(*rows(work, members)), ""]
+        # Works that were measured at another time say so.
+        said += sorted({f"* measured at commit {record['commit']}, {record['date']}" for record in members
+                        if "commit" in record and (record["commit"], record["date"]) != (facts.get("commit"), facts.get("date"))})
         said += [f"* {line}" for line in goals(work, members)] + [""]
         if "plot" in work and f"growth-{work['plot'][0]}.svg" in charts:
             said += [f"![{name}](growth-{work['plot'][0]}.svg)", ""]

@@ -10,6 +10,7 @@ else a work says:
     goals       what ws-edge is to reach: (field, "<=" or ">=", value), of each case or of those that begin with a fourth
     edge        variables for ws-edge
     quick       whether --quick does it
+    examples    with run "examples": which ones, and their flags
     run         who measures it, where that is not `sim load`: see rounds.py
     plot        (field along x, what it is called) of a growth curve
 """
@@ -62,7 +63,7 @@ WORKS = {
     },
     "W2max": {
         "what": "the same, as fast as it goes, writes coalesced",
-        "load": {"sessions": 1000, "clients": 2, "window": 20, "seconds": 5},
+        "load": {"sessions": 1000, "clients": 2, "window": 8, "seconds": 5},
         "coalesce": True,
         "columns": RATE,
         "goals": [("ratio_to_floor", "<=", 1.1)],
@@ -159,7 +160,7 @@ WORKS = {
         "columns": ["players", "p50_us", "p99_us"],
         "run": "examples",
         "peers": ("nats-server", "gm-bridge"),
-        "examples": [("durability", ["--seconds", "1", "--rounds", "1"]), ("bursts", ["--seconds", "1", "--rounds", "1"])],
+        "examples": [("durability", ["--seconds", "1", "--rounds", "ROUNDS"]), ("bursts", ["--seconds", "1", "--rounds", "ROUNDS"])],
         "load": {},
     },
     "W10": {
@@ -181,7 +182,7 @@ WORKS = {
         "cases": [
             {**case(f"{shape}, {cores}", **flags), "cores": pinned}
             for shape, flags in (("one hot session", {"sessions": 1, "clients": 1000, "window": 2000}),
-                                 ("500 sessions", {"sessions": 500, "clients": 2, "window": 20}))
+                                 ("500 sessions", {"sessions": 500, "clients": 2, "window": 16}))
             for cores, pinned in (("one core", "0"), ("two cores", None))
         ],
     },
