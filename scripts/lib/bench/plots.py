@@ -7,17 +7,16 @@ MOST_RATIO = 6.0
 
 
 def ratios(results, table):
-    """Bars: how many times the yardstick each peer is, per work; of works with one case, so that they stay readable."""
+    """Bars: how many times the yardstick each peer is, per work, in its first case."""
     groups = {}
     for record in results:
         work = table[record["work"]]
         if "plot" in work or record["ratio_to_floor"] is None or record["peer"] not in works.ALL:
             continue
-        name = record["work"] if record["case"] in ("", "idle") else None
-        if name:
-            groups.setdefault(name, {})[record["peer"]] = record["ratio_to_floor"]
+        if record["case"] == works.cases(work)[0]["case"]:
+            groups.setdefault(record["work"], {})[record["peer"]] = record["ratio_to_floor"]
     series = [peer for peer in works.ALL if any(peer in values for values in groups.values())]
-    return svg.bars("Times the yardstick's figure (W3: memory, W4: p50, W5: time, else CPU per delivery)",
+    return svg.bars("Times the yardstick's figure: CPU per delivery (W3: memory, W4: p50, W5: time, W5s: growth, W7: CPU per event)",
                     list(groups.items()), series, MOST_RATIO, mark=1.0) if groups else None
 
 
