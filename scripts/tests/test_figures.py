@@ -35,6 +35,11 @@ class Results(unittest.TestCase):
         self.assertAlmostEqual(edge["ratio_to_floor"], 1.2)
         self.assertEqual(edge["rounds"], 3)
 
+    def test_a_case_is_told_by_the_first_one_too(self):
+        table = {"W": {"what": "", "load": {}, "cases": [works.case("calm"), works.case("stalled")]}}
+        runs = [run("ws-edge", turn, 5, p99_us=p99 * (turn + 1)) | {"case": name} for turn in range(2) for name, p99 in (("calm", 100), ("stalled", 150))]
+        self.assertEqual([each["p99_to_first"] for each in figures.results(runs, table)], [1, 1.5])
+
     def test_without_a_yardstick_there_is_no_ratio(self):
         for runs in ([run("ws-edge", 0, 6)], [run("floor", 0, 0), run("ws-edge", 0, 6)], [run("floor", 1, 5), run("ws-edge", 0, 6)]):
             self.assertIsNone(figures.results(runs, TABLE)[-1]["ratio_to_floor"])

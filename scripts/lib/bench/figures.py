@@ -49,7 +49,7 @@ def completed(run):
 
 
 def ratio(runs, yardsticks, metric):
-    """The median over the rounds of this peer's figure by the yardstick's of the same round; None where there is none."""
+    """The median over the rounds of these runs' figure by the yardsticks' of the same round; None where there is none."""
     of_round = {run["round"]: run.get(metric) for run in yardsticks}
     pairs = [(run.get(metric), of_round.get(run["round"])) for run in runs]
     return median([ours / floors for ours, floors in pairs if is_number(ours) and is_number(floors) and floors > 0])
@@ -62,6 +62,7 @@ def results(runs, table):
         groups.setdefault((run["work"], run["case"], run["peer"]), []).append(run)
     found = []
     for (work, case, peer), members in groups.items():
+        first = groups.get((work, works.cases(table[work])[0]["case"], peer), [])
         metric = works.metric(table[work])
         record = merged(members)
         record["round"] = None
@@ -72,6 +73,7 @@ def results(runs, table):
             "rounds": len(members),
             "least": min(counted, default=None),
             "most": max(counted, default=None),
+            "p99_to_first": ratio(members, first, "p99_us"),
             "ratio_to_floor": ratio(members, groups.get((work, case, YARDSTICK), []), metric),
         }
         found.append(record)

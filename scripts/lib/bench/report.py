@@ -14,6 +14,7 @@ HEADS = {
     "p50_us": ("p50 ms", 1000),
     "p99_us": ("p99 ms", 1000),
     "max_us": ("max ms", 1000),
+    "p99_to_first": ("p99 x the first case's", 1),
     "first_p50_us": ("first event p50 ms", 1000),
     "first_p99_us": ("first event p99 ms", 1000),
     "nats_cpu_us": ("CPU of NATS each, ms", 1000),

@@ -126,18 +126,17 @@ def nats_server(stage, name, config, store=True):
     return child, {kind: int(urls[0].rsplit(":", 1)[1]) for kind, urls in found.items() if urls}, folder
 
 
-def service(stage, name, nats_port, env, wait=True, pin=None):
-    """A service of Herald, ready; the child and what its ports file says."""
+def service(stage, name, nats_port, env, pin=None):
+    """A service of Herald, ready; the child and what its ports file then says."""
     file = stage.new_folder(name) / "ports"
     argv = (["taskset", "-c", pin] if pin else []) + [stage.program(name)]
     child = stage.start(name, argv, {
         "NATS_URL": f"nats://127.0.0.1:{nats_port}", "HERALD_OPERATIONS__ADDRESS": "127.0.0.1:0",
         "HERALD_PORTS_FILE": str(file), "HERALD_LOG__FORMAT": "pretty", **env})
-    if not wait:
-        return child, None
     ports = child.wait_for("its addresses", lambda: read_json(file))
     child.wait_for("being ready", lambda: get(f"http://{ports['operations']}/readyz")[0] == 200)
-    return child, ports
+    # The door's addresses are added when it opens.
+    return child, read_json(file)
 
 
 class Backbone:

@@ -108,11 +108,11 @@ WORKS = {
     },
     "W5s": {
         "what": "100 clients, 2,000 events/s of 1 kB; 10 of them stop reading for 8 s",
-        "metric": "rss_kib_growth",
-        "columns": ["p50_us", "p99_us", "cpu_us_per_delivery"],
+        "columns": ["rss_kib_growth", "p50_us", "p99_us", "p99_to_first"],
         "load": {"sessions": 1, "clients": 100, "rate": 2000, "size": 1000, "seconds": 12},
         "cases": [case("none stalled"), case("10 stalled", stalled=10, stall_seconds=8)],
         "coalesce": True,
+        "goals": [("p99_to_first", "<=", 1.2, "10 ")],
     },
     "W6": {
         "what": "5,000 clients of 500 sessions come back within 2 s, each 200 events behind",
