@@ -6,6 +6,8 @@ import subprocess
 
 from bench.stage import Failed, ROOT
 
+PROGRAMS = ("sim", "gm-bridge", "ws-edge")
+
 
 def folder(profile):
     """Where cargo puts the programs of a profile."""
@@ -31,7 +33,7 @@ def cargo(profile, *what):
 
 
 def programs(profile, examples):
-    """The services, sim, and the examples of these packages; the folder of the programs."""
-    # The workspace as a whole: by itself, a package would want other features of what all share, and that all built once more.
-    wanted = [word for name in examples for word in ("--example", name)]
-    return cargo(profile, "--workspace", "--bins", *wanted)
+    """The services, sim, and examples of these names; the folder of the programs."""
+    # Of the workspace as a whole: by itself, a package would want other features of what all share, and that all built once more.
+    wanted = [word for name in PROGRAMS for word in ("--bin", name)] + [word for name in examples for word in ("--example", name)]
+    return cargo(profile, "--workspace", *wanted)
