@@ -236,6 +236,12 @@ pub struct HistoryConfig {
     pub page: ByteSize,
     /// Bytes of one snapshot; who asks for a larger one is shown the session's past in its place. Default 4MiB.
     pub snapshot: ByteSize,
+    /// Bytes of a stream's recent end that are kept on this machine, sorted by session, so that reads of many sessions need not
+    /// be found in the stream one by one; 0B: none. Default 2GiB.
+    pub shelf: ByteSize,
+    /// Where that is kept, in files without a name that end with the process: a folder on a disk, not in memory. Default: the
+    /// system's one for temporary files.
+    pub shelf_folder: Option<PathBuf>,
 }
 
 /// The planned end of this process.
@@ -291,6 +297,8 @@ impl Default for Config {
                 timeout: HumanDuration::from_secs(20),
                 page: ByteSize::from_kib(256),
                 snapshot: ByteSize::from_mib(4),
+                shelf: ByteSize::from_mib(2048),
+                shelf_folder: None,
             },
             drain: DrainConfig { period: HumanDuration::from_secs(10), retry: HumanDuration::from_secs(2) },
             #[cfg(feature = "planted-bugs")]

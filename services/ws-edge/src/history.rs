@@ -5,6 +5,8 @@
 //! of them are right whichever replica answers, and none can be asked without limits: so many reads at once, a page at a
 //! time, so long. Equal questions asked at the same time are one read.
 //!
+//! What a [`Shelf`] holds is read there, and the stream is asked for the rest.
+//!
 //! An answer belongs to the life of the stream it was read in. That the stream still lives this life is proven *after* the
 //! read ([`History::proof`]): whatever was read before, was read in it. Who sees another life drops the answer.
 
@@ -12,6 +14,7 @@ mod flight;
 mod holes;
 mod range;
 mod reads;
+mod shelf;
 mod snapshot;
 
 #[cfg(test)]
@@ -39,6 +42,7 @@ use flight::Waves;
 pub use holes::Holes;
 use range::{Asked, PageSize};
 use reads::{JetStream, Reads};
+pub use shelf::{Shelf, Shelved};
 
 /// Events of one page at most: a page of tokens is no larger than one of articles.
 const PAGE_EVENTS: u32 = 512;
@@ -97,6 +101,7 @@ pub enum HistoryError {
 #[derive(Clone)]
 pub struct History {
     inner: Arc<Inner<JetStream>>,
+    shelf: Option<Arc<Shelf>>,
 }
 
 impl History {
@@ -105,7 +110,35 @@ impl History {
     pub fn new(nats: &Nats, stream: &str, config: &HistoryConfig, watcher: &Arc<EpochWatcher>) -> Self {
         let reads = JetStream { nats: nats.clone(), stream: stream.to_owned(), watcher: watcher.clone() };
         let bytes = u32::try_from(config.page.as_u64()).unwrap_or(u32::MAX);
-        Self { inner: Inner::new(reads, config, PageSize { events: PAGE_EVENTS, bytes }) }
+        Self { inner: Inner::new(reads, config, PageSize { events: PAGE_EVENTS, bytes }), shelf: None }
+    }
+
+    /// History that reads what it can from `shelf`. Somebody has to [`History::keep`] it.
+    #[must_use]
+    pub fn with_shelf(self, shelf: Option<Arc<Shelf>>) -> Self {
+        Self { shelf, ..self }
+    }
+
+    /// This history without its shelf: for what was deleted from the stream is still on the shelf.
+    pub(crate) fn without_shelf(&self) -> Self {
+        self.clone().with_shelf(None)
+    }
+
+    /// Whether there is a shelf to read from.
+    pub(crate) const fn has_shelf(&self) -> bool {
+        self.shelf.is_some()
+    }
+
+    /// Keeps the shelf, for ever: writes what has come, and reads what was there before.
+    pub async fn keep(&self) {
+        if let Some(shelf) = &self.shelf {
+            shelf.clone().keep(&self.inner.reads).await;
+        }
+    }
+
+    /// The life that the stream is believed to live. Two reads that began in different lives are not one, however equal.
+    pub(crate) fn believed(&self) -> Option<Epoch> {
+        self.inner.reads.believed()
     }
 
     /// The session's events of `roots` behind `after` and up to `upto`, as many as fit one page.
@@ -122,6 +155,12 @@ impl History {
         after: u64,
         upto: u64,
     ) -> Result<Arc<Page>, HistoryError> {
+        if after < upto
+            && let Some(shelf) = &self.shelf
+            && let Some(page) = shelf.page(self.inner.page, session, roots, after, upto).await
+        {
+            return Ok(Arc::new(page));
+        }
         self.inner.page(session, roots, after, upto).await
     }
 
@@ -137,6 +176,11 @@ impl History {
         seq: u64,
         shows: impl Fn(&Event) -> bool,
     ) -> Result<u64, HistoryError> {
+        if let Some(shelf) = &self.shelf
+            && let Some(before) = shelf.before(session, roots, seq, &shows).await
+        {
+            return Ok(before);
+        }
         let (inner, asked) = (&*self.inner, Asked::new(session, roots));
         inner.gate.pass("before", range::before(&inner.reads, inner.page, &asked, seq, shows)).await
     }
@@ -147,6 +191,11 @@ impl History {
     /// # Errors
     /// [`HistoryError`]. Cancelling is safe.
     pub async fn snapshot(&self, session: &SessionId, filters: &[String]) -> Result<Arc<Snapshot>, HistoryError> {
+        if let Some(shelf) = &self.shelf
+            && let Some(snapshot) = shelf.snapshot(session, filters, self.inner.snapshot_bytes).await
+        {
+            return Ok(Arc::new(snapshot));
+        }
         self.inner.snapshot(session, filters).await
     }
 
@@ -164,14 +213,21 @@ impl History {
     /// # Errors
     /// [`HistoryError`]. Cancelling is safe.
     pub async fn proof(&self) -> Result<Arc<Proof>, HistoryError> {
-        self.inner.proof().await
+        let before = self.believed();
+        let proof = self.inner.proof().await?;
+        if let (Some(shelf), Some(epoch)) = (&self.shelf, proof.epoch)
+            && before == proof.epoch
+        {
+            shelf.heard(epoch, &proof.extent);
+        }
+        Ok(proof)
     }
 }
 
-/// A question for a page: session, roots, behind, up to.
-type PageKey = (SessionId, Box<[Arc<str>]>, u64, u64);
-/// A question for a snapshot: session, filters.
-type SnapshotKey = (SessionId, Box<[String]>);
+/// A question for a page: the believed life, session, roots, behind, up to.
+type PageKey = (Option<Epoch>, SessionId, Box<[Arc<str>]>, u64, u64);
+/// A question for a snapshot: the believed life, session, filters.
+type SnapshotKey = (Option<Epoch>, SessionId, Box<[String]>);
 /// An answer that many may be waiting for.
 type Answer<T> = Result<Arc<T>, HistoryError>;
 
@@ -211,9 +267,9 @@ impl<R: Reads> Inner<R> {
         if after >= upto {
             return Ok(Arc::new(Page { events: vec![], through: upto }));
         }
-        let question: PageKey = (session.clone(), roots.into(), after, upto);
+        let question: PageKey = (self.reads.believed(), session.clone(), roots.into(), after, upto);
         let begin = || {
-            let (inner, (session, roots, ..)) = (Arc::clone(self), question.clone());
+            let (inner, (_, session, roots, ..)) = (Arc::clone(self), question.clone());
             async move {
                 let asked = Asked::new(&session, &roots);
                 let read = range::page(&inner.reads, inner.page, &asked, after, upto);
@@ -229,9 +285,9 @@ impl<R: Reads> Inner<R> {
         session: &SessionId,
         filters: &[String],
     ) -> Result<Arc<Snapshot>, HistoryError> {
-        let question = (session.clone(), Box::from(filters));
+        let question: SnapshotKey = (self.reads.believed(), session.clone(), Box::from(filters));
         let begin = || {
-            let (inner, (session, filters)) = (Arc::clone(self), question.clone());
+            let (inner, (_, session, filters)) = (Arc::clone(self), question.clone());
             async move {
                 let read = snapshot::snapshot(&inner.reads, &session, &filters, inner.snapshot_bytes);
                 inner.gate.pass("snapshot", read).await.map(Arc::new)

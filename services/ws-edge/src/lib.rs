@@ -71,7 +71,7 @@ use alias::Aliases;
 use door::Door;
 use edge::{Edge, Upstream};
 use feed::{Past, StreamHub};
-use history::History;
+use history::{History, Shelf, Shelved};
 use intake::Intake;
 use listener::Listener;
 use log::{Budget, RingLimits};
@@ -180,15 +180,22 @@ async fn open(
         let limits = SessionLimits { ring, budget: budget.clone(), linger: config.ring.linger.get() };
         let sessions = Sessions::new(&stream, limits);
         let watcher = Arc::new(EpochWatcher::spawn(nats, &stream));
+        let shelf = Shelf::new(&stream, &config.history);
+        let rings = Shelved::new(shelf.clone(), sessions.clone());
         {
             let _on = apart.thread.enter();
-            intakes.push(Intake::spawn(&apart.nats, &stream, &watcher, &config.intake, sessions.clone(), context));
+            intakes.push(Intake::spawn(&apart.nats, &stream, &watcher, &config.intake, rings, context));
         }
         let (tended, until) = (sessions.clone(), end.clone());
         context.supervise("rings", async move {
             until.run_until_cancelled(tended.tend()).await;
         });
-        let past = Past::new(History::new(nats, &stream, &config.history, &watcher), sessions.clone());
+        let history = History::new(nats, &stream, &config.history, &watcher).with_shelf(shelf);
+        let (kept, until) = (history.clone(), end.clone());
+        context.supervise("shelf", async move {
+            until.run_until_cancelled(kept.keep()).await;
+        });
+        let past = Past::new(history, sessions.clone());
         hubs.insert(stream, Arc::new(StreamHub { sessions, past }));
     }
     let mut aliases = HashMap::new();

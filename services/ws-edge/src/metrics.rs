@@ -36,6 +36,7 @@ const COUNTERS: &[(&str, &str)] = &[
         "herald_intake_skipped_messages_total",
         "Messages that were not taken in, by stream and reason: commands, broken, vanished, too far behind",
     ),
+    ("herald_shelf_cleared_total", "Shelves that began anew with nothing, by reason"),
     ("herald_skipped_events_total", "Events that can't be shown, by reason"),
 ];
 
@@ -43,6 +44,8 @@ const GAUGES: &[(&str, &str)] = &[
     ("herald_http_connections_count", "Connections that speak HTTP now, event streams included"),
     ("herald_intake_pending_count", "Messages between the intake and the end of its stream"),
     ("herald_ring_bytes", "Memory of all rings"),
+    ("herald_shelf_bytes", "What the shelf of a stream takes on the disk, by stream"),
+    ("herald_shelf_messages", "Messages that the shelf of a stream spans, by stream"),
     ("herald_watched_sessions", "Sessions with a ring, by stream"),
     ("herald_watching_connections_count", "Connections that watch a session now, by transport"),
 ];

@@ -11,10 +11,10 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use herald_protocol::{SessionId, frame::Tail};
+use herald_protocol::{Epoch, SessionId, frame::Tail};
 
 use crate::{
-    history::{Flights, History, HistoryError, Page, Proof, Snapshot},
+    history::{Flights, History, HistoryError, Holes, Page, Proof, Snapshot},
     log::{Old, Piece},
     sessions::Sessions,
     view::{View, cursor},
@@ -86,7 +86,7 @@ type Room = (SessionId, Arc<View>);
 pub struct Past {
     history: History,
     sessions: Arc<Sessions>,
-    under_way: Flights<(Room, Ask), Result<Answer, HistoryError>>,
+    under_way: Flights<(Room, Ask, Option<Epoch>), Result<Answer, HistoryError>>,
     /// The widest page under way.
     widest: Arc<Mutex<HashMap<Room, Ask>>>,
 }
@@ -131,7 +131,8 @@ impl Past {
             };
             read.boxed()
         };
-        self.under_way.join((room.clone(), ask), begin).await
+        // A read that began in a former life says nothing to those who ask in this one.
+        self.under_way.join((room.clone(), ask, self.history.believed()), begin).await
     }
 
     /// A page under way that may bring the asked one into the ring.
@@ -192,9 +193,18 @@ impl Drop for Widest {
 }
 
 async fn read(history: &History, room: &Room, ask: Ask) -> Result<Answer, HistoryError> {
+    let answer = Answer { found: find(history, room, ask).await?, proof: history.proof().await? };
+    if !history.has_shelf() || answer.proof.extent.holes == Holes::None {
+        return Ok(answer);
+    }
+    // Somebody has deleted from the stream, but not from the shelf.
+    Ok(Answer { found: find(&history.without_shelf(), room, ask).await?, proof: history.proof().await? })
+}
+
+async fn find(history: &History, room: &Room, ask: Ask) -> Result<Found, HistoryError> {
     let (session, view) = room;
     let shown = |event: &_| view.shows(event) && view.head(event).is_some();
-    let found = match ask {
+    Ok(match ask {
         Ask::Extent => Found::Extent,
         Ask::Before { seq } => Found::Before { seq, prev: history.before(session, &view.roots, seq, shown).await? },
         Ask::Snapshot => Found::Snapshot(history.snapshot(session, &view.snapshot_filters(session)).await?),
@@ -206,8 +216,7 @@ async fn read(history: &History, room: &Room, ask: Ask) -> Result<Answer, Histor
             };
             Found::Page { page, prev }
         }
-    };
-    Ok(Answer { found, proof: history.proof().await? })
+    })
 }
 
 /// The last event of a page up to `upto` that is shown.

@@ -34,6 +34,8 @@ pub(super) struct State {
     pub(super) asked: (u32, u32),
     /// Batches being read, and the most of them at once.
     pub(super) under_way: (usize, usize),
+    /// Lives before this one.
+    pub(super) lives: u32,
     /// Whether batches wait.
     pub(super) hangs: bool,
 }
@@ -122,7 +124,11 @@ impl Reads for Fake {
     }
 
     async fn life(&self) -> Option<Epoch> {
-        Some(Epoch::new(1))
+        self.believed()
+    }
+
+    fn believed(&self) -> Option<Epoch> {
+        Some(Epoch::new(1 + self.lock().lives))
     }
 
     async fn batch(&self, request: BatchGet<'_>) -> Result<Batch, ApiError> {

@@ -30,6 +30,8 @@ pub(super) trait Reads: Send + Sync + 'static {
     fn extent(&self) -> impl Future<Output = Result<Extent, ApiError>> + Send;
     /// Leader: the life that the stream lives, looked at from now on. `None` while that is in doubt.
     fn life(&self) -> impl Future<Output = Option<Epoch>> + Send;
+    /// The life that the stream is believed to live; `None` while that is in doubt. Asks nobody.
+    fn believed(&self) -> Option<Epoch>;
     /// A replica: messages in order.
     fn batch(&self, request: BatchGet<'_>) -> impl Future<Output = Result<Batch, ApiError>> + Send;
     /// A replica: the last message of each subject, as one cut; too many where they have more than `bytes`.
@@ -96,6 +98,10 @@ impl Reads for JetStream {
 
     async fn life(&self) -> Option<Epoch> {
         self.watcher.check().await.epoch()
+    }
+
+    fn believed(&self) -> Option<Epoch> {
+        self.watcher.life().borrow().epoch()
     }
 
     async fn batch(&self, request: BatchGet<'_>) -> Result<Batch, ApiError> {

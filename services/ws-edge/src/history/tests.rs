@@ -200,6 +200,23 @@ fn equal_ranges_asked_at_the_same_time_are_one_read() {
 }
 
 #[test]
+fn reads_that_began_in_different_lives_are_two() {
+    let inner = inner(Fake::of(["gm.s.x"; 4]), size(8));
+    let roots = roots(&["gm"]);
+    inner.reads.lock().hangs = true;
+    run(async {
+        let mut former = Box::pin(inner.page(&SESSION, &roots, 0, 4));
+        assert!(futures_util::poll!(&mut former).is_pending());
+        inner.reads.lock().lives = 1;
+        let mut present = Box::pin(inner.page(&SESSION, &roots, 0, 4));
+        assert!(futures_util::poll!(&mut present).is_pending());
+        inner.reads.lock().hangs = false;
+        let (former, present) = futures_util::future::join(former, present).await;
+        assert!(!Arc::ptr_eq(&former.unwrap(), &present.unwrap()));
+    });
+}
+
+#[test]
 fn a_read_ends_at_its_time_limit_and_leaves_its_place() {
     let config = HistoryConfig { max_reads: 1, timeout: HumanDuration::from_millis(20), ..Config::default().history };
     let inner = Inner::new(Fake::of(["gm.s.x"]), &config, size(8));

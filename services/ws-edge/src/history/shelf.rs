@@ -1,0 +1,458 @@
+//! The recent end of a stream, on this machine's disk, sorted by session.
+//!
+//! A stream keeps events in the order they came: those of one session lie scattered among those of all others, and the server
+//! has to load a whole block of its store (8 MB) for each of them that no other reader has just asked for. With thousands of
+//! sessions at once no request, consumer or index gets around that. Only another order does, so an edge keeps a copy in that
+//! order: the intake, through which every event comes anyway, puts each on the shelf ([`Shelved`]), and once so many have come,
+//! they are written down sorted by session, as one *part*. Reading a session is one small read from each part. What was stored
+//! before the edge began is read from the stream, the newest first ([`Shelf::tend`]).
+//!
+//! A shelf is a cache: its files have no names, nothing of it outlives the process, any edge makes its own. It says what it
+//! knows: every message of the stream behind its floor and up to its end, of one life. What reaches beyond that is asked of the
+//! stream. Whether the life goes on and what the stream has trimmed since is proven after the read, as for any other read; and
+//! as long as the stream has holes, that is, somebody deleted from it, the shelf is not asked at all.
+//!
+//! Nobody waits for the disk but who reads from it: if parts come faster than they can be written, the shelf is cleared, and
+//! begins anew.
+
+mod backfill;
+mod part;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use herald_protocol::{Epoch, SessionId, TopicPattern};
+use metrics::{Gauge, counter, gauge, histogram};
+use tokio::{
+    sync::{Notify, Semaphore, mpsc},
+    time::timeout,
+};
+
+use super::{Extent, Holes, Page, Snapshot, range::PageSize};
+use crate::{
+    config::HistoryConfig,
+    event::Event,
+    intake::{Life, Rings},
+};
+use part::{Hasher, Part};
+use table::Table;
+
+/// Bytes of a part. A read of a session is a read of each part it is in, and a part is in memory until it is full.
+const PART: usize = 16 << 20;
+/// Parts waiting to be written at most.
+const WRITING: usize = 4;
+/// Reads at a time. Mostly the system has in memory what is read; more threads would wait for each other.
+const READS: usize = 4;
+
+/// A stream's recent end. Empty until an intake feeds it.
+pub struct Shelf {
+    stream: String,
+    folder: PathBuf,
+    /// Bytes of all parts at most.
+    most: u64,
+    /// Bytes of one part.
+    part: usize,
+    hasher: Hasher,
+    state: Mutex<State>,
+    /// Reads at a time, and how long one may take.
+    permits: Semaphore,
+    timeout: Duration,
+    /// Parts to be written.
+    full: mpsc::Sender<Arc<Part>>,
+    written: Mutex<Option<mpsc::Receiver<Arc<Part>>>>,
+    /// The shelf begins anew.
+    anew: Notify,
+    meters: Meters,
+}
+
+struct Meters {
+    messages: Gauge,
+    bytes: Gauge,
+}
+
+struct State {
+    /// The life that all of it belongs to; none before the first.
+    epoch: Option<Epoch>,
+    /// Counts how often it was cleared.
+    round: u64,
+    /// The first sequence that the stream holds, as far as known: it only grows in one life.
+    first: u64,
+    /// Whether nothing between the stream's first and its last was deleted, as far as known.
+    whole: bool,
+    /// Everything behind this sequence is here.
+    floor: u64,
+    /// The older part, one behind the other without a gap: the first begins at the floor, `open` is behind the last.
+    parts: VecDeque<Arc<Part>>,
+    /// Bytes of `parts`.
+    bytes: u64,
+    open: Table,
+}
+
+impl Shelf {
+    /// An empty shelf for `stream`, if there is to be one.
+    #[must_use]
+    pub fn new(stream: &str, config: &HistoryConfig) -> Option<Arc<Self>> {
+        (config.shelf.as_u64() > 0).then(|| Self::of_parts(stream, config, PART))
+    }
+
+    fn of_parts(stream: &str, config: &HistoryConfig, part: usize) -> Arc<Self> {
+        let (full, written) = mpsc::channel(WRITING);
+        let label = || stream.to_owned();
+        Arc::new(Self {
+            stream: stream.to_owned(),
+            folder: config.shelf_folder.clone().unwrap_or_else(std::env::temp_dir),
+            most: config.shelf.as_u64(),
+            part,
+            hasher: Hasher::default(),
+            state: Mutex::new(State::behind(0)),
+            permits: Semaphore::new(READS),
+            timeout: config.timeout.get(),
+            full,
+            written: Mutex::new(Some(written)),
+            anew: Notify::new(),
+            meters: Meters {
+                messages: gauge!("herald_shelf_messages", "stream" => label()),
+                bytes: gauge!("herald_shelf_bytes", "stream" => label()),
+            },
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics halfway through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was heard of the stream's leader, all of it in that life.
+    pub(super) fn heard(&self, epoch: Epoch, extent: &Extent) {
+        let mut state = self.lock();
+        if state.epoch == Some(epoch) {
+            state.whole = extent.holes == Holes::None;
+            state.first = state.first.max(extent.first);
+        }
+    }
+
+    /// The next message of the stream.
+    fn put(&self, event: &Event) {
+        let mut state = self.lock();
+        if state.open.has_room(event, self.part) {
+            return state.open.put(&self.hasher, event);
+        }
+        let full = state.close();
+        if self.full.try_send(full).is_err() {
+            counter!("herald_shelf_cleared_total", "reason" => "disk too slow").increment(1);
+            let at = state.open.upto();
+            self.clear(&mut state, at);
+        }
+        state.open.put(&self.hasher, event);
+        self.limit(&mut state);
+    }
+
+    /// Begins anew behind `at`.
+    fn clear(&self, state: &mut State, at: u64) {
+        let State { epoch, round, first, whole, .. } = *state;
+        *state = State { epoch, round: round + 1, first, whole, ..State::behind(at) };
+        self.show(state);
+        self.anew.notify_one();
+    }
+
+    /// Drops what is too much, the oldest first.
+    fn limit(&self, state: &mut State) {
+        while state.bytes > self.most
+            && let Some(part) = state.parts.pop_front()
+        {
+            state.bytes -= part.bytes();
+            state.floor = part.upto();
+        }
+        self.show(state);
+    }
+
+    fn show(&self, state: &State) {
+        self.meters.messages.set((state.open.upto() - state.floor) as f64);
+        self.meters.bytes.set((state.bytes + state.open.bytes()) as f64);
+    }
+
+    /// Puts a part that was read from the stream in front of the others, if it still belongs there.
+    fn put_before(&self, round: u64, part: Arc<Part>) -> bool {
+        let mut state = self.lock();
+        if state.round != round || state.floor != part.upto() {
+            return false;
+        }
+        state.floor = part.floor();
+        state.bytes += part.bytes();
+        state.parts.push_front(part);
+        self.show(&state);
+        true
+    }
+
+    /// What was in memory is in a file now.
+    fn replace(&self, old: &Arc<Part>, new: Part) {
+        let mut state = self.lock();
+        if let Some(place) = state.parts.iter_mut().find(|part| Arc::ptr_eq(part, old)) {
+            *place = Arc::new(new);
+        }
+    }
+
+    /// The parts that hold what lies behind `after` and up to `upto`, and what the open one has of `session` in there; `None`
+    /// where the shelf does not hold all of it. With the end of the shelf.
+    fn find(&self, session: &SessionId, after: u64, upto: Option<u64>) -> Option<Found> {
+        let state = self.lock();
+        let end = state.open.upto();
+        let upto = upto.unwrap_or(end);
+        if !state.whole || state.epoch.is_none() || after < state.floor || upto > end {
+            return None;
+        }
+        let reaches = |part: &&Arc<Part>| part.upto() > after && part.floor() < upto;
+        let parts = state.parts.iter().filter(reaches).cloned().collect();
+        let hash = self.hasher.of(session.as_str());
+        Some(Found { parts, open: state.open.of_session(hash), hash, session: session.clone(), after, upto })
+    }
+
+    /// The sequence behind which it holds everything, and the first that the stream holds, as far as known.
+    fn begins(&self) -> (u64, u64) {
+        let state = self.lock();
+        (state.floor, state.first)
+    }
+
+    /// As [`super::History::page`]; `None` where the shelf does not hold it.
+    pub(super) async fn page(
+        &self,
+        size: PageSize,
+        session: &SessionId,
+        roots: &[Arc<str>],
+        after: u64,
+        upto: u64,
+    ) -> Option<Page> {
+        let found = self.find(session, after, Some(upto))?;
+        let roots: Vec<_> = roots.to_vec();
+        self.read(move || {
+            let (mut left, mut bytes_left) = (size.events as usize, size.bytes as usize);
+            let mut events = Vec::new();
+            found.each(|event| {
+                if left == 0 || bytes_left == 0 {
+                    return false;
+                }
+                left -= 1;
+                bytes_left = bytes_left.saturating_sub(event.subject().len() + event.payload.len());
+                events.push(event);
+                true
+            })?;
+            let full = left == 0 || bytes_left == 0;
+            let through = if full { events.last().map_or(upto, |event| event.seq) } else { upto };
+            events.retain(|event| roots.iter().any(|root| **root == *event.root()));
+            Ok(Page { events, through })
+        })
+        .await
+    }
+
+    /// As [`super::History::before`]: the outer `None` where the shelf does not know.
+    pub(super) async fn before(
+        &self,
+        session: &SessionId,
+        roots: &[Arc<str>],
+        seq: u64,
+        shows: impl Fn(&Event) -> bool,
+    ) -> Option<u64> {
+        let (floor, first) = self.begins();
+        let mut found = self.find(session, floor, Some(seq.saturating_sub(1).max(floor)))?;
+        let is_it =
+            |event: &&Event| event.seq >= first && roots.iter().any(|root| **root == *event.root()) && shows(event);
+        // Mostly it is near.
+        let parts = std::mem::take(&mut found.parts);
+        let mut piece = Some(found);
+        let mut parts = parts.into_iter().rev();
+        while let Some(now) = piece.take() {
+            let next = parts.next().map(|part| Found { parts: vec![part], open: Vec::new(), ..now.clone() });
+            let events = self
+                .read(move || {
+                    let mut events = Vec::new();
+                    now.each(|event| {
+                        events.push(event);
+                        true
+                    })?;
+                    Ok(events)
+                })
+                .await?;
+            if let Some(found) = events.iter().rfind(is_it) {
+                return Some(found.seq);
+            }
+            piece = next;
+        }
+        // Nothing on the shelf: nothing at all, if the stream begins here.
+        (floor < first).then_some(0)
+    }
+
+    /// As [`super::History::snapshot`]; `None` where the shelf does not hold all of the stream, or more of the session than
+    /// `most_bytes`.
+    pub(super) async fn snapshot(
+        &self,
+        session: &SessionId,
+        filters: &[String],
+        most_bytes: usize,
+    ) -> Option<Snapshot> {
+        let (floor, first) = self.begins();
+        if floor >= first {
+            return None;
+        }
+        let found = self.find(session, floor, None)?;
+        if found.bytes() > most_bytes as u64 {
+            return None;
+        }
+        let patterns: Vec<_> = filters.iter().filter_map(|filter| TopicPattern::parse(filter).ok()).collect();
+        self.read(move || {
+            let cut = found.upto;
+            let mut last = BTreeMap::new();
+            found.each(|event| {
+                if event.seq >= first && patterns.iter().any(|pattern| pattern.matches(event.subject())) {
+                    last.insert(event.subject().to_owned(), event);
+                }
+                true
+            })?;
+            let mut events: Vec<_> = last.into_values().collect();
+            events.sort_unstable_by_key(|event| event.seq);
+            Ok(Snapshot { events, cut })
+        })
+        .await
+    }
+
+    /// Reads on a thread that may wait for the disk. `None`: it does not answer.
+    async fn read<T: Send + 'static>(&self, read: impl FnOnce() -> io::Result<T> + Send + 'static) -> Option<T> {
+        let begun = Instant::now();
+        let reading = async {
+            // Never closed, so always granted.
+            let _permit = self.permits.acquire().await;
+            tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
+        };
+        let answer = match timeout(self.timeout, reading).await {
+            Ok(answer) => answer,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        };
+        histogram!("herald_history_read_seconds", "kind" => "shelf").record(begun.elapsed());
+        answer.inspect_err(|error| tracing::warn!(stream = self.stream, %error, "the shelf can't be read")).ok()
+    }
+}
+
+impl State {
+    /// Of no life, and with nothing up to and including `at`.
+    fn behind(at: u64) -> Self {
+        let parts = VecDeque::new();
+        Self { epoch: None, round: 0, first: 0, whole: true, floor: at, parts, bytes: 0, open: Table::behind(at) }
+    }
+
+    /// Makes the open part one of the others, and opens another one.
+    fn close(&mut self) -> Arc<Part> {
+        let next = Table::behind(self.open.upto());
+        let full = Arc::new(Part::Table(std::mem::replace(&mut self.open, next)));
+        self.bytes += full.bytes();
+        self.parts.push_back(full.clone());
+        full
+    }
+}
+
+/// Where a session's events between two positions are.
+#[derive(Clone)]
+struct Found {
+    parts: Vec<Arc<Part>>,
+    /// Those of the open part, in order.
+    open: Vec<Event>,
+    hash: u64,
+    session: SessionId,
+    after: u64,
+    upto: u64,
+}
+
+impl Found {
+    /// Bytes of the session in these parts, about.
+    fn bytes(&self) -> u64 {
+        self.parts.iter().map(|part| part.bytes_of(self.hash)).sum()
+    }
+
+    /// Hands out the events in order, as long as they are taken.
+    fn each(self, mut take: impl FnMut(Event) -> bool) -> io::Result<()> {
+        let wanted = |event: &Event| {
+            event.seq > self.after && event.seq <= self.upto && event.session() == self.session.as_str()
+        };
+        for part in &self.parts {
+            for event in part.of_session(self.hash)?.into_iter().filter(wanted) {
+                if !take(event) {
+                    return Ok(());
+                }
+            }
+        }
+        for event in self.open.iter().filter(|event| wanted(event)) {
+            if !take(event.clone()) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Puts on the shelf what the rings get.
+pub struct Shelved<R> {
+    shelf: Option<Arc<Shelf>>,
+    rings: Arc<R>,
+}
+
+impl<R: Rings> Shelved<R> {
+    /// `rings`, and a shelf beside them.
+    #[must_use]
+    pub fn new(shelf: Option<Arc<Shelf>>, rings: Arc<R>) -> Arc<Self> {
+        Arc::new(Self { shelf, rings })
+    }
+}
+
+/// The shelf comes first: whatever position the rings have reached, it holds.
+impl<R: Rings> Rings for Shelved<R> {
+    fn append(&self, event: &Event) {
+        if let Some(shelf) = &self.shelf {
+            shelf.put(event);
+        }
+        self.rings.append(event);
+    }
+
+    fn flush(&self) {
+        self.rings.flush();
+    }
+
+    fn advance(&self, seq: u64) {
+        if let Some(shelf) = &self.shelf {
+            shelf.lock().open.advance(seq);
+        }
+        self.rings.advance(seq);
+    }
+
+    fn reset(&self, life: Life) {
+        if let Some(shelf) = &self.shelf {
+            let mut state = shelf.lock();
+            let round = state.round;
+            *state = State { epoch: Some(life.epoch), round, ..State::behind(life.head) };
+            shelf.clear(&mut state, life.head);
+        }
+        self.rings.reset(life);
+    }
+
+    fn mark_broken(&self, head: u64) {
+        if let Some(shelf) = &self.shelf {
+            counter!("herald_shelf_cleared_total", "reason" => "skipped").increment(1);
+            let mut state = shelf.lock();
+            shelf.clear(&mut state, head);
+        }
+        self.rings.mark_broken(head);
+    }
+
+    fn suspend(&self) {
+        self.rings.suspend();
+    }
+
+    fn resume(&self) {
+        self.rings.resume();
+    }
+}

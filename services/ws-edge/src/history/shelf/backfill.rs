@@ -1,0 +1,177 @@
+//! What keeps a shelf: parts are written, and what was stored before the intake began is read from the stream.
+
+use std::{sync::Arc, time::Duration};
+
+use async_nats::Subject;
+use bytes::Bytes;
+use herald_runtime::jetstream::{ApiError, Batch, BatchGet};
+use metrics::counter;
+use tokio::time::{Instant, sleep};
+
+use super::{Part, PoisonError, Shelf, Table};
+use crate::{event::Event, history::reads::Reads};
+
+/// Messages and bytes asked for at a time.
+const BATCH: (u32, u32) = (8192, 4 << 20);
+/// Messages of the first part that is read; how many fit is seen then.
+const FIRST: u64 = if cfg!(test) { 16 } else { 20_000 };
+/// Pause after a read that failed, and while a replica lags.
+const PAUSE: Duration = Duration::from_secs(1);
+/// A read that got nothing new so often is given up until the shelf begins anew.
+const TRIES: u32 = 10;
+
+/// Why the past is not read any further.
+pub(super) enum End {
+    /// There is no more, or no room for it.
+    Complete,
+    /// The shelf was cleared meanwhile, or the stream lives another life.
+    Anew,
+    /// Something is missing in the stream.
+    Hole,
+    /// The disk fails.
+    Disk,
+}
+
+impl Shelf {
+    /// Writes parts and reads the past, for ever. To be run once.
+    pub(in crate::history) async fn keep(self: Arc<Self>, reads: &impl Reads) {
+        let parts = self.written.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut parts) = parts else { return };
+        let write = async {
+            while let Some(part) = parts.recv().await {
+                self.write(part).await;
+            }
+        };
+        let look_back = async {
+            loop {
+                self.anew.notified().await;
+                let begun = Instant::now();
+                let reason = match self.look_back(reads).await {
+                    End::Complete => "complete",
+                    End::Anew => "cleared",
+                    End::Hole => "something was deleted",
+                    End::Disk => "the disk fails",
+                };
+                let (floor, upto) = self.held();
+                let seconds = begun.elapsed().as_secs();
+                tracing::info!(stream = self.stream, floor, upto, reason, seconds, "the shelf has taken in the past");
+            }
+        };
+        tokio::join!(write, look_back);
+    }
+
+    /// The sequences between which it holds everything.
+    pub(super) fn held(&self) -> (u64, u64) {
+        let state = self.lock();
+        (state.floor, state.open.upto())
+    }
+
+    pub(super) async fn write(&self, part: Arc<Part>) {
+        let (folder, old) = (self.folder.clone(), part.clone());
+        let written = tokio::task::spawn_blocking(move || old.write(&folder)).await;
+        match written {
+            Ok(Ok(Some(new))) => self.replace(&part, new),
+            Ok(Ok(None)) => {}
+            failed => self.fail(&failed.map(|write| write.err())),
+        }
+    }
+
+    /// The disk takes nothing: what is in memory must not grow.
+    fn fail(&self, error: &dyn std::fmt::Debug) {
+        tracing::warn!(stream = self.stream, ?error, folder = %self.folder.display(), "the shelf can't be written");
+        counter!("herald_shelf_cleared_total", "reason" => "disk").increment(1);
+        let mut state = self.lock();
+        let at = state.open.upto();
+        self.clear(&mut state, at);
+    }
+
+    /// Reads from the floor back to the stream's beginning, or until the shelf is full.
+    pub(super) async fn look_back(&self, reads: &impl Reads) -> End {
+        let mut window = FIRST;
+        loop {
+            let begun = Instant::now();
+            let (round, floor, epoch, bytes) = {
+                let state = self.lock();
+                (state.round, state.floor, state.epoch, state.bytes + state.open.bytes())
+            };
+            let Ok(extent) = reads.extent().await else {
+                sleep(PAUSE).await;
+                continue;
+            };
+            if reads.life().await != epoch || self.lock().round != round {
+                return End::Anew;
+            }
+            let Some(epoch) = epoch else { return End::Anew };
+            self.heard(epoch, &extent);
+            if floor < extent.first || bytes + self.part as u64 > self.most {
+                return End::Complete;
+            }
+            let from = extent.first.max((floor + 1).saturating_sub(window));
+            let Some(table) = self.read_between(reads, from, floor).await else { return End::Hole };
+            // What was read, was read in the life that goes on.
+            if reads.life().await != Some(epoch) {
+                return End::Anew;
+            }
+            let (begin, bytes) = (table.floor(), table.bytes());
+            let folder = self.folder.clone();
+            let part = Part::Table(table);
+            let written =
+                tokio::task::spawn_blocking(move || Ok::<_, std::io::Error>(part.write(&folder)?.unwrap_or(part)));
+            let part = match written.await {
+                Ok(Ok(part)) => part,
+                failed => {
+                    let error = failed.map(|write| write.err());
+                    tracing::warn!(stream = self.stream, ?error, "the shelf can't be written: it holds what comes");
+                    return End::Disk;
+                }
+            };
+            if !self.put_before(round, Arc::new(part)) {
+                return End::Anew;
+            }
+            if begin >= from {
+                return End::Hole;
+            }
+            let each = (bytes / (floor - begin)).max(1);
+            window = (self.part as u64 / each).clamp(1, 1 << 20);
+            // Never more than half of the time: others want to read, too.
+            sleep(begun.elapsed()).await;
+        }
+    }
+
+    /// All messages from `from` to `upto`; where something is missing, those behind it. `None` where nothing is there to be
+    /// read.
+    async fn read_between(&self, reads: &impl Reads, from: u64, upto: u64) -> Option<Table> {
+        let mut table = Table::behind(from - 1);
+        let mut tries = 0;
+        while table.upto() < upto {
+            let left = u32::try_from(upto - table.upto()).unwrap_or(u32::MAX);
+            let request =
+                BatchGet { filter: ">", from: table.upto() + 1, batch: left.min(BATCH.0), max_bytes: BATCH.1 };
+            let batch: Result<Batch, ApiError> = reads.batch(request).await;
+            let before = table.upto();
+            for message in batch.map(|batch| batch.messages).unwrap_or_default() {
+                if message.sequence > upto {
+                    break;
+                }
+                if message.sequence != table.upto() + 1 {
+                    table = Table::behind(message.sequence - 1);
+                }
+                let (seq, ts_ms) = (message.sequence, message.time_ms());
+                // One message at a time, so that nothing keeps the buffer it came in.
+                let (subject, payload): (Subject, Bytes) = (message.subject, message.payload);
+                match Event::parse(subject, seq, ts_ms, payload) {
+                    Some(event) => table.put(&self.hasher, &event),
+                    None => table.advance(seq),
+                }
+            }
+            if table.upto() == before {
+                tries += 1;
+                if tries == TRIES {
+                    return None;
+                }
+                sleep(PAUSE).await;
+            }
+        }
+        Some(table)
+    }
+}

@@ -1,0 +1,139 @@
+//! A part of the shelf that gets no more: in memory until it is written, then in a file, sorted by session.
+
+use std::{
+    fs::{self, File},
+    hash::{BuildHasher as _, RandomState},
+    io::{self, BufWriter, Write as _},
+    os::unix::fs::FileExt as _,
+    path::Path,
+};
+
+use bytes::Bytes;
+
+use super::table::{self, Table};
+use crate::event::Event;
+
+/// A part in so few bytes is not worth a file.
+const SMALL: u64 = if cfg!(test) { 100 } else { 256 << 10 };
+
+/// Sessions by a number each: keyed by chance, so that nobody can choose ids that fall together.
+#[derive(Default)]
+pub(super) struct Hasher(RandomState);
+
+impl Hasher {
+    pub(super) fn of(&self, session: &str) -> u64 {
+        self.0.hash_one(session)
+    }
+}
+
+/// Everything between two sequences.
+pub(super) enum Part {
+    Table(Table),
+    Sorted(Sorted),
+}
+
+/// A part in a file: the events of one session, then those of the next.
+pub(super) struct Sorted {
+    floor: u64,
+    upto: u64,
+    file: File,
+    bytes: u64,
+    /// By hash: where the session's events begin, and how many bytes they are.
+    index: Box<[(u64, u32, u32)]>,
+}
+
+impl Part {
+    /// It knows everything behind this sequence
+    pub(super) const fn floor(&self) -> u64 {
+        match self {
+            Self::Table(table) => table.floor(),
+            Self::Sorted(sorted) => sorted.floor,
+        }
+    }
+
+    /// and up to this one.
+    pub(super) const fn upto(&self) -> u64 {
+        match self {
+            Self::Table(table) => table.upto(),
+            Self::Sorted(sorted) => sorted.upto,
+        }
+    }
+
+    pub(super) const fn bytes(&self) -> u64 {
+        match self {
+            Self::Table(table) => table.bytes(),
+            Self::Sorted(sorted) => sorted.bytes,
+        }
+    }
+
+    /// Bytes of a session in it.
+    pub(super) fn bytes_of(&self, hash: u64) -> u64 {
+        match self {
+            Self::Table(table) => table.backwards(hash).map(|event| event.len() as u64).sum(),
+            Self::Sorted(sorted) => sorted.place(hash).map_or(0, |(_, len)| len.into()),
+        }
+    }
+
+    /// A session's events, in order; perhaps with those of another one of the same hash.
+    pub(super) fn of_session(&self, hash: u64) -> io::Result<Vec<Event>> {
+        match self {
+            Self::Table(table) => Ok(table.of_session(hash)),
+            Self::Sorted(sorted) => sorted.of_session(hash),
+        }
+    }
+
+    /// The part as a file without a name in `folder`; `None` where it is one, or too small to be one.
+    pub(super) fn write(&self, folder: &Path) -> io::Result<Option<Self>> {
+        match self {
+            Self::Table(table) if table.bytes() > SMALL => write(table, folder).map(Self::Sorted).map(Some),
+            _ => Ok(None),
+        }
+    }
+}
+
+impl Sorted {
+    fn place(&self, hash: u64) -> Option<(u32, u32)> {
+        let at = self.index.binary_search_by_key(&hash, |(hash, ..)| *hash).ok()?;
+        let (_, begin, len) = self.index[at];
+        Some((begin, len))
+    }
+
+    fn of_session(&self, hash: u64) -> io::Result<Vec<Event>> {
+        let Some((begin, len)) = self.place(hash) else { return Ok(Vec::new()) };
+        let mut bytes = vec![0; len as usize];
+        self.file.read_exact_at(&mut bytes, begin.into())?;
+        let mut bytes = Bytes::from(bytes);
+        Ok(std::iter::from_fn(|| table::event(&mut bytes)).collect())
+    }
+}
+
+fn write(table: &Table, folder: &Path) -> io::Result<Sorted> {
+    let mut sessions: Vec<_> = table.sessions().collect();
+    sessions.sort_unstable();
+    let file = nameless(folder)?;
+    let mut out = BufWriter::with_capacity(256 << 10, &file);
+    let (mut index, mut bytes) = (Vec::with_capacity(sessions.len()), 0_u32);
+    let mut events = Vec::new();
+    for hash in sessions {
+        let begin = bytes;
+        events.extend(table.backwards(hash));
+        for event in events.drain(..).rev() {
+            out.write_all(event)?;
+            let len = u32::try_from(event.len()).map_err(io::Error::other)?;
+            bytes = bytes.checked_add(len).ok_or_else(|| io::Error::other("a part of more than 4 GiB"))?;
+        }
+        index.push((hash, begin, bytes - begin));
+    }
+    out.flush()?;
+    drop(out);
+    let (floor, upto) = (table.floor(), table.upto());
+    Ok(Sorted { floor, upto, file, bytes: bytes.into(), index: index.into() })
+}
+
+/// A file that is gone with the last who has it open, however that ends.
+fn nameless(folder: &Path) -> io::Result<File> {
+    let path = folder.join(format!("herald-shelf-{:016x}", rand::random::<u64>()));
+    let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+    fs::remove_file(&path)?;
+    Ok(file)
+}

@@ -1,0 +1,274 @@
+//! A shelf against what was put on it, and against the stream it was read from.
+
+use std::{future::Future, sync::LazyLock};
+
+use async_nats::Subject;
+use proptest::prelude::*;
+
+use super::{super::fake::Fake, *};
+use crate::config::Config;
+
+static SESSION: LazyLock<SessionId> = LazyLock::new(|| SessionId::new("s").unwrap());
+const LIFE: Epoch = Epoch::new(1);
+
+fn shelf(part: usize, most: u64) -> Arc<Shelf> {
+    let mut config = Config::default().history;
+    config.shelf = herald_runtime::config::ByteSize::from_mib(1);
+    let mut shelf = Arc::into_inner(Shelf::of_parts("EVENTS", &config, part)).unwrap();
+    shelf.most = most;
+    Arc::new(shelf)
+}
+
+fn begin(shelf: &Arc<Shelf>, head: u64) {
+    begin_life(shelf, Life { epoch: LIFE, head });
+}
+
+fn begin_life(shelf: &Arc<Shelf>, life: Life) {
+    Shelved::new(Some(shelf.clone()), Arc::new(NoRings)).reset(life);
+}
+
+struct NoRings;
+
+impl Rings for NoRings {
+    fn append(&self, _: &Event) {}
+    fn flush(&self) {}
+    fn advance(&self, _: u64) {}
+    fn reset(&self, _: Life) {}
+    fn mark_broken(&self, _: u64) {}
+    fn suspend(&self) {}
+    fn resume(&self) {}
+}
+
+fn event(subject: &str, seq: u64) -> Event {
+    Event::parse(Subject::from(subject), seq, seq * 2, format!("{{\"n\":{seq}}}").into()).unwrap()
+}
+
+/// Puts events on the shelf as the intake does, an empty subject for something that is none; writes parts as they are full.
+async fn feed(shelf: &Arc<Shelf>, subjects: &[&str], after: u64) -> Vec<Event> {
+    let fed = Shelved::new(Some(shelf.clone()), Arc::new(NoRings));
+    let mut parts = shelf.written.lock().unwrap().take();
+    let mut all = Vec::new();
+    for (subject, seq) in subjects.iter().zip(after + 1..) {
+        if subject.is_empty() {
+            fed.advance(seq);
+        } else {
+            all.push(event(subject, seq));
+            fed.append(&all[all.len() - 1]);
+        }
+        while let Some(Ok(part)) = parts.as_mut().map(mpsc::Receiver::try_recv) {
+            shelf.write(part).await;
+        }
+    }
+    *shelf.written.lock().unwrap() = parts;
+    all
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(future)
+}
+
+fn roots() -> Vec<Arc<str>> {
+    vec!["gm".into(), "arena".into()]
+}
+
+fn size(events: u32) -> PageSize {
+    PageSize { events, bytes: 1 << 20 }
+}
+
+fn of_session(events: &[Event]) -> Vec<Event> {
+    let shown = |event: &&Event| event.session() == "s" && ["gm", "arena"].contains(&event.root());
+    events.iter().filter(shown).cloned().collect()
+}
+
+fn subjects() -> impl Strategy<Value = Vec<&'static str>> {
+    let subject = prop_oneof![
+        4 => Just("gm.s.llm_text"),
+        2 => Just("gm.s.proposal"),
+        2 => Just("arena.s.agent.7.status"),
+        1 => Just("other.s.x"),
+        4 => Just("gm.t.x"),
+        2 => Just("gm.sss.x"),
+        2 => Just(""),
+    ];
+    prop::collection::vec(subject, 0..60)
+}
+
+proptest! {
+    #[test]
+    fn a_page_is_what_was_put_there(
+        subjects in subjects(), part in 1_usize..600, after in 0_u64..60, upto in 0_u64..60, page in 1_u32..20,
+    ) {
+        let shelf = shelf(part, u64::MAX);
+        begin(&shelf, 0);
+        let (after, upto) = (after.min(upto), upto.min(subjects.len() as u64));
+        let (all, seen) = run(async {
+            let all = feed(&shelf, &subjects, 0).await;
+            let (mut seen, mut at) = (Vec::new(), after);
+            while at < upto {
+                let page = shelf.page(size(page), &SESSION, &roots(), at, upto).await.unwrap();
+                assert!(page.through > at && page.through <= upto);
+                seen.extend(page.events);
+                at = page.through;
+            }
+            (all, seen)
+        });
+        let expected: Vec<_> =
+            of_session(&all).into_iter().filter(|event| event.seq > after && event.seq <= upto).collect();
+        prop_assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn what_came_before_and_the_last_of_each_are_those_of_the_stream(
+        subjects in subjects(), part in 1_usize..600, seq in 1_u64..60, first in 1_u64..60,
+    ) {
+        let shelf = shelf(part, u64::MAX);
+        begin(&shelf, 0);
+        shelf.heard(LIFE, &Extent { first, last: 60, holes: Holes::None });
+        let seq = seq.min(subjects.len() as u64 + 1);
+        let filters = ["gm.s.proposal", "arena.s.agent.*.status"].map(String::from);
+        let is_text = |event: &Event| event.topic() == "llm_text";
+        let (all, before, snapshot) = run(async {
+            let all = feed(&shelf, &subjects, 0).await;
+            let before = shelf.before(&SESSION, &roots(), seq, is_text).await.unwrap();
+            (all, before, shelf.snapshot(&SESSION, &filters, 1 << 20).await.unwrap())
+        });
+        let kept: Vec<_> = of_session(&all).into_iter().filter(|event| event.seq >= first).collect();
+        let expected = kept.iter().rfind(|event| event.seq < seq && is_text(event)).map_or(0, |event| event.seq);
+        prop_assert_eq!(before, expected);
+        let last = |topic| kept.iter().rfind(|event| event.topic() == topic).cloned();
+        let mut expected: Vec<_> = ["proposal", "agent.7.status"].into_iter().filter_map(last).collect();
+        expected.sort_unstable_by_key(|event| event.seq);
+        prop_assert_eq!((snapshot.events, snapshot.cut), (expected, subjects.len() as u64));
+    }
+
+    #[test]
+    fn what_was_there_before_is_read_from_the_stream(
+        subjects in subjects(), live in subjects(), part in 1_usize..600, lag in 0_u64..60,
+    ) {
+        // The stream's own holes are those of this test, not something that is no event.
+        let subjects: Vec<_> = subjects.into_iter().map(|it| if it.is_empty() { "gm.init" } else { it }).collect();
+        let fake = Fake::of(&subjects);
+        let head = subjects.len() as u64;
+        {
+            let mut state = fake.lock();
+            (state.replica, state.pace) = (head.saturating_sub(lag), 20);
+        }
+        let shelf = shelf(part, u64::MAX);
+        begin(&shelf, head);
+        let (new, page) = run(async {
+            let new = feed(&shelf, &live, head).await;
+            assert!(matches!(shelf.look_back(&fake).await, backfill::End::Complete));
+            let upto = head + live.len() as u64;
+            (new, shelf.page(size(1000), &SESSION, &roots(), 0, upto).await.unwrap())
+        });
+        let parse = |message: herald_runtime::jetstream::Stored| {
+            let ts_ms = message.time_ms();
+            Event::parse(message.subject, message.sequence, ts_ms, message.payload)
+        };
+        let mut expected: Vec<_> = fake.kept(">").into_iter().filter_map(parse).collect();
+        expected.extend(new);
+        prop_assert_eq!(page.events, of_session(&expected));
+    }
+}
+
+#[test]
+fn what_it_does_not_hold_it_does_not_answer() {
+    let shelf = shelf(100, u64::MAX);
+    let page = |after, upto| run(shelf.page(size(9), &SESSION, &roots(), after, upto)).map(|page| page.through);
+    assert_eq!(page(0, 0), None, "nothing is known of any life");
+    begin(&shelf, 10);
+    run(feed(&shelf, &["gm.s.x"; 5], 10));
+    assert_eq!((page(9, 15), page(10, 16), page(10, 15)), (None, None, Some(15)));
+    assert_eq!(run(shelf.before(&SESSION, &roots(), 11, |_| true)), None, "it may lie before the floor");
+    assert!(run(shelf.snapshot(&SESSION, &["gm.s.x".to_owned()], 1000)).is_none(), "the rest may be before the floor");
+    shelf.heard(LIFE, &Extent { first: 11, last: 15, holes: Holes::None });
+    assert_eq!(run(shelf.before(&SESSION, &roots(), 11, |_| true)), Some(0), "nothing is before the floor");
+    assert_eq!(run(shelf.snapshot(&SESSION, &["gm.s.x".to_owned()], 10_000)).map(|it| it.cut), Some(15));
+    assert!(run(shelf.snapshot(&SESSION, &["gm.s.x".to_owned()], 10)).is_none(), "too much to look through");
+}
+
+#[test]
+fn a_stream_with_holes_is_asked_itself() {
+    let shelf = shelf(100, u64::MAX);
+    begin(&shelf, 0);
+    run(feed(&shelf, &["gm.s.x"; 5], 0));
+    let answers = || run(shelf.page(size(9), &SESSION, &roots(), 0, 5)).is_some();
+    shelf.heard(Epoch::new(7), &Extent { first: 1, last: 5, holes: Holes::Everywhere });
+    assert!(answers(), "that was said of another life");
+    shelf.heard(LIFE, &Extent { first: 1, last: 5, holes: Holes::At([3].into()) });
+    assert!(!answers());
+    shelf.heard(LIFE, &Extent { first: 4, last: 5, holes: Holes::None });
+    assert!(answers(), "what was deleted would be gone by now");
+}
+
+#[test]
+fn nothing_of_a_former_life_is_left() {
+    let shelf = shelf(100, u64::MAX);
+    begin(&shelf, 0);
+    run(feed(&shelf, &["gm.s.old"; 9], 0));
+    begin_life(&shelf, Life { epoch: Epoch::new(2), head: 3 });
+    let new = run(feed(&shelf, &["gm.s.new"; 2], 3));
+    assert_eq!(run(shelf.page(size(9), &SESSION, &roots(), 3, 5)).unwrap().events, new);
+    assert!(run(shelf.page(size(9), &SESSION, &roots(), 0, 5)).is_none());
+}
+
+#[test]
+fn what_is_deleted_before_it_is_read_ends_the_look_back() {
+    let fake = Fake::of(["gm.s.a", "gm.s.b", "", "gm.s.d", "gm.s.e"]);
+    let shelf = shelf(1000, u64::MAX);
+    begin(&shelf, 5);
+    assert!(matches!(run(shelf.look_back(&fake)), backfill::End::Hole));
+    assert_eq!(shelf.held(), (3, 5));
+}
+
+#[test]
+fn a_look_back_ends_when_the_shelf_is_full_or_the_life_over() {
+    let fake = Fake::of(["gm.s.text"; 300]);
+    let full = shelf(200, 2000);
+    begin(&full, 300);
+    assert!(matches!(run(full.look_back(&fake)), backfill::End::Complete));
+    assert!(full.held().0 > 0 && full.lock().bytes <= 20_000);
+    let former = shelf(200, u64::MAX);
+    begin(&former, 300);
+    fake.lock().lives = 1;
+    assert!(matches!(run(former.look_back(&fake)), backfill::End::Anew));
+    assert_eq!(former.held(), (300, 300));
+}
+
+#[test]
+fn the_oldest_goes_first_when_there_is_too_much() {
+    let shelf = shelf(300, 1500);
+    begin(&shelf, 0);
+    run(feed(&shelf, &["gm.s.text"; 200], 0));
+    let (floor, upto) = shelf.held();
+    assert!(upto == 200 && floor > 100, "{floor}");
+    let state = shelf.lock();
+    assert!(state.bytes <= 1500 && state.parts[0].floor() == floor);
+    assert!(state.parts.iter().all(|part| matches!(**part, Part::Sorted(_))), "all are in files");
+}
+
+#[test]
+fn a_disk_that_is_too_slow_costs_the_shelf_not_memory() {
+    let shelf = shelf(50, u64::MAX);
+    begin(&shelf, 0);
+    let fed = Shelved::new(Some(shelf.clone()), Arc::new(NoRings));
+    for seq in 1..=100 {
+        fed.append(&event("gm.s.text", seq));
+    }
+    assert!(shelf.lock().parts.len() <= WRITING);
+    let (floor, upto) = shelf.held();
+    let page = run(shelf.page(size(99), &SESSION, &roots(), floor, upto)).unwrap();
+    assert_eq!(page.events.len() as u64, upto - floor);
+}
+
+#[test]
+fn a_folder_that_takes_nothing_costs_the_shelf_not_memory() {
+    let mut broken = Arc::into_inner(shelf(300, u64::MAX)).unwrap();
+    broken.folder = "/nowhere/at/all".into();
+    let broken = Arc::new(broken);
+    begin(&broken, 0);
+    run(feed(&broken, &["gm.s.text"; 50], 0));
+    assert!(broken.lock().parts.len() <= 1);
+    let (floor, upto) = broken.held();
+    assert!(floor > 0 && upto == 50);
+}
