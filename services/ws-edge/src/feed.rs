@@ -114,6 +114,8 @@ pub(crate) struct Feed {
     chain: Option<u64>,
     /// The client began with what there is: at place 0 it misses nothing, whatever is no longer kept.
     from_start: bool,
+    /// Where it was when it told such a client what is no longer kept.
+    excused: Option<u64>,
     /// It has waited for the read of another one, and the ring did not have it then.
     alone: bool,
     ready: Vec<Out>,
@@ -180,6 +182,7 @@ impl Feed {
             owed_from: 0,
             chain: None,
             from_start: false,
+            excused: None,
             alone: false,
             ready: Vec::new(),
             close: None,
@@ -230,7 +233,9 @@ impl Feed {
         queue.truncate(keep);
         queue.shrink_to_fit();
         self.ready = Vec::new();
-        (self.place, self.chain) = (back, None);
+        // What is let go may be the excuse for a trimmed past: it is told again.
+        let excuse = self.excused.is_some_and(|at| back.seq <= at);
+        (self.place, self.chain) = (back, excuse.then_some(0));
     }
 
     /// Shows nothing more.
@@ -369,7 +374,7 @@ impl Feed {
         self.life = Some(Life { generation: opening.generation, epoch: opening.epoch });
         self.place = Place { epoch: Some(opening.epoch), seq, mark: opening.mark };
         self.owed_from = opening.head;
-        (self.chain, self.from_start) = (None, false);
+        (self.chain, self.from_start, self.excused) = (None, false, None);
         self.stage = Stage::Run;
     }
 
@@ -444,6 +449,7 @@ impl Feed {
     fn excuse(&mut self, prev: u64, life: Life) {
         if self.from_start && self.chain == Some(0) && prev > 0 && self.view.is_chained() {
             counter!("herald_gaps_total", "reason" => "trimmed").increment(1);
+            self.excused = Some(self.place.seq);
             let gap = Control::Gap { from: 1, to: prev, reason: "trimmed" };
             self.control(&gap, Some(cursor(life.epoch, prev)));
         }

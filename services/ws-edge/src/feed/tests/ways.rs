@@ -129,6 +129,32 @@ fn who_asks_for_what_there_is_is_told_of_a_trimmed_past_before_frames_speak_of_i
 }
 
 #[test]
+fn an_excuse_that_a_blocked_client_lets_go_is_told_again() {
+    let mut world = World::new(RingLimits { frames: 9, bytes: 1 << 20 });
+    world.stream.publish("gm.s.state");
+    world.hear(1);
+    let mut other = Client::new(&world.sessions, Encoding::V1, Start::Live, limits(u64::MAX));
+    while other.step(&world.stream, 9, false) {}
+    world.stream.first = 2;
+    let mut feed = Client::new(&world.sessions, Encoding::V1, Start::After(Position::Seq(0)), limits(u64::MAX)).feed;
+    let mut told = || {
+        let mut queue = VecDeque::new();
+        for token in 1..100 {
+            match feed.step(token) {
+                Step::Send(outs) => queue.extend(outs),
+                Step::Ask(question) => feed.answer(Ok(world.stream.answer(&question, 9))),
+                _ => break,
+            }
+        }
+        let gap = queue.iter().find(|out: &&Out| out.bytes.windows(10).any(|part| part == b"herald.gap"));
+        let place = gap.expect("the excuse").place;
+        feed.let_go(&mut queue, false, place);
+        queue.len()
+    };
+    assert_eq!((told(), told()), (0, 0), "all of it is let go, and told again");
+}
+
+#[test]
 fn a_plain_follower_is_not_closed_because_of_a_gap() {
     let mut world = World::new(RingLimits { frames: 9, bytes: 1 << 20 });
     for _ in 0..6 {
