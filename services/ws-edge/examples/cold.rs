@@ -217,7 +217,7 @@ async fn settle(edge: &Service, options: &Options) {
     let begun = Instant::now();
     let messages = (options.sessions * options.events) as f64;
     let (mut seen, mut same) = (-1.0, 0);
-    while seen < messages && same < 20 {
+    while seen < messages && same < 150 {
         tokio::time::sleep(Duration::from_millis(100)).await;
         let held = edge.metric("herald_shelf_messages", &[]).await;
         same = if held == seen { same + 1 } else { 0 };

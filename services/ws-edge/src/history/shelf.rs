@@ -41,6 +41,7 @@ use crate::{
     config::HistoryConfig,
     event::Event,
     intake::{Life, Rings},
+    planted::{Bug, planted},
 };
 use part::{Hasher, Part};
 use table::Table;
@@ -100,7 +101,9 @@ impl Shelf {
     /// An empty shelf for `stream`, if there is to be one.
     #[must_use]
     pub fn new(stream: &str, config: &HistoryConfig) -> Option<Arc<Self>> {
-        (config.shelf.as_u64() > 0).then(|| Self::of_parts(stream, config, PART))
+        // These bugs are in reading from the stream: a shelf would hide them.
+        let hides = planted(Bug::HistoryEndedEarly) || planted(Bug::LaggingReplica);
+        (config.shelf.as_u64() > 0 && !hides).then(|| Self::of_parts(stream, config, PART))
     }
 
     fn of_parts(stream: &str, config: &HistoryConfig, part: usize) -> Arc<Self> {
@@ -135,7 +138,8 @@ impl Shelf {
         let mut state = self.lock();
         if state.epoch == Some(epoch) {
             state.whole = extent.holes == Holes::None;
-            state.first = state.first.max(extent.first);
+            // One that never held anything says 0.
+            state.first = state.first.max(extent.first).max(1);
         }
     }
 

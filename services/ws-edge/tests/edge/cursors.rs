@@ -45,10 +45,11 @@ async fn fifty_disconnects_in_mid_game_cost_nobody_an_event() {
     within(MINUTES, async {
         let nats = Nats::start().await;
         let engine = Engine::start(&nats).await;
-        // Small rings: some come back into the ring, some into history. Two edges: some come back elsewhere.
+        // Small rings: some come back into the ring, some into history. Two edges, one without a shelf: some come back elsewhere,
+        // and some of the past is read from the stream.
         let edges = [
             Edge::new(&nats).set("ring.frames", 30).start().await,
-            Edge::new(&nats).set("ring.frames", 8).set("ring.linger", "100ms").start().await,
+            Edge::new(&nats).set("ring.frames", 8).set("ring.linger", "100ms").set("history.shelf", "0B").start().await,
         ];
         let count = AtomicU64::new(0);
         let sockets = async |protocols: &'static [&'static str]| {

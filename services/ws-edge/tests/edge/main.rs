@@ -5,5 +5,6 @@
 mod aliases;
 mod cursors;
 mod door;
+mod shelf;
 mod sockets;
 mod support;

@@ -103,10 +103,12 @@ impl Shelf {
             }
             let Some(epoch) = epoch else { return End::Anew };
             self.heard(epoch, &extent);
-            if floor < extent.first || bytes + self.part as u64 > self.most {
+            // A stream that never held anything says 0.
+            let first = extent.first.max(1);
+            if floor < first || bytes + self.part as u64 > self.most {
                 return End::Complete;
             }
-            let from = extent.first.max((floor + 1).saturating_sub(window));
+            let from = first.max((floor + 1).saturating_sub(window));
             let Some(table) = self.read_between(reads, from, floor).await else { return End::Hole };
             // What was read, was read in the life that goes on.
             if reads.life().await != Some(epoch) {

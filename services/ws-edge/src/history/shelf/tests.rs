@@ -188,6 +188,18 @@ fn what_it_does_not_hold_it_does_not_answer() {
 }
 
 #[test]
+fn a_stream_that_never_held_anything_is_held_whole() {
+    let fake = Fake::of([""; 0]);
+    let shelf = shelf(100, u64::MAX);
+    begin(&shelf, 0);
+    assert!(matches!(run(shelf.look_back(&fake)), backfill::End::Complete));
+    shelf.heard(LIFE, &Extent { first: 0, last: 0, holes: Holes::None });
+    let stored = run(feed(&shelf, &["gm.s.x"; 2], 0));
+    assert_eq!(run(shelf.page(size(9), &SESSION, &roots(), 0, 2)).unwrap().events, stored);
+    assert_eq!(run(shelf.before(&SESSION, &roots(), 1, |_| true)), Some(0));
+}
+
+#[test]
 fn a_stream_with_holes_is_asked_itself() {
     let shelf = shelf(100, u64::MAX);
     begin(&shelf, 0);
