@@ -223,6 +223,7 @@ async fn settle(edge: &Service, options: &Options) {
         same = if held == seen { same + 1 } else { 0 };
         seen = held;
     }
+    let seen = seen.max(0.0) as u64;
     println!("the edge holds {seen} of {messages} messages ready after {:.1} s", begun.elapsed().as_secs_f64());
 }
 

@@ -7,6 +7,8 @@
 //! 3. A [`view`] makes the frame, by its [`dialect`], once for all connections that share it; the [`log`] keeps it.
 //! 4. A [`connection`] (or an event stream, [`sse`]) that is up to date gets it at once, from the same loop; one that is
 //!    behind is fed from its cursor on by its own [`feed`], out of the log or out of [`history`].
+//! 5. What nobody watches now may be asked for later: every event is put on the shelf ([`history::Shelf`]), from which history
+//!    reads a session without looking through the whole stream.
 //!
 //! The way of a request, in order:
 //!
@@ -15,8 +17,8 @@
 //! 3. A [`route`] checks what is asked for ([`handshake`]), takes the socket from hyper and hands it to a connection. An
 //!    [`alias`] moves a connection from session to session.
 //!
-//! Invariants: all limits of [`config`] hold whatever clients do; nothing but the streams is remembered, so that any
-//! edge can take over any client; whoever is told to go is told where to come back ([`drain`]).
+//! Invariants: all limits of [`config`] hold whatever clients do; nothing but the streams is remembered (rings and shelf
+//! are copies of them, made anew by each process), so that any edge can take over any client; whoever is told to go is told where to come back ([`drain`]).
 
 #![forbid(unsafe_code)]
 

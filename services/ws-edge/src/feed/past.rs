@@ -14,6 +14,7 @@ use futures_util::FutureExt as _;
 use herald_protocol::{Epoch, SessionId, frame::Tail};
 
 use crate::{
+    event::Event,
     history::{Flights, History, HistoryError, Holes, Page, Proof, Snapshot},
     log::{Old, Piece},
     sessions::Sessions,
@@ -194,11 +195,37 @@ impl Drop for Widest {
 
 async fn read(history: &History, room: &Room, ask: Ask) -> Result<Answer, HistoryError> {
     let answer = Answer { found: find(history, room, ask).await?, proof: history.proof().await? };
-    if !history.has_shelf() || answer.proof.extent.holes == Holes::None {
+    if !history.has_shelf() {
         return Ok(answer);
+    }
+    if answer.proof.extent.holes == Holes::None {
+        let first = answer.proof.extent.first;
+        return Ok(Answer { found: trim(answer.found, ask, first), ..answer });
     }
     // Somebody has deleted from the stream, but not from the shelf.
     Ok(Answer { found: find(&history.without_shelf(), room, ask).await?, proof: history.proof().await? })
+}
+
+/// What was found as the stream has it that begins with `first`: a shelf may still hold what was before.
+fn trim(found: Found, ask: Ask, first: u64) -> Found {
+    let kept = |events: &[Event]| events.iter().filter(|event| event.seq >= first).cloned().collect();
+    let before = |prev| if prev < first { 0 } else { prev };
+    match (found, ask) {
+        (Found::Page { page, prev }, Ask::Page { upto, prev: known, .. }) => {
+            let prev = known.unwrap_or_else(|| before(prev));
+            if page.events.first().is_none_or(|event| event.seq >= first) {
+                return Found::Page { page, prev };
+            }
+            // Nothing that is kept lies before the first.
+            let through = page.through.max(upto.min(first - 1));
+            Found::Page { page: Arc::new(Page { events: kept(&page.events), through }), prev }
+        }
+        (Found::Before { seq, prev }, _) => Found::Before { seq, prev: before(prev) },
+        (Found::Snapshot(snapshot), _) if snapshot.events.first().is_some_and(|event| event.seq < first) => {
+            Found::Snapshot(Arc::new(Snapshot { events: kept(&snapshot.events), cut: snapshot.cut }))
+        }
+        (found, _) => found,
+    }
 }
 
 async fn find(history: &History, room: &Room, ask: Ask) -> Result<Found, HistoryError> {
@@ -220,7 +247,7 @@ async fn find(history: &History, room: &Room, ask: Ask) -> Result<Found, History
 }
 
 /// The last event of a page up to `upto` that is shown.
-fn last_shown(page: &Page, upto: u64, shown: impl Fn(&crate::event::Event) -> bool) -> Option<u64> {
+fn last_shown(page: &Page, upto: u64, shown: impl Fn(&Event) -> bool) -> Option<u64> {
     page.events.iter().rev().find(|event| event.seq <= upto && shown(event)).map(|event| event.seq)
 }
 

@@ -17,6 +17,8 @@ const BATCH: (u32, u32) = (8192, 4 << 20);
 const FIRST: u64 = if cfg!(test) { 16 } else { 20_000 };
 /// Pause after a read that failed, and while a replica lags.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How often the metrics are brought up to date.
+const SHOWN: Duration = Duration::from_secs(1);
 /// A read that got nothing new so often is given up until the shelf begins anew.
 const TRIES: u32 = 10;
 
@@ -57,7 +59,13 @@ impl Shelf {
                 tracing::info!(stream = self.stream, floor, upto, reason, seconds, "the shelf has taken in the past");
             }
         };
-        tokio::join!(write, look_back);
+        let show = async {
+            loop {
+                sleep(SHOWN).await;
+                self.show(&self.lock());
+            }
+        };
+        tokio::join!(write, look_back, show);
     }
 
     /// The sequences between which it holds everything.
