@@ -10,10 +10,12 @@ import unittest
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-BENCH = [sys.executable, ROOT / "scripts" / "bench", "W0", "--profile", "dev", "--peers", "floor,ws-edge", "--rounds", "1", "--json"]
+BENCH = [sys.executable, ROOT / "scripts" / "bench", "W0", "--profile", "dev", "--peers", "floor,ws-edge", "--rounds", "1",
+         "--json"]
 LIMIT_S = 420
-FIELDS = {"work", "case", "peer", "cpu_us_per_delivery", "ratio_to_floor", "exact", "connections", "events", "deliveries", "expected", "lost",
-          "doubled", "reordered", "foreign", "seconds", "deliveries_per_s", "p50_us", "p99_us", "rss_kib_after", "load_average"}
+FIELDS = {"work", "case", "peer", "cpu_us_per_delivery", "ratio_to_floor", "exact", "connections", "events", "deliveries",
+          "expected", "lost", "doubled", "reordered", "foreign", "seconds", "deliveries_per_s", "p50_us", "p99_us",
+          "rss_kib_after", "load_average"}
 
 
 def start():

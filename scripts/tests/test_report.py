@@ -13,8 +13,9 @@ TABLE = {"W1": {"what": "some | thing", "load": {}, "columns": ["p50_us"], "goal
 def results():
     runs = []
     for turn in range(2):
-        runs += [{"work": "W1", "case": "", "peer": peer, "round": turn, "cpu_us_per_delivery": cpu + turn, "p50_us": 250, "exact": peer != "uws",
-                  "lost": 5 if peer == "uws" else 0, "load_average": 1.5} for peer, cpu in (("floor", 5), ("ws-edge", 6), ("uws", 9))]
+        runs += [{"work": "W1", "case": "", "peer": peer, "round": turn, "cpu_us_per_delivery": cpu + turn, "p50_us": 250,
+                  "exact": peer != "uws", "lost": 5 if peer == "uws" else 0, "load_average": 1.5}
+                 for peer, cpu in (("floor", 5), ("ws-edge", 6), ("uws", 9))]
         runs += [{"work": "W8s", "case": case, "peer": peer, "round": turn, "cpu_us_per_delivery": cpu, "exact": True}
                  for case, cpu in (("10", 5.0), ("1,000", 8.0)) for peer in works.PAIR]
     return figures.results([figures.completed(each) for each in runs], TABLE)
@@ -30,13 +31,16 @@ class Tables(unittest.TestCase):
 
     def test_the_markdown_has_a_row_per_result_and_links_its_charts(self):
         found = results()
-        text = report.as_markdown(found, TABLE, {"CPU": "x", "cores": 2}, {"nats": "it is away"}, plots.charts(found, TABLE))
-        self.assertEqual(sum(line.startswith("| floor") or "| floor |" in line for line in text.splitlines()), 3)
-        for part in ("| CPU | x |", "Not measured: `nats`, as it is away.", "![ratios.svg](ratios.svg)", "![W8s](growth-sessions.svg)", "2 rounds"):
+        facts, charts = {"CPU": "x", "cores": 2}, plots.charts(found, TABLE)
+        text = report.as_markdown(found, TABLE, facts, {"nats": "it is away"}, charts)
+        self.assertEqual(sum("| floor |" in line for line in text.splitlines()), 3)
+        for part in ("| CPU | x |", "Not measured: `nats`, as it is away.", "![ratios.svg](ratios.svg)",
+                     "![W8s](growth-sessions.svg)", "2 rounds"):
             self.assertIn(part, text)
 
     def test_figures_are_short(self):
-        self.assertEqual([svg.short(value) for value in (None, 0.19234, 5.3, 12.34, 15432, 3_950_000)], ["-", "0.192", "5.3", "12.3", "15,432", "3.95 M"])
+        values = (None, 0.19234, 5.3, 12.34, 15432, 3_950_000)
+        self.assertEqual([svg.short(value) for value in values], ["-", "0.192", "5.3", "12.3", "15,432", "3.95 M"])
 
 
 class Charts(unittest.TestCase):
@@ -61,19 +65,24 @@ class Charts(unittest.TestCase):
 
 class Examples(unittest.TestCase):
     def test_the_table_of_durability_is_read(self):
-        found, = examples.durability(["load 1.0 2.0", "                  sessions  batch   events/s    p50 ms    p99 ms repeated  syncs/event",
-                                      "R3, 10s                100     10      98765      1.25      9.50     0.00        0.000"])
-        self.assertEqual((found["case"], found["events_per_s"], found["p50_us"], found["p99_us"]), ("R3, 10s: 100 sessions, batches of 10", 98765, 1250, 9500))
+        found, = examples.durability([
+            "load 1.0 2.0", "                  sessions  batch   events/s    p50 ms    p99 ms repeated  syncs/event",
+            "R3, 10s                100     10      98765      1.25      9.50     0.00        0.000"])
+        self.assertEqual(found["case"], "R3, 10s: 100 sessions, batches of 10")
+        self.assertEqual((found["events_per_s"], found["p50_us"], found["p99_us"]), (98765, 1250, 9500))
         self.assertAlmostEqual(found["players"], 98765 / 1.2)
 
     def test_the_table_of_bursts_is_read(self):
-        found, = examples.bursts(["one node, always         20   100 always      6664      2.90 / 9.10    16.00 / 30.00       99%"])
-        self.assertEqual((found["case"], found["peer"], found["events_per_s"]), ("one node, always: 20 sessions, 100 at once, in batches", "gm-bridge", 6664))
-        self.assertEqual(found["last_p99_us"], 30_000)
+        found, = examples.bursts([
+            "one node, always         20   100 always      6664      2.90 / 9.10    16.00 / 30.00       99%"])
+        self.assertEqual(found["case"], "one node, always: 20 sessions, 100 at once, in batches")
+        self.assertEqual((found["peer"], found["events_per_s"], found["last_p99_us"]), ("gm-bridge", 6664, 30_000))
 
     def test_the_table_of_cold_is_read(self):
-        found, = examples.cold(["resume, 20 behind          50 |     4.1     9.9    12.0 |     5.0    11.0    14.5 |    1.5 ms    0.3 ms |      100       30"])
-        self.assertEqual((found["case"], found["p50_us"], found["p99_us"], found["nats_cpu_us"]), ("resume, 20 behind, 50 at once", 5000, 11_000, 1500))
+        found, = examples.cold([
+            "resume, 20 behind          50 |     4.1     9.9    12.0 |     5.0    11.0    14.5 |    1.5 ms    0.3 ms |      100    30"])
+        self.assertEqual(found["case"], "resume, 20 behind, 50 at once")
+        self.assertEqual((found["p50_us"], found["p99_us"], found["nats_cpu_us"]), (5000, 11_000, 1500))
 
 
 class Order(unittest.TestCase):

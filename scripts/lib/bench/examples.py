@@ -9,7 +9,8 @@ from bench.stage import Failed, ROOT
 # Name: package, what it tells.
 EXAMPLES = {
     "bursts": ("gm-bridge", "what batches do for bursts through gm-bridge: stored per second, first and last event seen"),
-    "cold": ("ws-edge", "resume, snapshot and replay of sessions that nobody has in memory, from 4 million events; --storm: all at once"),
+    "cold": ("ws-edge",
+             "resume, snapshot and replay of sessions that nobody has in memory, from 4 million events; --storm: all at once"),
     "comeback": ("ws-edge", "2,000 sockets come back at once to an edge that has nothing of their sessions in memory"),
     "durability": ("herald-runtime", "what is stored per second and how soon, single publishes and batches, by how often NATS syncs"),
     "slow": ("ws-edge", "what clients that never read cost those who do: from publishing to arrival, with and without"),
@@ -43,7 +44,8 @@ def milliseconds(text):
     return float(text) * 1000
 
 
-DURABILITY = re.compile(r"^(?P<setup>.+?)\s+(?P<sessions>\d+)\s+(?P<batch>\d+)\s+(?P<rate>[\d.]+)\s+(?P<p50>[\d.]+)\s+(?P<p99>[\d.]+)\s+[\d.]+\s+(?P<syncs>\S+)$")
+DURABILITY = re.compile(r"^(?P<setup>.+?)\s+(?P<sessions>\d+)\s+(?P<batch>\d+)\s+(?P<rate>[\d.]+)\s+(?P<p50>[\d.]+)\s+(?P<p99>[\d.]+)"
+                        r"\s+[\d.]+\s+\S+$")
 
 
 def durability(lines):

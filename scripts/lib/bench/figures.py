@@ -64,9 +64,7 @@ def results(runs, table):
     for (work, case, peer), members in groups.items():
         first = groups.get((work, works.cases(table[work])[0]["case"], peer), [])
         metric = works.metric(table[work])
-        record = merged(members)
-        record["round"] = None
-        del record["round"]
+        record = {field: value for field, value in merged(members).items() if field != "round"}
         counted = [run[metric] for run in members if is_number(run.get(metric))]
         record |= {
             "metric": metric,
@@ -81,11 +79,11 @@ def results(runs, table):
 
 
 def verdict(work, record):
-    """What ws-edge reached of the work's goals: (text, whether it did), none for another peer."""
+    """What ws-edge reached of the work's goals: (field, sense, value, whether it did), none for another peer."""
     said = []
     for field, sense, value, *only in work.get("goals", []):
         got = record.get(field)
         if record["peer"] != "ws-edge" or only and not record["case"].startswith(only[0]) or got is None:
             continue
-        said.append((f"{field} {sense} {value:,}", got <= value if sense == "<=" else got >= value))
+        said.append((field, sense, value, got <= value if sense == "<=" else got >= value))
     return said

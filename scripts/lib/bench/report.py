@@ -85,12 +85,11 @@ def goals(work, members):
     """What was to be reached, and whether it was."""
     said = []
     for record in members:
-        for text, reached in figures.verdict(work, record):
-            field = text.split(" ", 1)[0]
-            of = f" ({record['case']})" if record["case"] else ""
-            unit = HEADS[field]
-            limit = short(float(text.rsplit(" ", 1)[1].replace(",", "")) / unit[1])
-            said.append(f"goal{of}: {unit[0]} {text.split(' ')[1]} {limit}: {'reached' if reached else 'NOT reached'} ({shown(field, record)})")
+        for field, sense, value, reached in figures.verdict(work, record):
+            of_whom = f" ({record['case']})" if record["case"] else ""
+            head, unit = HEADS[field]
+            came = "reached" if reached else "NOT reached"
+            said.append(f"goal{of_whom}: {head} {sense} {short(value / unit)}: {came} ({shown(field, record)})")
     return said
 
 
@@ -117,8 +116,9 @@ def as_markdown(results, table, facts, absent, charts):
         "# What was measured", "",
         "By `./scripts/bench --write`; how, and what the works are: [README](README.md). All fields: [results.json](results.json).", "",
         *markdown(["", ""], [[key, str(value)] for key, value in facts.items()]), "",
-        f"Medians of {rounds} rounds, in brackets the least and the most of the first column. The load average (1 min) before a measurement was "
-        f"{short(figures.median(loads))} in the median, at most {short(max(loads, default=None))}; the benchmark's own load counts.", "",
+        f"Medians of {rounds} rounds, in brackets the least and the most of the first column. The load average (1 min) before a "
+        f"measurement was {short(figures.median(loads))} in the median, at most {short(max(loads, default=None))}; the benchmark's "
+        "own load counts.", "",
     ]
     said += [f"Not measured: `{peer}`, as {why}." for peer, why in absent.items()]
     said += [f"![{name}]({name})" for name in charts if name == "ratios.svg"] + [""]

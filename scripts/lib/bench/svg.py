@@ -61,7 +61,8 @@ def bars(title, groups, series, most, mark=None):
         for one in shown:
             value = values[one]
             long = max(1.0, room * min(value, most) / most)
-            parts.append(f'<rect x="{left}" y="{y + 1.5:.1f}" width="{long:.1f}" height="{PER_ROW - 3}" fill="{colour(series.index(one))}"/>')
+            fill = colour(series.index(one))
+            parts.append(f'<rect x="{left}" y="{y + 1.5:.1f}" width="{long:.1f}" height="{PER_ROW - 3}" fill="{fill}"/>')
             parts.append(text(left + long + 5, y + PER_ROW - 4, short(value) + (" »" if value > most else ""), size=11))
             y += PER_ROW
         y += GAP

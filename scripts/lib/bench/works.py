@@ -9,7 +9,7 @@ else a work says:
     columns     the fields worth a column, besides the metric and its ratio
     goals       what ws-edge is to reach: (field, "<=" or ">=", value), of each case or of those that begin with a fourth
     edge        variables for ws-edge
-    quick       whether --quick does it
+    quick       how many of its cases --quick does
     examples    with run "examples": which ones, and their flags
     run         who measures it, where that is not `sim load`: see rounds.py
     plot        (field along x, what it is called) of a growth curve
@@ -44,7 +44,7 @@ WORKS = {
         "load": {"sessions": 1, "clients": 1000, "rate": 100, "seconds": 5},
         "columns": TIMES,
         "goals": [("ratio_to_floor", "<=", 1.2)],
-        "quick": True,
+        "quick": 1,
     },
     "W1max": {
         "what": "the same, as fast as it goes",
@@ -54,14 +54,14 @@ WORKS = {
         "coalesce": True,
         "columns": RATE,
         "goals": [("ratio_to_floor", "<=", 1.4, "100 "), ("deliveries_per_s", ">=", 2_500_000)],
-        "quick": True,
+        "quick": 1,
     },
     "W2": {
         "what": "1,000 sessions x 2 clients, 5,000 events/s in all",
         "load": {"sessions": 1000, "clients": 2, "rate": 5000, "seconds": 5},
         "columns": TIMES,
         "goals": [("ratio_to_floor", "<=", 1.25)],
-        "quick": True,
+        "quick": 1,
     },
     "W2max": {
         "what": "the same, as fast as it goes",
@@ -70,7 +70,7 @@ WORKS = {
         "coalesce": True,
         "columns": RATE,
         "goals": [("ratio_to_floor", "<=", 1.1, "1 ")],
-        "quick": True,
+        "quick": 1,
     },
     "W3": {
         "what": "10,000 connections that nothing is sent to",
@@ -79,7 +79,7 @@ WORKS = {
         "load": {"sessions": 1000, "clients": 10},
         "cases": [case("idle", idle=True, seconds=5), case("connecting", connect_rate=True)],
         "goals": [("rss_kib_per_connection", "<=", 5, "idle"), ("connect_per_s", ">=", 15_000, "connecting")],
-        "quick": True,
+        "quick": 2,
     },
     "W4": {
         "what": "one client, 25 events/s",
@@ -87,7 +87,7 @@ WORKS = {
         "columns": ["p99_us"],
         "load": {"sessions": 1, "clients": 1, "rate": 25, "seconds": 12},
         "goals": [("ratio_to_floor", "<=", 1.2)],
-        "quick": True,
+        "quick": 1,
     },
     "W4gm": {
         "what": "from the Game Master's byte to the client's frame: sim gm, gm-bridge, JetStream, ws-edge, about 1,000 events/s",
@@ -104,7 +104,7 @@ WORKS = {
         "columns": ["cpu_us_per_delivery", "rss_kib_growth"],
         "load": {"sessions": 1, "clients": 100, "burst": 10_000},
         "coalesce": True,
-        "quick": True,
+        "quick": 1,
     },
     "W5s": {
         "what": "100 clients, 2,000 events/s of 1 kB; 10 of them stop reading for 8 s",
