@@ -52,7 +52,7 @@ const GAUGES: &[(&str, &str)] = &[
 
 const SECONDS: &[(&str, &str)] = &[
     ("herald_forward_seconds", "From a forwarded request to the head of its answer"),
-    ("herald_history_read_seconds", "One read from the stream"),
+    ("herald_history_read_seconds", "One read from the stream or the shelf, by kind"),
 ];
 
 /// Something that is counted in a gauge for as long as it lives.

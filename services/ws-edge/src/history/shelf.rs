@@ -5,7 +5,7 @@
 //! sessions at once no request, consumer or index gets around that. Only another order does, so an edge keeps a copy in that
 //! order: the intake, through which every event comes anyway, puts each on the shelf ([`Shelved`]), and once so many have come,
 //! they are written down sorted by session, as one *part*. Reading a session is one small read from each part. What was stored
-//! before the edge began is read from the stream, the newest first ([`Shelf::tend`]).
+//! before the edge began is read from the stream, the newest first ([`super::History::keep`]).
 //!
 //! A shelf is a cache: its files have no names, nothing of it outlives the process, any edge makes its own. It says what it
 //! knows: every message of the stream behind its floor and up to its end, of one life. What reaches beyond that is asked of the

@@ -96,20 +96,23 @@ impl Shelf {
     /// Reads from the floor back to the stream's beginning, or until the shelf is full.
     pub(super) async fn look_back(&self, reads: &impl Reads) -> End {
         let mut window = FIRST;
+        let round = self.lock().round;
         loop {
             let begun = Instant::now();
-            let (round, floor, epoch, bytes) = {
+            let (now, floor, epoch, bytes) = {
                 let state = self.lock();
                 (state.round, state.floor, state.epoch, state.bytes + state.open.bytes())
             };
+            let Some(epoch) = epoch.filter(|_| now == round) else { return End::Anew };
             let Ok(extent) = reads.extent().await else {
                 sleep(PAUSE).await;
                 continue;
             };
-            if reads.life().await != epoch || self.lock().round != round {
-                return End::Anew;
+            if reads.life().await != Some(epoch) {
+                // In doubt: for a moment, or until the intake has cleared the shelf for another life.
+                sleep(PAUSE).await;
+                continue;
             }
-            let Some(epoch) = epoch else { return End::Anew };
             self.heard(epoch, &extent);
             // A stream that never held anything says 0.
             let first = extent.first.max(1);
@@ -118,9 +121,9 @@ impl Shelf {
             }
             let from = first.max((floor + 1).saturating_sub(window));
             let Some(table) = self.read_between(reads, from, floor).await else { return End::Hole };
-            // What was read, was read in the life that goes on.
+            // What was read, was read in the life that goes on, or is read again.
             if reads.life().await != Some(epoch) {
-                return End::Anew;
+                continue;
             }
             let (begin, bytes) = (table.floor(), table.bytes());
             let folder = self.folder.clone();

@@ -243,8 +243,14 @@ fn a_look_back_ends_when_the_shelf_is_full_or_the_life_over() {
     let former = shelf(200, u64::MAX);
     begin(&former, 300);
     fake.lock().lives = 1;
-    assert!(matches!(run(former.look_back(&fake)), backfill::End::Anew));
-    assert_eq!(former.held(), (300, 300));
+    run(async {
+        let mut looking = std::pin::pin!(former.look_back(&fake));
+        let a_while = tokio::time::timeout(Duration::from_secs(60), &mut looking);
+        assert!(a_while.await.is_err(), "as long as it is in doubt, it waits");
+        assert_eq!(former.held(), (300, 300));
+        begin_life(&former, Life { epoch: Epoch::new(2), head: 100 });
+        assert!(matches!(looking.await, backfill::End::Anew));
+    });
 }
 
 #[test]
