@@ -95,6 +95,8 @@ struct State {
     /// Bytes of `parts`.
     bytes: u64,
     open: Table,
+    /// One that was written, to become the open one.
+    spare: Option<Table>,
 }
 
 impl Shelf {
@@ -162,7 +164,8 @@ impl Shelf {
     /// Begins anew behind `at`.
     fn clear(&self, state: &mut State, at: u64) {
         let State { epoch, round, first, whole, .. } = *state;
-        *state = State { epoch, round: round + 1, first, whole, ..State::behind(at) };
+        let spare = state.spare.take();
+        *state = State { epoch, round: round + 1, first, whole, spare, ..State::behind(at) };
         self.show(state);
         self.anew.notify_one();
     }
@@ -197,10 +200,14 @@ impl Shelf {
     }
 
     /// What was in memory is in a file now.
-    fn replace(&self, old: &Arc<Part>, new: Part) {
+    fn replace(&self, old: Arc<Part>, new: Part) {
         let mut state = self.lock();
-        if let Some(place) = state.parts.iter_mut().find(|part| Arc::ptr_eq(part, old)) {
+        if let Some(place) = state.parts.iter_mut().find(|part| Arc::ptr_eq(part, &old)) {
             *place = Arc::new(new);
+        }
+        // Unless somebody reads from it just now.
+        if let Some(Part::Table(table)) = Arc::into_inner(old) {
+            state.spare = Some(table);
         }
     }
 
@@ -347,12 +354,14 @@ impl State {
     /// Of no life, and with nothing up to and including `at`.
     fn behind(at: u64) -> Self {
         let parts = VecDeque::new();
-        Self { epoch: None, round: 0, first: 0, whole: true, floor: at, parts, bytes: 0, open: Table::behind(at) }
+        let open = Table::behind(at);
+        Self { epoch: None, round: 0, first: 0, whole: true, floor: at, parts, bytes: 0, open, spare: None }
     }
 
     /// Makes the open part one of the others, and opens another one.
     fn close(&mut self) -> Arc<Part> {
-        let next = Table::behind(self.open.upto());
+        let floor = self.open.upto();
+        let next = self.spare.take().map_or_else(|| Table::behind(floor), |spare| spare.again_behind(floor));
         let full = Arc::new(Part::Table(std::mem::replace(&mut self.open, next)));
         self.bytes += full.bytes();
         self.parts.push_back(full.clone());

@@ -78,7 +78,7 @@ impl Shelf {
         let (folder, old) = (self.folder.clone(), part.clone());
         let written = tokio::task::spawn_blocking(move || old.write(&folder)).await;
         match written {
-            Ok(Ok(Some(new))) => self.replace(&part, new),
+            Ok(Ok(Some(new))) => self.replace(part, new),
             Ok(Ok(None)) => {}
             failed => self.fail(&failed.map(|write| write.err())),
         }

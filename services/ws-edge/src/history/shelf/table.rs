@@ -31,6 +31,14 @@ impl Table {
         Self { floor, upto: floor, events: Vec::new(), last: HashMap::default() }
     }
 
+    /// Another one in its place, with the room that this one had: memory that is new to the process costs more than what is
+    /// written into it.
+    pub(super) fn again_behind(mut self, floor: u64) -> Self {
+        self.events.clear();
+        self.last.clear();
+        Self { floor, upto: floor, ..self }
+    }
+
     /// It knows everything behind this sequence
     pub(super) const fn floor(&self) -> u64 {
         self.floor
