@@ -283,7 +283,7 @@ mod tests {
         let (ping, close) = (frame(websocket::PING, b"hi"), frame(websocket::CLOSE, b"\x11\x38resume after=ab-7"));
         let long = frame(websocket::PONG, &long);
         let all = [hello, probe, event(1, 7), ping, event(2, 8), long, event(3, 9), close].concat();
-        let near_the_long_one = |cut: &usize| *cut < 1500 || *cut > all.len() - 500 || cut % 997 == 0;
+        let near_the_long_one = |cut: &usize| *cut < 1500 || *cut > all.len() - 500 || cut.is_multiple_of(997);
         for cut in (0..all.len()).filter(near_the_long_one) {
             let heard = hear(Protocol::Herald, &[&all[..cut], &all[cut..]]).unwrap();
             assert_eq!(heard.findings.tally, Tally { delivered: 3, ..Tally::default() }, "cut at {cut}");
