@@ -1,6 +1,6 @@
 //! What processes cost, as the kernel counts it.
 
-use std::{fs, io, path::Path};
+use std::{collections::HashMap, fs, io};
 
 /// Processes whose costs are added up.
 #[derive(Debug, Clone)]
@@ -21,9 +21,13 @@ impl Processes {
         self.0.is_empty()
     }
 
-    /// CPU time of all threads there are, ns.
-    pub(super) fn cpu_ns(&self) -> io::Result<u64> {
-        self.0.iter().map(|pid| cpu_ns(pid)).sum()
+    /// CPU time so far.
+    pub(super) fn cpu(&self) -> io::Result<Cpu> {
+        let mut cpu = Cpu::default();
+        for pid in &self.0 {
+            cpu.read(pid)?;
+        }
+        Ok(cpu)
     }
 
     /// Memory that is resident now, KiB.
@@ -57,29 +61,68 @@ impl Processes {
     }
 }
 
-fn cpu_ns(pid: &str) -> io::Result<u64> {
-    let of_task = |task: &Path| {
-        let text = fs::read_to_string(task.join("schedstat")).ok()?;
-        text.split_ascii_whitespace().next()?.parse::<u64>().ok()
-    };
-    let tasks = fs::read_dir(format!("/proc/{pid}/task"))?;
-    // A thread that ends meanwhile is none.
-    Ok(tasks.filter_map(|task| of_task(&task.ok()?.path())).sum())
+/// CPU time that processes had, from their beginning to one moment.
+#[derive(Debug, Default)]
+pub(super) struct Cpu {
+    /// Of each thread there is, ns: exact, but a thread that ends takes its time with it.
+    threads: HashMap<String, u64>,
+    /// Of whole processes, ns: in steps of [`TICK_NS`], with all threads there ever were.
+    whole: u64,
+}
+
+/// A step of what the kernel says of whole processes: `USER_HZ` is 100 everywhere.
+const TICK_NS: u64 = 10_000_000;
+
+impl Cpu {
+    fn read(&mut self, pid: &str) -> io::Result<()> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // Behind the name, which may hold anything: the state, and 10 numbers before user and system time.
+        let times = stat.rsplit_once(')').map_or("", |(_, numbers)| numbers).split_ascii_whitespace().skip(11).take(2);
+        self.whole += times.filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>() * TICK_NS;
+        for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+            let Ok(task) = task else { continue };
+            // A thread that ends meanwhile is none.
+            let Ok(text) = fs::read_to_string(task.path().join("schedstat")) else { continue };
+            let ran = text.split_ascii_whitespace().next().and_then(|ns| ns.parse().ok()).unwrap_or(0);
+            self.threads.insert(task.path().display().to_string(), ran);
+        }
+        Ok(())
+    }
+
+    /// What was used since `before`, ns: of the threads that are still there, or, where that is clearly less than what the
+    /// whole processes used, of all.
+    pub(super) fn since(&self, before: &Self) -> u64 {
+        let of_thread =
+            |(task, ran): (&String, &u64)| ran.saturating_sub(before.threads.get(task).copied().unwrap_or(0));
+        let exact: u64 = self.threads.iter().map(of_thread).sum();
+        let rough = self.whole.saturating_sub(before.whole);
+        if rough > exact + 3 * TICK_NS { rough } else { exact }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     #[test]
     fn this_process_costs_something() {
         let this = Processes::this();
-        let before = this.cpu_ns().unwrap();
-        let sum: u64 = (0..3_000_000_u64).map(std::hint::black_box).sum();
-        assert!(sum > 0 && this.cpu_ns().unwrap() >= before && before > 0);
+        let before = this.cpu().unwrap();
+        let work = || {
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_millis(100) {}
+        };
+        // Once in a thread that lives, once in one that has ended.
+        work();
+        let lives = this.cpu().unwrap().since(&before);
+        std::thread::spawn(work).join().unwrap();
+        let both = this.cpu().unwrap().since(&before);
+        assert!(lives > 10_000_000 && both > lives, "{lives} {both}");
         assert!(this.rss_kib().unwrap() > 100);
         this.forget_peak();
         assert!(this.peak_kib().unwrap() + 4096 >= this.rss_kib().unwrap());
-        assert!(Processes::new(&[u32::MAX]).cpu_ns().is_err());
+        assert!(Processes::new(&[u32::MAX]).cpu().is_err());
     }
 }

@@ -20,7 +20,7 @@ use super::{
     link::{Door, Ground, Link},
     options::{LoadOptions, Protocol},
     payload::{Clock, Payloads},
-    process::Processes,
+    process::{Cpu, Processes},
     progress::Progress,
     publisher::{Pace, Publisher},
     reader::{ORDERS, Opening, Order, Reader},
@@ -71,8 +71,8 @@ struct Run<'a> {
 /// What is read at the start and at the end of what is measured.
 struct Reading {
     at: u64,
-    cpu: u64,
-    own: u64,
+    cpu: Cpu,
+    own: Cpu,
     delivered: u64,
     published: u64,
 }
@@ -156,7 +156,7 @@ impl<'a> Run<'a> {
         let seconds = (self.ground.clock.now() - start) as f64 / 1e9;
         report.connect_per_s = Some(all as f64 / seconds);
         if !self.server.is_empty() {
-            report.connect_cpu_us = Some((self.cpu()? - cpu) as f64 / 1e3 / all as f64);
+            report.connect_cpu_us = Some(self.cpu()?.since(&cpu) as f64 / 1e3 / all as f64);
         }
         self.server.forget_peak();
         report.rss_kib_before = self.rss()?;
@@ -174,9 +174,9 @@ impl<'a> Run<'a> {
         }
         let after = self.reading(0)?;
         report.seconds = (after.at - before.at) as f64 / 1e9;
-        report.load_cpu_s = (after.own - before.own) as f64 / 1e9;
+        report.load_cpu_s = after.own.since(&before.own) as f64 / 1e9;
         if !self.server.is_empty() && self.options.idle {
-            report.idle_cpu_ms_per_s = Some((after.cpu - before.cpu) as f64 / 1e6 / report.seconds);
+            report.idle_cpu_ms_per_s = Some(after.cpu.since(&before.cpu) as f64 / 1e6 / report.seconds);
         }
         let still = self.board.sum(|gauges| &gauges.open);
         self.finish(Arc::new(vec![0; self.options.sessions as usize]), report)?;
@@ -288,9 +288,9 @@ impl<'a> Run<'a> {
         report.measured_events = after.published - before.published;
         report.measured_deliveries = after.delivered - before.delivered;
         report.deliveries_per_s = report.measured_deliveries as f64 / report.seconds.max(1e-9);
-        report.load_cpu_s = (after.own - before.own) as f64 / 1e9;
+        report.load_cpu_s = after.own.since(&before.own) as f64 / 1e9;
         if !self.server.is_empty() {
-            let cpu = (after.cpu - before.cpu) as f64 / 1e9;
+            let cpu = after.cpu.since(&before.cpu) as f64 / 1e9;
             report.cpu_s = Some(cpu);
             report.cpu_us_per_delivery =
                 (report.measured_deliveries > 0).then(|| cpu * 1e6 / report.measured_deliveries as f64);
@@ -366,14 +366,14 @@ impl<'a> Run<'a> {
         Ok(Reading {
             at: self.ground.clock.now(),
             cpu: self.cpu()?,
-            own: Processes::this().cpu_ns()?,
+            own: Processes::this().cpu()?,
             delivered: self.board.sum(|gauges| &gauges.delivered),
             published,
         })
     }
 
-    fn cpu(&self) -> Result<u64> {
-        self.server.cpu_ns().context("--pid: no such process")
+    fn cpu(&self) -> Result<Cpu> {
+        self.server.cpu().context("--pid: no such process")
     }
 
     fn rss(&self) -> Result<Option<u64>> {
