@@ -35,7 +35,6 @@ pub use report::{Faults, Report};
 /// Where a client can't connect, NATS can't be reached, or a process is not there.
 #[allow(clippy::print_stdout, reason = "the result is what it is for")]
 pub fn run(options: &LoadOptions) -> Result<ExitCode> {
-    crate::ending::exit_on_signal()?;
     let report = run::measure(options)?;
     if options.json {
         println!("{}", serde_json::to_string(&report)?);

@@ -1,4 +1,6 @@
 //! The load generator judges what comes, on the floor, on nats-server itself, and at Herald's door.
+// Processes are measured, as Linux alone tells.
+#![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on fails")]
 
 use std::{process::Stdio, time::Duration};

@@ -82,16 +82,16 @@ pub(super) struct Hearing {
     pub(super) seq: u64,
     /// Whether a probe was heard.
     pub(super) attached: bool,
-    /// Its latencies are its own fault.
+    /// It stalls some time: its latencies are its own fault.
     pub(super) slow: bool,
     /// Where frames are pieces of a NATS connection: a piece of a message.
     rest: Vec<u8>,
 }
 
 impl Hearing {
-    pub(super) fn new(session: u32) -> Self {
+    pub(super) fn new(session: u32, slow: bool) -> Self {
         let judge = Judge::default();
-        Self { session, place: 0, judge, seq: 0, attached: false, slow: false, rest: Vec::new() }
+        Self { session, place: 0, judge, seq: 0, attached: false, slow, rest: Vec::new() }
     }
 
     /// Takes every whole frame of `bytes`; how many bytes they are.
@@ -262,7 +262,7 @@ mod tests {
     fn hear(protocol: Protocol, pieces: &[&[u8]]) -> Result<Heard, String> {
         let marks = [Payloads::new(7, SIZE).mark(0)];
         let moment = Moment { marks: &marks, size: SIZE, now: 3000, measured_from: 0 };
-        let (findings, todo, hearing) = (Findings::new().unwrap(), Todo::default(), Hearing::new(0));
+        let (findings, todo, hearing) = (Findings::new().unwrap(), Todo::default(), Hearing::new(0, false));
         let mut heard = Heard { findings, todo, hearing };
         let mut carried = Vec::new();
         for piece in pieces {

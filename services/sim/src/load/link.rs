@@ -75,8 +75,10 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(session: u32) -> Self {
-        Self { stream: None, stage: Stage::Closed, stalled: false, hearing: Hearing::new(session), carried: Vec::new() }
+    /// A client of that session, which is to stall some time or not.
+    pub(super) fn new(session: u32, slow: bool) -> Self {
+        let hearing = Hearing::new(session, slow);
+        Self { stream: None, stage: Stage::Closed, stalled: false, hearing, carried: Vec::new() }
     }
 
     /// Begins to connect.
@@ -92,7 +94,7 @@ impl Link {
             socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0)).into())?;
         }
         match socket.connect(&door.address.into()) {
-            Err(error) if error.raw_os_error() == Some(IN_PROGRESS) => {}
+            Err(error) if error.raw_os_error().is_some_and(|code| IN_PROGRESS.contains(&code)) => {}
             connected => connected?,
         }
         let mut stream = TcpStream::from_std(socket.into());
@@ -216,5 +218,5 @@ fn check(head: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// `EINPROGRESS` on Linux.
-const IN_PROGRESS: i32 = 115;
+/// `EINPROGRESS` on Linux and on macOS. What the other one calls so is nothing that `connect` says.
+const IN_PROGRESS: [i32; 2] = [115, 36];

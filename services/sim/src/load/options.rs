@@ -91,8 +91,8 @@ pub struct LoadOptions {
     /// `--burst` and `--resume` on herald (a stream drops what comes faster than it stores), else 0.
     #[arg(long, value_name = "N")]
     pub acks: Option<u64>,
-    /// So many clients stop reading when the measuring begins.
-    #[arg(long, value_name = "K", default_value_t = 0, conflicts_with = "window")]
+    /// With `--rate`: so many clients stop reading when the measuring begins.
+    #[arg(long, value_name = "K", default_value_t = 0, requires = "rate")]
     pub stalled: u32,
     /// For how long they do.
     #[arg(long, value_name = "SECONDS", default_value_t = 8.0, value_parser = parse_seconds)]

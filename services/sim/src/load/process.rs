@@ -1,4 +1,4 @@
-//! What processes cost, as the kernel counts it.
+//! What processes cost, as the kernel counts it: Linux's `/proc`.
 
 use std::{collections::HashMap, fs, io};
 
@@ -100,7 +100,7 @@ impl Cpu {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use std::time::{Duration, Instant};
 

@@ -37,8 +37,8 @@ pub(super) enum Order {
     Open(Duration),
     /// Close all.
     Close,
-    /// The first of every so many clients stop reading, or read again.
-    Stall { every: usize, stall: bool },
+    /// The clients that are to stall stop reading, or read again.
+    Stall(bool),
     /// So many events of each session were published, and no more come.
     Finish(Arc<Vec<u64>>),
 }
@@ -121,10 +121,12 @@ impl Reader {
                 self.links.iter_mut().for_each(Link::close);
                 self.gauges().open.store(0, Relaxed);
             }
-            Order::Stall { every, stall } => {
-                for id in (0..self.links.len()).step_by(every) {
+            Order::Stall(stall) => {
+                for id in 0..self.links.len() {
+                    if !self.links[id].hearing.slow {
+                        continue;
+                    }
                     self.links[id].stalled = stall;
-                    self.links[id].hearing.slow = true;
                     if !stall {
                         // What came meanwhile was not asked for, and no wake-up tells of it again.
                         self.ready(id, false, true);

@@ -111,8 +111,11 @@ impl<'a> Run<'a> {
     fn reader(&mut self, number: usize) -> Result<()> {
         let (watched, threads) = (u64::from(self.options.watched()), self.options.threads as usize);
         let mine = (0..self.options.connections()).skip(number).step_by(threads);
+        // Evenly among all: where the share of all that came before makes a step.
+        let (all, stalled) = (self.options.connections(), u64::from(self.options.stalled));
+        let slow = |client: u64| (client + 1) * stalled / all > client * stalled / all;
         // Fewer than a million sessions.
-        let links: Vec<_> = mine.map(|client| Link::new((client % watched) as u32)).collect();
+        let links: Vec<_> = mine.map(|client| Link::new((client % watched) as u32, slow(client))).collect();
         let progress = self.options.window.map(|window| {
             let mut clients = vec![0; watched as usize];
             links.iter().for_each(|link| clients[link.hearing.session as usize] += 1);
@@ -248,11 +251,9 @@ impl<'a> Run<'a> {
 
     /// Some clients stop reading for a while.
     fn stall(&self) -> Result<()> {
-        let every = (self.options.connections() / u64::from(self.options.stalled)).max(1) as usize;
-        let every = every.div_ceil(self.options.threads as usize);
-        self.order(&Order::Stall { every, stall: true })?;
+        self.order(&Order::Stall(true))?;
         self.sleep(Duration::from_secs_f64(self.options.stall_seconds))?;
-        self.order(&Order::Stall { every, stall: false })
+        self.order(&Order::Stall(false))
     }
 
     /// All leave, events are published, all come back.
@@ -366,7 +367,7 @@ impl<'a> Run<'a> {
         Ok(Reading {
             at: self.ground.clock.now(),
             cpu: self.cpu()?,
-            own: Processes::this().cpu()?,
+            own: Processes::this().cpu().unwrap_or_default(),
             delivered: self.board.sum(|gauges| &gauges.delivered),
             published,
         })
