@@ -3,6 +3,8 @@
 //! hyper reads the request and writes the 101; the connection is then taken from it ([`take_over`]) as the bare socket it
 //! is, so that nothing stands between the frames and the kernel.
 
+use std::task::{Context, Waker};
+
 use axum::body::Body;
 use bytes::Bytes;
 use herald_protocol::{Position, frame::SUB_PROTOCOL};
@@ -87,7 +89,16 @@ impl Handshake {
 pub async fn take_over(upgrade: OnUpgrade) -> Option<(TcpStream, Bytes)> {
     let upgraded = upgrade.await.ok()?;
     let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
-    Some((parts.io.into_inner(), parts.read_buf))
+    let tcp = parts.io.into_inner();
+    forget(&tcp);
+    Some((tcp, parts.read_buf))
+}
+
+/// Has a socket forget the task that last waited for it by polling. hyper's is over, but its memory, more than all a
+/// connection needs, would stay with the socket to be woken once more. A socket that is ready has woken it already.
+fn forget(tcp: &TcpStream) {
+    let mut nobody = Context::from_waker(Waker::noop());
+    let _ready = (tcp.poll_read_ready(&mut nobody), tcp.poll_write_ready(&mut nobody));
 }
 
 /// 16 bytes in base64.
@@ -201,9 +212,28 @@ fn once<T>(name: &'static str, slot: &mut Option<T>, value: T) -> Result<(), Bad
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::Arc, task::Wake};
+
     use http::Request;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_socket_taken_over_forgets_the_task_that_waited_for_it() {
+        struct Task;
+        impl Wake for Task {
+            fn wake(self: Arc<Self>) {}
+        }
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let task = Arc::new(Task);
+        let waker = Waker::from(task.clone());
+        assert!(tcp.poll_read_ready(&mut Context::from_waker(&waker)).is_pending());
+        drop(waker);
+        assert_eq!(Arc::strong_count(&task), 2, "kept by the socket");
+        forget(&tcp);
+        assert_eq!(Arc::strong_count(&task), 1);
+    }
 
     fn head(change: impl FnOnce(&mut HeaderMap)) -> Parts {
         let (mut head, ()) = Request::get("/ws/s")

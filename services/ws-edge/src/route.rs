@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
+use futures_util::FutureExt as _;
 use herald_protocol::{Close, Name, SessionId};
 use http::{Request, request::Parts};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
@@ -159,13 +160,13 @@ impl Route {
     }
 }
 
-/// Waits for the socket behind the handshake and serves it to its end.
+/// Waits for the socket behind the handshake, then has it served to its end in a task of its own, which is as small as it
+/// can be: most of them sleep for hours.
 async fn serve(edge: Arc<Edge>, upgrade: OnUpgrade, setup: Setup, peer: Peer, place: OwnedSemaphorePermit) {
-    if let Some((tcp, leftover)) = take_over(upgrade).await {
-        let _counted = Counted::watching("socket");
-        connection::serve(tcp, leftover, setup, edge.limits.clone(), edge.drain.clone()).await;
-    }
-    drop((place, peer));
+    let Some((tcp, leftover)) = take_over(upgrade).await else { return };
+    let (counted, places) = (Counted::watching("socket"), (place, peer.place));
+    let serving = connection::serve(tcp, leftover, setup, edge.limits.clone(), edge.drain.clone());
+    edge.tasks.spawn(serving.map(move |()| drop((counted, places))));
 }
 
 /// Closes a socket as soon as it is open, in a way that its client understands.

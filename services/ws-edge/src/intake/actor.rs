@@ -18,7 +18,7 @@ use herald_runtime::{
 use metrics::{Counter, Gauge, counter, gauge};
 use tokio::{
     sync::watch,
-    time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout, timeout_at},
+    time::{Instant, MissedTickBehavior, interval_at, sleep, timeout, timeout_at},
 };
 
 use super::{
@@ -256,7 +256,8 @@ impl<R: Rings> Actor<R> {
         }
         self.show_fault();
         let patience = HEARTBEAT * MISSED_HEARTBEATS;
-        let mut silence = pin!(sleep_until(Instant::now() + patience));
+        // The timer is not set anew for each message: when it is up, it looks how long ago the last one was.
+        let (mut silence, mut heard) = (pin!(sleep(patience)), Instant::now());
         loop {
             tokio::select! {
                 // What may make the deliveries worthless is looked at before them; they come before the silence, as one
@@ -276,9 +277,14 @@ impl<R: Rings> Actor<R> {
                 message = consumer.receive() => {
                     self.burst(&mut consumer, message?).await?;
                     self.report_position();
-                    silence.as_mut().reset(Instant::now() + patience);
+                    heard = Instant::now();
                 }
-                () = &mut silence => return Err(End::Silent),
+                () = &mut silence => {
+                    if heard.elapsed() >= patience {
+                        return Err(End::Silent);
+                    }
+                    silence.as_mut().reset(heard + patience);
+                }
             }
         }
     }
@@ -343,16 +349,16 @@ impl<R: Rings> Actor<R> {
     /// Takes a message and those behind it: what has arrived, and what is on its way (the server says with each how many
     /// it has behind it), up to the limits of a burst. Returns how many the server has left, if it said so.
     async fn gather(&mut self, consumer: &mut Consumer, message: Message) -> Result<Option<u64>, End> {
-        let until = Instant::now() + self.burst_time;
-        let (mut next, mut pending, mut bytes) = (Some(Ok(message)), None, 0);
+        let (mut next, mut pending, mut bytes, mut until) = (Some(Ok(message)), None, 0, None);
         while bytes < self.burst_bytes {
             let message = match next.take().or_else(|| consumer.received()) {
                 Some(message) => message?,
                 None if pending.is_none_or(|pending| pending == 0) => break,
-                None => match timeout_at(until, consumer.receive()).await {
-                    Ok(message) => message?,
-                    Err(_) => break,
-                },
+                None => {
+                    let until = *until.get_or_insert_with(|| Instant::now() + self.burst_time);
+                    let Ok(message) = timeout_at(until, consumer.receive()).await else { break };
+                    message?
+                }
             };
             if let Some(delivery) = consumer.accept(&message).await? {
                 bytes += message.length;

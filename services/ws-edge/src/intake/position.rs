@@ -15,14 +15,43 @@ pub(super) struct Delivery {
 
 impl Delivery {
     /// Reads `$JS.ACK.<stream>.<consumer>.<deliveries>.<seq>.<consumer seq>.<time>.<pending>`, also in the newer form with
-    /// domain and account behind `ACK`, and possibly more at the end. Allocates nothing.
+    /// domain and account behind `ACK`, and possibly more at the end. Allocates nothing, and looks at each byte once: it is
+    /// read for each event of the stream, watched here or not.
     pub(super) fn parse(reply: &str) -> Option<Self> {
-        let rest = reply.strip_prefix("$JS.ACK.")?;
-        let newer = rest.bytes().filter(|byte| *byte == b'.').count() >= 8;
-        let mut numbers = rest.split('.').skip(if newer { 5 } else { 3 }).map(str::parse);
-        let mut number = || numbers.next()?.ok();
-        Some(Self { seq: number()?, consumer_seq: number()?, time_ns: number()?, pending: number()? })
+        // Where the tokens begin; the newer form has the most of interest, 11 behind the prefix.
+        let rest = reply.strip_prefix("$JS.ACK.")?.as_bytes();
+        let (mut tokens, mut count, mut start) = ([&rest[..0]; 11], 0, 0);
+        for (at, byte) in rest.iter().enumerate() {
+            if *byte == b'.' && count < tokens.len() {
+                tokens[count] = &rest[start..at];
+                (count, start) = (count + 1, at + 1);
+            }
+        }
+        if count < tokens.len() {
+            tokens[count] = &rest[start..];
+            count += 1;
+        }
+        let [seq, consumer_seq, time_ns, pending] = match count {
+            7 | 8 => [tokens[3], tokens[4], tokens[5], tokens[6]],
+            9.. => [tokens[5], tokens[6], tokens[7], tokens[8]],
+            _ => return None,
+        };
+        Some(Self {
+            seq: number(seq)?,
+            consumer_seq: number(consumer_seq)?,
+            time_ns: number(time_ns)?,
+            pending: number(pending)?,
+        })
     }
+}
+
+/// A decimal number.
+fn number(digits: &[u8]) -> Option<u64> {
+    let next = |value: u64, digit: &u8| {
+        let digit = digit.wrapping_sub(b'0');
+        (digit < 10).then(|| value.checked_mul(10)?.checked_add(u64::from(digit))).flatten()
+    };
+    if digits.is_empty() { None } else { digits.iter().try_fold(0, next) }
 }
 
 /// The last message that was taken, or the place to begin behind.
