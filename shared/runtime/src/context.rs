@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use herald_protocol::InstanceId;
 use serde::Serialize;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     runtime::{self, Handle},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -73,7 +73,7 @@ impl Context {
     /// # Errors
     /// With one clear sentence, above all if the port is in use.
     pub async fn listen(&self, name: &str, address: SocketAddr) -> Result<TcpListener, ListenError> {
-        let (listener, bound) = bind(address).await?;
+        let (listener, bound) = bind(address)?;
         self.announce(name, bound);
         Ok(listener)
     }
@@ -86,7 +86,7 @@ impl Context {
 
     /// The same for the operations listener.
     pub(crate) async fn listen_operations(&self) -> Result<TcpListener, ListenError> {
-        let (listener, bound) = bind(self.common.operations.address).await?;
+        let (listener, bound) = bind(self.common.operations.address)?;
         self.note("operations", bound, |ports| ports.operations = Some(bound));
         Ok(listener)
     }
@@ -180,14 +180,25 @@ pub enum ListenError {
     },
 }
 
-async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ListenError> {
+/// Connections that may wait to be taken; the system may allow fewer. When clients come back by the thousand, one that finds no
+/// room tries again after a whole second.
+const BACKLOG: u32 = 4096;
+
+fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ListenError> {
     let fault = |source: io::Error| match source.kind() {
         io::ErrorKind::AddrInUse => ListenError::InUse(address),
         io::ErrorKind::PermissionDenied => ListenError::NotPermitted(address),
         io::ErrorKind::AddrNotAvailable => ListenError::NoSuchAddress(address),
         _ => ListenError::Other { address, source },
     };
-    let listener = TcpListener::bind(address).await.map_err(fault)?;
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A restart need not wait until the system has forgotten the last connections.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    let listener = listen().map_err(fault)?;
     let bound = listener.local_addr().map_err(fault)?;
     Ok((listener, bound))
 }
