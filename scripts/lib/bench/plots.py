@@ -16,7 +16,7 @@ def ratios(results, table):
         if record["case"] == works.cases(work)[0]["case"]:
             groups.setdefault(record["work"], {})[record["peer"]] = record["ratio_to_floor"]
     series = [peer for peer in works.ALL if any(peer in values for values in groups.values())]
-    return svg.bars("Times the yardstick's figure: CPU per delivery (W3: memory, W4: p50, W5: time, W7: CPU per event)",
+    return svg.bars("What each costs, in times the yardstick (first case of each work)",
                     list(groups.items()), series, MOST_RATIO, mark=1.0) if groups else None
 
 

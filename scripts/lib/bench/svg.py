@@ -73,16 +73,16 @@ def bars(title, groups, series, most, mark=None):
 
 
 def nice_top(value):
-    """The next of 1, 2, 2.5, 5 times a power of ten."""
+    """The next round number that a quarter of is round, too."""
     if value <= 0:
         return 1.0
     power = 10 ** math.floor(math.log10(value))
-    return next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= value * 0.999)
+    return next(step * power for step in (1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8, 10) if step * power >= value * 0.999)
 
 
 def lines(title, x_name, y_name, curves, log_y=False):
     """Curves over a logarithmic x, each point with its figure. `curves`: {series: [(x, y)]}."""
-    width, height, left, right, top, bottom = 760, 360, 70, 30, 70, 50
+    width, height, left, right, top, bottom = 760, 380, 70, 36, 90, 50
     points = [point for curve in curves.values() for point in curve]
     parts = [text(16, 26, title, size=15, bold=True), *legend(list(curves), left, 50)]
     if not points:
@@ -107,11 +107,13 @@ def lines(title, x_name, y_name, curves, log_y=False):
     for x in xs:
         parts.append(text(across(x), height - bottom + 18, short(x), "middle", size=11))
     parts.append(text(left + (width - left - right) / 2, height - 10, x_name, "middle"))
-    parts.append(text(left, top - 6, y_name, size=11))
+    parts.append(text(16, top - 14, y_name, size=11))
     for at, curve in enumerate(curves.values()):
         path = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in sorted(curve))
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour(at)}" stroke-width="2"/>')
         for x, y in curve:
             parts.append(f'<circle cx="{across(x):.1f}" cy="{up(y):.1f}" r="3.5" fill="{colour(at)}"/>')
-            parts.append(text(across(x), up(y) + (-8 if at % 2 else 16), short(y), "middle", size=10, colour=colour(at)))
+            # Above the highest point of a place, below the others.
+            above = y >= max(other for place, other in points if place == x)
+            parts.append(text(across(x), up(y) + (-8 if above else 16), short(y), "middle", size=10, colour=colour(at)))
     return document(width, height, parts)

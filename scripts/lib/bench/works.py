@@ -172,7 +172,7 @@ WORKS = {
         "columns": ["p99_us", "max_us", "first_p50_us", "first_p99_us", "nats_cpu_us", "edge_cpu_us"],
         "run": "examples",
         "peers": EDGE,
-        "examples": [("cold", [])],
+        "examples": [("cold", ["--samples", "200"])],
         "load": {},
         "goals": [("p99_us", "<=", 50_000, "resume"), ("p99_us", "<=", 100_000, "snapshot")],
     },
