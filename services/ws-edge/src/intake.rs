@@ -28,6 +28,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{config::IntakeConfig, event::Event};
 use actor::Actor;
+use position::Delivery;
 
 /// A life of a stream, as the intake takes it up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,13 @@ pub struct Life {
     pub epoch: Epoch,
     /// The last sequence at that moment: what comes later is appended, what is there already is history.
     pub head: u64,
+}
+
+/// The sequence of a delivered message and when it was stored (ns since 1970), as its reply subject says. `None`: it is no
+/// delivery's. Public to be measured.
+#[must_use]
+pub fn sequence_and_time(reply: &str) -> Option<(u64, u64)> {
+    Delivery::parse(reply).map(|delivery| (delivery.seq, delivery.time_ns))
 }
 
 /// What the intake feeds: the rings of the watched sessions. Called from one task, in stream order, never blocking.
