@@ -7,6 +7,8 @@
 //! they are written down sorted by session, as one *part*. Reading a session is one small read from each part. What was stored
 //! before the edge began is read from the stream, the newest first ([`super::History::keep`]).
 //!
+//! A session that makes up much of a part is read from the stream all the same: there it lies as close together as here.
+//!
 //! A shelf is a cache: its files have no names, nothing of it outlives the process, any edge makes its own. It says what it
 //! knows: every message of the stream behind its floor and up to its end, of one life. What reaches beyond that is asked of the
 //! stream. Whether the life goes on and what the stream has trimmed since is proven after the read, as for any other read; and
@@ -48,6 +50,9 @@ use table::Table;
 
 /// Bytes of a part. A read of a session is a read of each part it is in, and a part is in memory until it is full.
 const PART: usize = 16 << 20;
+/// Of a session with more bytes than this in a part nothing is read here: its events lie close together in the stream, too, and
+/// a read takes all that a part has of a session. So it also bounds what a read may hold, and how long it keeps the intake.
+const DENSE: u64 = if cfg!(test) { 4 << 10 } else { 1 << 20 };
 /// Parts waiting to be written at most.
 const WRITING: usize = 4;
 /// Reads at a time. Mostly the system has in memory what is read; more threads would wait for each other.
@@ -212,7 +217,7 @@ impl Shelf {
     }
 
     /// The parts that hold what lies behind `after` and up to `upto`, and what the open one has of `session` in there; `None`
-    /// where the shelf does not hold all of it. With the end of the shelf.
+    /// where the shelf does not hold all of it, or too much. With the end of the shelf.
     fn find(&self, session: &SessionId, after: u64, upto: Option<u64>) -> Option<Found> {
         let state = self.lock();
         let end = state.open.upto();
@@ -221,8 +226,11 @@ impl Shelf {
             return None;
         }
         let reaches = |part: &&Arc<Part>| part.upto() > after && part.floor() < upto;
-        let parts = state.parts.iter().filter(reaches).cloned().collect();
+        let parts: Vec<_> = state.parts.iter().filter(reaches).cloned().collect();
         let hash = self.hasher.of(session.as_str());
+        if state.open.bytes_of(hash) > DENSE || parts.iter().any(|part| part.bytes_of(hash) > DENSE) {
+            return None;
+        }
         Some(Found { parts, open: state.open.of_session(hash), hash, session: session.clone(), after, upto })
     }
 

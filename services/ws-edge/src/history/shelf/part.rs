@@ -69,7 +69,7 @@ impl Part {
     /// Bytes of a session in it.
     pub(super) fn bytes_of(&self, hash: u64) -> u64 {
         match self {
-            Self::Table(table) => table.backwards(hash).map(|event| event.len() as u64).sum(),
+            Self::Table(table) => table.bytes_of(hash),
             Self::Sorted(sorted) => sorted.place(hash).map_or(0, |(_, len)| len.into()),
         }
     }

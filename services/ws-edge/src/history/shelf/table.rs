@@ -21,21 +21,29 @@ pub(super) struct Table {
     floor: u64,
     upto: u64,
     events: Vec<u8>,
-    /// Where the last event of a session begins, counted from 1.
-    last: HashMap<u64, u32, BuildHasherDefault<Hashed>>,
+    sessions: HashMap<u64, OfSession, BuildHasherDefault<Hashed>>,
+}
+
+/// What there is of a session.
+#[derive(Clone, Copy, Default)]
+struct OfSession {
+    /// Where its last event begins, counted from 1.
+    last: u32,
+    /// Bytes of all of them.
+    bytes: u32,
 }
 
 impl Table {
     /// An empty one, to begin behind `floor`.
     pub(super) fn behind(floor: u64) -> Self {
-        Self { floor, upto: floor, events: Vec::new(), last: HashMap::default() }
+        Self { floor, upto: floor, events: Vec::new(), sessions: HashMap::default() }
     }
 
     /// Another one in its place, with the room that this one had: memory that is new to the process costs more than what is
     /// written into it.
     pub(super) fn again_behind(mut self, floor: u64) -> Self {
         self.events.clear();
-        self.last.clear();
+        self.sessions.clear();
         Self { floor, upto: floor, ..self }
     }
 
@@ -61,7 +69,9 @@ impl Table {
     /// The next event.
     pub(super) fn put(&mut self, hasher: &Hasher, event: &Event) {
         let Ok(place) = u32::try_from(self.events.len() + 1) else { return };
-        let before = self.last.insert(hasher.of(event.session()), place).unwrap_or(0);
+        let of_session = self.sessions.entry(hasher.of(event.session())).or_default();
+        let before = std::mem::replace(&mut of_session.last, place);
+        of_session.bytes = of_session.bytes.saturating_add(u32::try_from(len(event)).unwrap_or(u32::MAX));
         let (subject, payload) = (event.subject().as_bytes(), &event.payload);
         let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
         self.events.reserve(len(event));
@@ -82,12 +92,17 @@ impl Table {
 
     /// The sessions in it, by hash.
     pub(super) fn sessions(&self) -> impl Iterator<Item = u64> {
-        self.last.keys().copied()
+        self.sessions.keys().copied()
+    }
+
+    /// Bytes of a session in it.
+    pub(super) fn bytes_of(&self, hash: u64) -> u64 {
+        self.sessions.get(&hash).map_or(0, |of_session| of_session.bytes.into())
     }
 
     /// The bytes of a session's events, the last one first.
     pub(super) fn backwards(&self, hash: u64) -> impl Iterator<Item = &[u8]> {
-        let mut next = self.last.get(&hash).copied().unwrap_or(0) as usize;
+        let mut next = self.sessions.get(&hash).map_or(0, |of_session| of_session.last) as usize;
         std::iter::from_fn(move || {
             let place = next.checked_sub(1)?;
             let link = self.events.get(place..place + LINK)?;

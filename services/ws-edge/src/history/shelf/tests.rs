@@ -93,6 +93,31 @@ fn subjects() -> impl Strategy<Value = Vec<&'static str>> {
     prop::collection::vec(subject, 0..60)
 }
 
+#[test]
+fn a_session_that_makes_up_much_of_a_part_is_read_from_the_stream() {
+    run(async {
+        let shelf = shelf(1 << 20, 1 << 20);
+        begin(&shelf, 0);
+        let one = len_on_shelf("gm.s.x");
+        let few = DENSE / one;
+        let subjects = vec!["gm.s.x"; usize::try_from(few).unwrap()];
+        feed(&shelf, &subjects, 0).await;
+        assert!(shelf.page(size(9), &SESSION, &roots(), 0, few).await.is_some(), "as much as is read at once");
+        let more = [vec!["gm.s.x"; 20], vec!["gm.other.x"]].concat();
+        feed(&shelf, &more, few).await;
+        assert!(shelf.page(size(9), &SESSION, &roots(), 0, few).await.is_none(), "more");
+        let other = SessionId::new("other").unwrap();
+        assert!(shelf.page(size(9), &other, &roots(), 0, few + 21).await.is_some(), "others are read as ever");
+    });
+}
+
+/// Bytes that such an event takes, where its number has three digits at most.
+fn len_on_shelf(subject: &str) -> u64 {
+    let mut table = Table::behind(0);
+    table.put(&Hasher::default(), &event(subject, 100));
+    table.bytes()
+}
+
 proptest! {
     #[test]
     fn a_page_is_what_was_put_there(
