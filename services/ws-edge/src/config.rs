@@ -237,10 +237,10 @@ pub struct HistoryConfig {
     /// Bytes of one snapshot; who asks for a larger one is shown the session's past in its place. Default 4MiB.
     pub snapshot: ByteSize,
     /// Bytes of a stream's recent end that are kept on this machine, sorted by session, so that reads of many sessions need not
-    /// be found in the stream one by one; 0B: none. Default 2GiB.
+    /// be found in the stream one by one; 0B: none. Each stream has its own, with some 5 % of that in memory. Default 2GiB.
     pub shelf: ByteSize,
-    /// Where that is kept, in files without a name that end with the process: a folder on a disk, not in memory. Default: the
-    /// system's one for temporary files.
+    /// Where that is kept, in files without a name that end with the process: a folder on a disk (one in memory is refused)
+    /// with 1 GiB or a tenth of it free. Default: `/var/tmp`, or the system's one for temporary files.
     pub shelf_folder: Option<PathBuf>,
 }
 

@@ -5,9 +5,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// What a process needs beside its connections: its NATS connections, listeners, the runtime, pictures.
 const OTHERS: u64 = 128;
 
-/// Allows this process as many descriptors as `connections` need, as far as it may; says so where it may not.
-pub(crate) fn raise(connections: usize) {
-    let needed = connections as u64 + OTHERS;
+/// Allows this process as many descriptors as `connections` and `files` need, as far as it may; says so where it may not.
+pub(crate) fn raise(connections: usize, files: u64) {
+    let needed = connections as u64 + files + OTHERS;
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     // `None` is no limit at all.
     let Some(now) = current.filter(|now| *now < needed) else { return };
@@ -26,7 +26,7 @@ mod tests {
     #[test]
     fn the_limit_is_raised_as_far_as_it_may_be() {
         let before = getrlimit(Resource::Nofile);
-        raise(4000);
+        raise(3000, 1000);
         let after = getrlimit(Resource::Nofile).current;
         let allowed = before.maximum.map_or(4000 + OTHERS, |maximum| maximum.min(4000 + OTHERS));
         assert!(after.is_none_or(|limit| limit >= allowed.max(before.current.unwrap_or(0))), "{after:?}");

@@ -124,9 +124,9 @@ impl History {
         self.clone().with_shelf(None)
     }
 
-    /// Whether there is a shelf to read from.
-    pub(crate) const fn has_shelf(&self) -> bool {
-        self.shelf.is_some()
+    /// Whether there is a shelf that may answer.
+    pub(crate) fn asks_shelf(&self) -> bool {
+        self.shelf.as_ref().is_some_and(|shelf| shelf.answers())
     }
 
     /// Keeps the shelf, for ever: writes what has come, and reads what was there before.
@@ -157,7 +157,7 @@ impl History {
     ) -> Result<Arc<Page>, HistoryError> {
         if after < upto
             && let Some(shelf) = &self.shelf
-            && let Some(page) = shelf.page(self.inner.page, session, roots, after, upto).await
+            && let Some(page) = shelf.page(self.inner.page, self.believed(), session, roots, after, upto).await
         {
             return Ok(Arc::new(page));
         }
@@ -177,7 +177,7 @@ impl History {
         shows: impl Fn(&Event) -> bool,
     ) -> Result<u64, HistoryError> {
         if let Some(shelf) = &self.shelf
-            && let Some(before) = shelf.before(session, roots, seq, &shows).await
+            && let Some(before) = shelf.before(self.believed(), session, roots, seq, &shows).await
         {
             return Ok(before);
         }
@@ -192,7 +192,7 @@ impl History {
     /// [`HistoryError`]. Cancelling is safe.
     pub async fn snapshot(&self, session: &SessionId, filters: &[String]) -> Result<Arc<Snapshot>, HistoryError> {
         if let Some(shelf) = &self.shelf
-            && let Some(snapshot) = shelf.snapshot(session, filters, self.inner.snapshot_bytes).await
+            && let Some(snapshot) = shelf.snapshot(self.believed(), session, filters, self.inner.snapshot_bytes).await
         {
             return Ok(Arc::new(snapshot));
         }

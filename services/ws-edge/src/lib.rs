@@ -90,7 +90,9 @@ pub async fn start(config: Config, context: Context) -> anyhow::Result<()> {
     metrics::describe();
     #[cfg(feature = "planted-bugs")]
     config.planted_bug.into_iter().for_each(planted::plant);
-    descriptors::raise(config.http.max_connections);
+    let streams: BTreeSet<_> =
+        config.listeners().into_iter().flat_map(|it| it.routes).map(|route| route.stream).collect();
+    descriptors::raise(config.http.max_connections, streams.len() as u64 * Shelf::files(&config.history));
     let edge = Edge::new(&config, context.shutdown.token());
     listen(&config, &edge, &context).await?;
     // What serves connections lives until the last of them is gone, however this function is left.

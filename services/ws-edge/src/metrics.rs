@@ -37,6 +37,7 @@ const COUNTERS: &[(&str, &str)] = &[
         "Messages that were not taken in, by stream and reason: commands, broken, vanished, too far behind",
     ),
     ("herald_shelf_cleared_total", "Shelves that began anew with nothing, by reason"),
+    ("herald_shelf_refused_total", "Reads that waited too long for the shelf and went to the stream"),
     ("herald_skipped_events_total", "Events that can't be shown, by reason"),
 ];
 

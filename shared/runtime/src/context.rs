@@ -7,6 +7,7 @@ use std::{
     panic::AssertUnwindSafe,
     path::Path,
     sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
 };
 
 use futures_util::FutureExt;
@@ -19,6 +20,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{config::Common, health::Health, shutdown::Shutdown};
+
+/// How long a thread of its own waits at its end for what blocks.
+const BLOCKED: Duration = Duration::from_secs(1);
 
 /// What a service's `start` is given: how it is told to stop, where it says how it is, and who it is. Clones share all of it.
 #[derive(Clone, Debug)]
@@ -122,16 +126,22 @@ impl Context {
     /// # Errors
     /// Where the system gives no thread, or none of what a runtime needs.
     pub fn thread(&self, name: &str, end: CancellationToken) -> io::Result<Handle> {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let (handle, alive) = (runtime.handle().clone(), self.shared.tasks.token());
+        let (made, handle) = std::sync::mpsc::channel();
+        let alive = self.shared.tasks.token();
+        // Made and ended there: a runtime can't be dropped within another one.
         let work = move || {
+            let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(made.send(Err(error))),
+            };
+            let _asked = made.send(Ok(runtime.handle().clone()));
             runtime.block_on(end.cancelled());
-            // Its tasks end before the process is told that it has.
-            drop(runtime);
+            // Its tasks end before the process is told that it has; what blocks (a name that is looked up) is not waited for.
+            runtime.shutdown_timeout(BLOCKED);
             drop(alive);
         };
         std::thread::Builder::new().name(name.to_owned()).spawn(work)?;
-        Ok(handle)
+        handle.recv().map_err(io::Error::other)?
     }
 
     /// Ends the process with exit code 1 for that reason (one sentence), by way of an ordered shutdown.

@@ -71,6 +71,7 @@ impl Check {
             ("socket.send_buffer", socket.send_buffer),
             ("ring.bytes", ring.bytes),
             ("ring.total", ring.total),
+            ("intake.burst_bytes", intake.burst_bytes),
             ("history.page", history.page),
             ("history.snapshot", history.snapshot),
         ] {

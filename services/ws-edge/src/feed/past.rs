@@ -194,8 +194,9 @@ impl Drop for Widest {
 }
 
 async fn read(history: &History, room: &Room, ask: Ask) -> Result<Answer, HistoryError> {
-    let answer = Answer { found: find(history, room, ask).await?, proof: history.proof().await? };
-    if !history.has_shelf() {
+    let (life, asked_shelf) = (history.believed(), history.asks_shelf());
+    let answer = answered(history, room, ask, life).await?;
+    if !asked_shelf {
         return Ok(answer);
     }
     if answer.proof.extent.holes == Holes::None {
@@ -203,7 +204,15 @@ async fn read(history: &History, room: &Room, ask: Ask) -> Result<Answer, Histor
         return Ok(Answer { found: trim(answer.found, ask, first), ..answer });
     }
     // Somebody has deleted from the stream, but not from the shelf.
-    Ok(Answer { found: find(&history.without_shelf(), room, ask).await?, proof: history.proof().await? })
+    answered(&history.without_shelf(), room, ask, history.believed()).await
+}
+
+/// What is found, with its proof: that is none where the stream is believed to live another life than before.
+async fn answered(history: &History, room: &Room, ask: Ask, life: Option<Epoch>) -> Result<Answer, HistoryError> {
+    let (found, proof) = (find(history, room, ask).await?, history.proof().await?);
+    let same = proof.epoch.is_none() || proof.epoch == life;
+    let proof = if same { proof } else { Arc::new(Proof { extent: proof.extent.clone(), epoch: None }) };
+    Ok(Answer { found, proof })
 }
 
 /// What was found as the stream has it that begins with `first`: a shelf may still hold what was before.

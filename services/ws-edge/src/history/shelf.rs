@@ -15,7 +15,7 @@
 //! as long as the stream has holes, that is, somebody deleted from it, the shelf is not asked at all.
 //!
 //! Nobody waits for the disk but who reads from it: if parts come faster than they can be written, the shelf is cleared, and
-//! begins anew.
+//! begins anew. Where the disk fails, or is nearly full, nothing is kept for a while.
 
 mod backfill;
 mod part;
@@ -34,7 +34,7 @@ use std::{
 use herald_protocol::{Epoch, SessionId, TopicPattern};
 use metrics::{Gauge, counter, gauge, histogram};
 use tokio::{
-    sync::{Notify, Semaphore, mpsc},
+    sync::{Notify, Semaphore, SemaphorePermit, mpsc},
     time::timeout,
 };
 
@@ -102,6 +102,17 @@ struct State {
     open: Table,
     /// One that was written, to become the open one.
     spare: Option<Table>,
+    /// What is dropped, and closed by [`Shelf::keep`]: to close a file may take a while.
+    gone: Vec<Arc<Part>>,
+    /// The disk failed: nothing is kept until then.
+    off: Option<Off>,
+}
+
+/// How long the shelf keeps nothing.
+#[derive(Clone, Copy)]
+struct Off {
+    until: Instant,
+    pause: Duration,
 }
 
 impl Shelf {
@@ -110,7 +121,15 @@ impl Shelf {
     pub fn new(stream: &str, config: &HistoryConfig) -> Option<Arc<Self>> {
         // These bugs are in reading from the stream: a shelf would hide them.
         let hides = planted(Bug::HistoryEndedEarly) || planted(Bug::LaggingReplica);
-        (config.shelf.as_u64() > 0 && !hides).then(|| Self::of_parts(stream, config, PART))
+        if config.shelf.as_u64() == 0 || hides {
+            return None;
+        }
+        let folder = folder(config);
+        if part::is_in_memory(&folder) {
+            tracing::warn!(stream, folder = %folder.display(), "no shelf: that folder is in memory (history.shelf_folder)");
+            return None;
+        }
+        Some(Self::of_parts(stream, config, PART))
     }
 
     fn of_parts(stream: &str, config: &HistoryConfig, part: usize) -> Arc<Self> {
@@ -118,7 +137,7 @@ impl Shelf {
         let label = || stream.to_owned();
         Arc::new(Self {
             stream: stream.to_owned(),
-            folder: config.shelf_folder.clone().unwrap_or_else(std::env::temp_dir),
+            folder: folder(config),
             most: config.shelf.as_u64(),
             part,
             hasher: Hasher::default(),
@@ -150,9 +169,24 @@ impl Shelf {
         }
     }
 
+    /// How many files it may have open.
+    #[must_use]
+    pub fn files(config: &HistoryConfig) -> u64 {
+        config.shelf.as_u64() / PART as u64 + READS as u64 + WRITING as u64
+    }
+
+    /// Whether it may be asked: as far as known, nothing was deleted from the stream.
+    pub(super) fn answers(&self) -> bool {
+        let state = self.lock();
+        state.whole && state.epoch.is_some()
+    }
+
     /// The next message of the stream.
     fn put(&self, event: &Event) {
         let mut state = self.lock();
+        if state.off.is_some_and(|off| Instant::now() < off.until) {
+            return state.skip(event.seq);
+        }
         if state.open.has_room(event, self.part) {
             return state.open.put(&self.hasher, event);
         }
@@ -168,9 +202,8 @@ impl Shelf {
 
     /// Begins anew behind `at`.
     fn clear(&self, state: &mut State, at: u64) {
-        let State { epoch, round, first, whole, .. } = *state;
-        let spare = state.spare.take();
-        *state = State { epoch, round: round + 1, first, whole, spare, ..State::behind(at) };
+        state.skip(at);
+        state.round += 1;
         self.show(state);
         self.anew.notify_one();
     }
@@ -182,6 +215,7 @@ impl Shelf {
         {
             state.bytes -= part.bytes();
             state.floor = part.upto();
+            state.gone.push(part);
         }
         self.show(state);
     }
@@ -207,8 +241,10 @@ impl Shelf {
     /// What was in memory is in a file now.
     fn replace(&self, old: Arc<Part>, new: Part) {
         let mut state = self.lock();
-        if let Some(place) = state.parts.iter_mut().find(|part| Arc::ptr_eq(part, &old)) {
-            *place = Arc::new(new);
+        if let Some(place) = state.parts.iter().position(|part| Arc::ptr_eq(part, &old)) {
+            // A file does without the links that a table needs.
+            state.bytes = state.bytes - old.bytes() + new.bytes();
+            state.parts[place] = Arc::new(new);
         }
         // Unless somebody reads from it just now.
         if let Some(Part::Table(table)) = Arc::into_inner(old) {
@@ -218,20 +254,27 @@ impl Shelf {
 
     /// The parts that hold what lies behind `after` and up to `upto`, and what the open one has of `session` in there; `None`
     /// where the shelf does not hold all of it, or too much. With the end of the shelf.
-    fn find(&self, session: &SessionId, after: u64, upto: Option<u64>) -> Option<Found> {
-        let state = self.lock();
-        let end = state.open.upto();
-        let upto = upto.unwrap_or(end);
-        if !state.whole || state.epoch.is_none() || after < state.floor || upto > end {
-            return None;
-        }
-        let reaches = |part: &&Arc<Part>| part.upto() > after && part.floor() < upto;
-        let parts: Vec<_> = state.parts.iter().filter(reaches).cloned().collect();
+    fn find(&self, life: Option<Epoch>, session: &SessionId, after: u64, upto: Option<u64>) -> Option<Found> {
         let hash = self.hasher.of(session.as_str());
-        if state.open.bytes_of(hash) > DENSE || parts.iter().any(|part| part.bytes_of(hash) > DENSE) {
+        let (mut parts, open, after, upto) = {
+            let state = self.lock();
+            let end = state.open.upto();
+            // Where it holds all of the stream, it holds whatever is behind any place.
+            let after = if state.floor < state.first { after.max(state.floor) } else { after };
+            let upto = upto.unwrap_or(end);
+            let knows = state.whole && state.epoch.is_some() && state.epoch == life;
+            if !knows || after < state.floor || upto > end || state.open.bytes_of(hash) > DENSE {
+                return None;
+            }
+            let reaches = |part: &&Arc<Part>| part.upto() > after && part.floor() < upto;
+            let parts: Vec<_> = state.parts.iter().filter(reaches).cloned().collect();
+            (parts, state.open.of_session(hash), after, upto)
+        };
+        if parts.iter().any(|part| part.bytes_of(hash) > DENSE) {
             return None;
         }
-        Some(Found { parts, open: state.open.of_session(hash), hash, session: session.clone(), after, upto })
+        parts.retain(|part| part.bytes_of(hash) > 0);
+        Some(Found { parts, open, hash, session: session.clone(), after, upto })
     }
 
     /// The sequence behind which it holds everything, and the first that the stream holds, as far as known.
@@ -244,12 +287,14 @@ impl Shelf {
     pub(super) async fn page(
         &self,
         size: PageSize,
+        life: Option<Epoch>,
         session: &SessionId,
         roots: &[Arc<str>],
         after: u64,
         upto: u64,
     ) -> Option<Page> {
-        let found = self.find(session, after, Some(upto))?;
+        let _permit = self.permit().await?;
+        let found = self.find(life, session, after, Some(upto))?;
         let roots: Vec<_> = roots.to_vec();
         self.read(move || {
             let (mut left, mut bytes_left) = (size.events as usize, size.bytes as usize);
@@ -274,13 +319,15 @@ impl Shelf {
     /// As [`super::History::before`]: the outer `None` where the shelf does not know.
     pub(super) async fn before(
         &self,
+        life: Option<Epoch>,
         session: &SessionId,
         roots: &[Arc<str>],
         seq: u64,
         shows: impl Fn(&Event) -> bool,
     ) -> Option<u64> {
+        let _permit = self.permit().await?;
         let (floor, first) = self.begins();
-        let mut found = self.find(session, floor, Some(seq.saturating_sub(1).max(floor)))?;
+        let mut found = self.find(life, session, floor, Some(seq.saturating_sub(1).max(floor)))?;
         let is_it =
             |event: &&Event| event.seq >= first && roots.iter().any(|root| **root == *event.root()) && shows(event);
         // Mostly it is near.
@@ -312,15 +359,17 @@ impl Shelf {
     /// `most_bytes`.
     pub(super) async fn snapshot(
         &self,
+        life: Option<Epoch>,
         session: &SessionId,
         filters: &[String],
         most_bytes: usize,
     ) -> Option<Snapshot> {
+        let _permit = self.permit().await?;
         let (floor, first) = self.begins();
         if floor >= first {
             return None;
         }
-        let found = self.find(session, floor, None)?;
+        let found = self.find(life, session, floor, None)?;
         if found.bytes() > most_bytes as u64 {
             return None;
         }
@@ -341,14 +390,20 @@ impl Shelf {
         .await
     }
 
+    /// The right to read, before anything is copied for it. `None`: too many others want to.
+    async fn permit(&self) -> Option<SemaphorePermit<'_>> {
+        let permit = timeout(self.timeout, self.permits.acquire()).await;
+        if permit.is_err() {
+            counter!("herald_shelf_refused_total").increment(1);
+        }
+        // Never closed, so always granted.
+        permit.ok()?.ok()
+    }
+
     /// Reads on a thread that may wait for the disk. `None`: it does not answer.
     async fn read<T: Send + 'static>(&self, read: impl FnOnce() -> io::Result<T> + Send + 'static) -> Option<T> {
         let begun = Instant::now();
-        let reading = async {
-            // Never closed, so always granted.
-            let _permit = self.permits.acquire().await;
-            tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
-        };
+        let reading = async { tokio::task::spawn_blocking(read).await.map_err(io::Error::other)? };
         let answer = match timeout(self.timeout, reading).await {
             Ok(answer) => answer,
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
@@ -363,7 +418,27 @@ impl State {
     fn behind(at: u64) -> Self {
         let parts = VecDeque::new();
         let open = Table::behind(at);
-        Self { epoch: None, round: 0, first: 0, whole: true, floor: at, parts, bytes: 0, open, spare: None }
+        Self {
+            epoch: None,
+            round: 0,
+            first: 0,
+            whole: true,
+            floor: at,
+            parts,
+            bytes: 0,
+            open,
+            spare: None,
+            gone: Vec::new(),
+            off: None,
+        }
+    }
+
+    /// Holds nothing up to and including `at`.
+    fn skip(&mut self, at: u64) {
+        self.gone.extend(self.parts.drain(..));
+        let empty = Table::behind(at);
+        self.open = std::mem::replace(&mut self.open, empty).again_behind(at);
+        (self.floor, self.bytes) = (at, 0);
     }
 
     /// Makes the open part one of the others, and opens another one.
@@ -375,6 +450,13 @@ impl State {
         self.parts.push_back(full.clone());
         full
     }
+}
+
+/// Where the files are: where temporary ones are, and rather where those that may be large are.
+fn folder(config: &HistoryConfig) -> PathBuf {
+    let large = PathBuf::from("/var/tmp");
+    let default = || if large.is_dir() { large.clone() } else { std::env::temp_dir() };
+    config.shelf_folder.clone().unwrap_or_else(default)
 }
 
 /// Where a session's events between two positions are.
@@ -453,8 +535,7 @@ impl<R: Rings> Rings for Shelved<R> {
     fn reset(&self, life: Life) {
         if let Some(shelf) = &self.shelf {
             let mut state = shelf.lock();
-            let round = state.round;
-            *state = State { epoch: Some(life.epoch), round, ..State::behind(life.head) };
+            (state.epoch, state.first, state.whole) = (Some(life.epoch), 0, true);
             shelf.clear(&mut state, life.head);
         }
         self.rings.reset(life);

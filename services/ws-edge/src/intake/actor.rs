@@ -351,7 +351,7 @@ impl<R: Rings> Actor<R> {
     /// it has behind it), up to the limits of a burst. Returns how many the server has left, if it said so.
     async fn gather(&mut self, consumer: &mut Consumer, message: Message) -> Result<Option<u64>, End> {
         let (mut next, mut pending, mut bytes, mut until) = (Some(Ok(message)), None, 0, None);
-        while bytes < self.burst_bytes {
+        loop {
             let message = match next.take().or_else(|| consumer.received()) {
                 Some(message) => message?,
                 None if pending.is_none_or(|pending| pending == 0) => break,
@@ -370,6 +370,9 @@ impl<R: Rings> Actor<R> {
                 bytes += message.length;
                 self.take(&delivery, message.subject, message.payload)?;
                 pending = Some(delivery.pending);
+            }
+            if bytes >= self.burst_bytes {
+                break;
             }
         }
         Ok(pending)

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::Frame;
 
 /// Larger lists are not kept for the next batch.
-const KEPT: usize = 64;
+const KEPT: usize = 8;
 
 /// Frames in a row, at least one, and all of them as one run of bytes: what everybody who listens gets in one write.
 #[derive(Debug)]

@@ -162,7 +162,7 @@ impl Seat {
         self.with_room(|_, room| room.one_left());
     }
 
-    /// The last sequence that was offered to all who listen.
+    /// The sequence up to which the rings have everything.
     #[must_use]
     pub fn settled(&self) -> u64 {
         self.sessions.settled.load(Ordering::Acquire)

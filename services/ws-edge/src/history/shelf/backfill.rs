@@ -8,13 +8,15 @@ use herald_runtime::jetstream::{ApiError, Batch, BatchGet};
 use metrics::counter;
 use tokio::time::{Instant, sleep};
 
-use super::{Part, PoisonError, Shelf, Table};
+use super::{Off, Part, PoisonError, Shelf, Table};
 use crate::{event::Event, history::reads::Reads};
 
 /// Messages and bytes asked for at a time.
 const BATCH: (u32, u32) = (8192, 4 << 20);
 /// Messages of the first part that is read; how many fit is seen then.
-const FIRST: u64 = if cfg!(test) { 16 } else { 20_000 };
+const FIRST: u64 = if cfg!(test) { 16 } else { 1_000 };
+/// How long nothing is kept after the disk failed: at first, and at most, doubled each time.
+const OFF: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3600));
 /// Pause after a read that failed, and while a replica lags.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How often the metrics are brought up to date.
@@ -28,10 +30,19 @@ pub(super) enum End {
     Complete,
     /// The shelf was cleared meanwhile, or the stream lives another life.
     Anew,
-    /// Something is missing in the stream.
+    /// Something is missing in the stream, or it does not answer.
     Hole,
     /// The disk fails.
     Disk,
+}
+
+/// What was read of the past.
+enum Between {
+    All(Table),
+    /// It is more than fits a part by far.
+    TooMuch,
+    /// Nothing is there to be read.
+    Nothing,
 }
 
 impl Shelf {
@@ -51,7 +62,7 @@ impl Shelf {
                 let reason = match self.look_back(reads).await {
                     End::Complete => "complete",
                     End::Anew => "cleared",
-                    End::Hole => "something was deleted",
+                    End::Hole => "something is missing",
                     End::Disk => "the disk fails",
                 };
                 let (floor, upto) = self.held();
@@ -62,7 +73,14 @@ impl Shelf {
         let show = async {
             loop {
                 sleep(SHOWN).await;
-                self.show(&self.lock());
+                let gone = {
+                    let mut state = self.lock();
+                    self.show(&state);
+                    std::mem::take(&mut state.gone)
+                };
+                if !gone.is_empty() {
+                    let _closed = tokio::task::spawn_blocking(move || drop(gone)).await;
+                }
             }
         };
         tokio::join!(write, look_back, show);
@@ -84,13 +102,17 @@ impl Shelf {
         }
     }
 
-    /// The disk takes nothing: what is in memory must not grow.
+    /// The disk takes nothing: what is in memory must not grow, and nothing is tried again for a while.
     fn fail(&self, error: &dyn std::fmt::Debug) {
-        tracing::warn!(stream = self.stream, ?error, folder = %self.folder.display(), "the shelf can't be written");
         counter!("herald_shelf_cleared_total", "reason" => "disk").increment(1);
         let mut state = self.lock();
+        let pause = state.off.map_or(OFF.0, |off| (off.pause * 2).min(OFF.1));
+        state.off = Some(Off { until: std::time::Instant::now() + pause, pause });
         let at = state.open.upto();
-        self.clear(&mut state, at);
+        state.skip(at);
+        state.round += 1;
+        drop(state);
+        tracing::warn!(stream = self.stream, ?error, folder = %self.folder.display(), ?pause, "the shelf can't be written");
     }
 
     /// Reads from the floor back to the stream's beginning, or until the shelf is full.
@@ -120,7 +142,14 @@ impl Shelf {
                 return End::Complete;
             }
             let from = first.max((floor + 1).saturating_sub(window));
-            let Some(table) = self.read_between(reads, from, floor).await else { return End::Hole };
+            let table = match self.read_between(reads, from, floor).await {
+                Between::All(table) => table,
+                Between::Nothing => return End::Hole,
+                Between::TooMuch => {
+                    window = (window / 8).max(1);
+                    continue;
+                }
+            };
             // What was read, was read in the life that goes on, or is read again.
             if reads.life().await != Some(epoch) {
                 continue;
@@ -151,9 +180,8 @@ impl Shelf {
         }
     }
 
-    /// All messages from `from` to `upto`; where something is missing, those behind it. `None` where nothing is there to be
-    /// read.
-    async fn read_between(&self, reads: &impl Reads, from: u64, upto: u64) -> Option<Table> {
+    /// All messages from `from` to `upto`; where something is missing, those behind it.
+    async fn read_between(&self, reads: &impl Reads, from: u64, upto: u64) -> Between {
         let mut table = Table::behind(from - 1);
         let mut tries = 0;
         while table.upto() < upto {
@@ -180,11 +208,14 @@ impl Shelf {
             if table.upto() == before {
                 tries += 1;
                 if tries == TRIES {
-                    return None;
+                    return Between::Nothing;
                 }
                 sleep(PAUSE).await;
             }
+            if table.bytes() > 2 * self.part as u64 && from < upto {
+                return Between::TooMuch;
+            }
         }
-        Some(table)
+        Between::All(table)
     }
 }

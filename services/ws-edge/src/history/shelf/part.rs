@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     hash::{BuildHasher as _, RandomState},
     io::{self, BufWriter, Write as _},
-    os::unix::fs::FileExt as _,
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::Path,
 };
 
@@ -15,6 +15,12 @@ use crate::event::Event;
 
 /// A part in so few bytes is not worth a file.
 const SMALL: u64 = if cfg!(test) { 100 } else { 256 << 10 };
+
+/// So many bytes of the disk are left to others, or a tenth of it where that is less.
+const OTHERS: u64 = 1 << 30;
+/// The number of a file system in memory (`TMPFS_MAGIC` of Linux).
+#[cfg(target_os = "linux")]
+const TMPFS: rustix::fs::FsWord = 0x0102_1994;
 
 /// Sessions by a number each: keyed by chance, so that nobody can choose ids that fall together.
 #[derive(Default)]
@@ -130,10 +136,23 @@ fn write(table: &Table, folder: &Path) -> io::Result<Sorted> {
     Ok(Sorted { floor, upto, file, bytes: bytes.into(), index: index.into() })
 }
 
-/// A file that is gone with the last who has it open, however that ends.
+/// A file that is gone with the last who has it open, however that ends, and that nobody else can open before.
 fn nameless(folder: &Path) -> io::Result<File> {
+    let space = rustix::fs::statvfs(folder)?;
+    let others = (space.f_blocks / 10).saturating_mul(space.f_frsize).min(OTHERS);
+    if space.f_bavail.saturating_mul(space.f_frsize) < others {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
     let path = folder.join(format!("herald-shelf-{:016x}", rand::random::<u64>()));
-    let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+    let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
     fs::remove_file(&path)?;
     Ok(file)
+}
+
+/// Whether what is written there stays in memory.
+pub(super) fn is_in_memory(folder: &Path) -> bool {
+    #[cfg(target_os = "linux")]
+    return rustix::fs::statfs(folder).is_ok_and(|system| system.f_type == TMPFS);
+    #[cfg(not(target_os = "linux"))]
+    return folder.as_os_str().is_empty();
 }

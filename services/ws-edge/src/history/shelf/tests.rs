@@ -102,12 +102,18 @@ fn a_session_that_makes_up_much_of_a_part_is_read_from_the_stream() {
         let few = DENSE / one;
         let subjects = vec!["gm.s.x"; usize::try_from(few).unwrap()];
         feed(&shelf, &subjects, 0).await;
-        assert!(shelf.page(size(9), &SESSION, &roots(), 0, few).await.is_some(), "as much as is read at once");
+        assert!(
+            shelf.page(size(9), Some(LIFE), &SESSION, &roots(), 0, few).await.is_some(),
+            "as much as is read at once"
+        );
         let more = [vec!["gm.s.x"; 20], vec!["gm.other.x"]].concat();
         feed(&shelf, &more, few).await;
-        assert!(shelf.page(size(9), &SESSION, &roots(), 0, few).await.is_none(), "more");
+        assert!(shelf.page(size(9), Some(LIFE), &SESSION, &roots(), 0, few).await.is_none(), "more");
         let other = SessionId::new("other").unwrap();
-        assert!(shelf.page(size(9), &other, &roots(), 0, few + 21).await.is_some(), "others are read as ever");
+        assert!(
+            shelf.page(size(9), Some(LIFE), &other, &roots(), 0, few + 21).await.is_some(),
+            "others are read as ever"
+        );
     });
 }
 
@@ -130,7 +136,7 @@ proptest! {
             let all = feed(&shelf, &subjects, 0).await;
             let (mut seen, mut at) = (Vec::new(), after);
             while at < upto {
-                let page = shelf.page(size(page), &SESSION, &roots(), at, upto).await.unwrap();
+                let page = shelf.page(size(page), Some(LIFE), &SESSION, &roots(), at, upto).await.unwrap();
                 assert!(page.through > at && page.through <= upto);
                 seen.extend(page.events);
                 at = page.through;
@@ -154,8 +160,8 @@ proptest! {
         let is_text = |event: &Event| event.topic() == "llm_text";
         let (all, before, snapshot) = run(async {
             let all = feed(&shelf, &subjects, 0).await;
-            let before = shelf.before(&SESSION, &roots(), seq, is_text).await.unwrap();
-            (all, before, shelf.snapshot(&SESSION, &filters, 1 << 20).await.unwrap())
+            let before = shelf.before(Some(LIFE), &SESSION, &roots(), seq, is_text).await.unwrap();
+            (all, before, shelf.snapshot(Some(LIFE), &SESSION, &filters, 1 << 20).await.unwrap())
         });
         let kept: Vec<_> = of_session(&all).into_iter().filter(|event| event.seq >= first).collect();
         let expected = kept.iter().rfind(|event| event.seq < seq && is_text(event)).map_or(0, |event| event.seq);
@@ -184,7 +190,7 @@ proptest! {
             let new = feed(&shelf, &live, head).await;
             assert!(matches!(shelf.look_back(&fake).await, backfill::End::Complete));
             let upto = head + live.len() as u64;
-            (new, shelf.page(size(1000), &SESSION, &roots(), 0, upto).await.unwrap())
+            (new, shelf.page(size(1000), Some(LIFE), &SESSION, &roots(), 0, upto).await.unwrap())
         });
         let parse = |message: herald_runtime::jetstream::Stored| {
             let ts_ms = message.time_ms();
@@ -199,17 +205,24 @@ proptest! {
 #[test]
 fn what_it_does_not_hold_it_does_not_answer() {
     let shelf = shelf(100, u64::MAX);
-    let page = |after, upto| run(shelf.page(size(9), &SESSION, &roots(), after, upto)).map(|page| page.through);
+    let page =
+        |after, upto| run(shelf.page(size(9), Some(LIFE), &SESSION, &roots(), after, upto)).map(|page| page.through);
     assert_eq!(page(0, 0), None, "nothing is known of any life");
     begin(&shelf, 10);
     run(feed(&shelf, &["gm.s.x"; 5], 10));
     assert_eq!((page(9, 15), page(10, 16), page(10, 15)), (None, None, Some(15)));
-    assert_eq!(run(shelf.before(&SESSION, &roots(), 11, |_| true)), None, "it may lie before the floor");
-    assert!(run(shelf.snapshot(&SESSION, &["gm.s.x".to_owned()], 1000)).is_none(), "the rest may be before the floor");
+    assert_eq!(run(shelf.before(Some(LIFE), &SESSION, &roots(), 11, |_| true)), None, "it may lie before the floor");
+    assert!(
+        run(shelf.snapshot(Some(LIFE), &SESSION, &["gm.s.x".to_owned()], 1000)).is_none(),
+        "the rest may be before the floor"
+    );
     shelf.heard(LIFE, &Extent { first: 11, last: 15, holes: Holes::None });
-    assert_eq!(run(shelf.before(&SESSION, &roots(), 11, |_| true)), Some(0), "nothing is before the floor");
-    assert_eq!(run(shelf.snapshot(&SESSION, &["gm.s.x".to_owned()], 10_000)).map(|it| it.cut), Some(15));
-    assert!(run(shelf.snapshot(&SESSION, &["gm.s.x".to_owned()], 10)).is_none(), "too much to look through");
+    assert_eq!(run(shelf.before(Some(LIFE), &SESSION, &roots(), 11, |_| true)), Some(0), "nothing is before the floor");
+    assert_eq!(run(shelf.snapshot(Some(LIFE), &SESSION, &["gm.s.x".to_owned()], 10_000)).map(|it| it.cut), Some(15));
+    assert!(
+        run(shelf.snapshot(Some(LIFE), &SESSION, &["gm.s.x".to_owned()], 10)).is_none(),
+        "too much to look through"
+    );
 }
 
 #[test]
@@ -220,8 +233,8 @@ fn a_stream_that_never_held_anything_is_held_whole() {
     assert!(matches!(run(shelf.look_back(&fake)), backfill::End::Complete));
     shelf.heard(LIFE, &Extent { first: 0, last: 0, holes: Holes::None });
     let stored = run(feed(&shelf, &["gm.s.x"; 2], 0));
-    assert_eq!(run(shelf.page(size(9), &SESSION, &roots(), 0, 2)).unwrap().events, stored);
-    assert_eq!(run(shelf.before(&SESSION, &roots(), 1, |_| true)), Some(0));
+    assert_eq!(run(shelf.page(size(9), Some(LIFE), &SESSION, &roots(), 0, 2)).unwrap().events, stored);
+    assert_eq!(run(shelf.before(Some(LIFE), &SESSION, &roots(), 1, |_| true)), Some(0));
 }
 
 #[test]
@@ -229,7 +242,7 @@ fn a_stream_with_holes_is_asked_itself() {
     let shelf = shelf(100, u64::MAX);
     begin(&shelf, 0);
     run(feed(&shelf, &["gm.s.x"; 5], 0));
-    let answers = || run(shelf.page(size(9), &SESSION, &roots(), 0, 5)).is_some();
+    let answers = || run(shelf.page(size(9), Some(LIFE), &SESSION, &roots(), 0, 5)).is_some();
     shelf.heard(Epoch::new(7), &Extent { first: 1, last: 5, holes: Holes::Everywhere });
     assert!(answers(), "that was said of another life");
     shelf.heard(LIFE, &Extent { first: 1, last: 5, holes: Holes::At([3].into()) });
@@ -245,8 +258,9 @@ fn nothing_of_a_former_life_is_left() {
     run(feed(&shelf, &["gm.s.old"; 9], 0));
     begin_life(&shelf, Life { epoch: Epoch::new(2), head: 3 });
     let new = run(feed(&shelf, &["gm.s.new"; 2], 3));
-    assert_eq!(run(shelf.page(size(9), &SESSION, &roots(), 3, 5)).unwrap().events, new);
-    assert!(run(shelf.page(size(9), &SESSION, &roots(), 0, 5)).is_none());
+    let page = |life, after| run(shelf.page(size(9), Some(life), &SESSION, &roots(), after, 5)).map(|page| page.events);
+    assert_eq!(page(Epoch::new(2), 3), Some(new));
+    assert_eq!((page(Epoch::new(2), 0), page(LIFE, 3)), (None, None), "nor is anything given to who asks in it");
 }
 
 #[test]
@@ -287,6 +301,8 @@ fn the_oldest_goes_first_when_there_is_too_much() {
     assert!(upto == 200 && floor > 100, "{floor}");
     let state = shelf.lock();
     assert!(state.bytes <= 1500 && state.parts[0].floor() == floor);
+    assert_eq!(state.bytes, state.parts.iter().map(|part| part.bytes()).sum::<u64>(), "nothing is counted for ever");
+    assert!(!state.gone.is_empty(), "files are closed by others");
     assert!(state.parts.iter().all(|part| matches!(**part, Part::Sorted(_))), "all are in files");
 }
 
@@ -300,7 +316,7 @@ fn a_disk_that_is_too_slow_costs_the_shelf_not_memory() {
     }
     assert!(shelf.lock().parts.len() <= WRITING);
     let (floor, upto) = shelf.held();
-    let page = run(shelf.page(size(99), &SESSION, &roots(), floor, upto)).unwrap();
+    let page = run(shelf.page(size(99), Some(LIFE), &SESSION, &roots(), floor, upto)).unwrap();
     assert_eq!(page.events.len() as u64, upto - floor);
 }
 
@@ -314,4 +330,29 @@ fn a_folder_that_takes_nothing_costs_the_shelf_not_memory() {
     assert!(broken.lock().parts.len() <= 1);
     let (floor, upto) = broken.held();
     assert!(floor > 0 && upto == 50);
+    let pause = |shelf: &Shelf| shelf.lock().off.map(|off| off.pause);
+    let first = pause(&broken).unwrap();
+    run(feed(&broken, &["gm.s.text"; 50], 50));
+    assert_eq!((broken.held(), pause(&broken)), ((100, 100), Some(first)), "nothing is tried for a while");
+}
+
+#[test]
+fn a_past_of_large_messages_is_read_in_small_parts() {
+    let fake = Fake::of(["gm.s.text"; 60]);
+    // The first part that is tried would be several times as large.
+    let shelf = shelf(150, u64::MAX);
+    begin(&shelf, 60);
+    assert!(matches!(run(shelf.look_back(&fake)), backfill::End::Complete));
+    assert!(shelf.lock().parts.iter().all(|part| part.bytes() <= 2 * 150 + 100));
+}
+
+#[test]
+fn a_replay_is_read_from_a_shelf_that_holds_all_that_the_stream_does() {
+    let shelf = shelf(1000, u64::MAX);
+    begin(&shelf, 10);
+    let all = run(feed(&shelf, &["gm.s.x"; 5], 10));
+    let replay = || run(shelf.page(size(9), Some(LIFE), &SESSION, &roots(), 0, 15)).map(|page| page.events);
+    assert_eq!(replay(), None, "there may be something before");
+    shelf.heard(LIFE, &Extent { first: 11, last: 15, holes: Holes::None });
+    assert_eq!(replay(), Some(all));
 }
