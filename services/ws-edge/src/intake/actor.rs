@@ -18,8 +18,7 @@ use herald_runtime::{
 use metrics::{Counter, Gauge, counter, gauge};
 use tokio::{
     sync::watch,
-    task::yield_now,
-    time::{Instant, MissedTickBehavior, interval_at, sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval_at, sleep, timeout, timeout_at},
 };
 
 use super::{
@@ -347,7 +346,7 @@ impl<R: Rings> Actor<R> {
         if pending > self.skip { Err(End::Backlog) } else { Ok(()) }
     }
 
-    /// Takes a message and those behind it that have arrived, as long as there are any (the server says with each how many
+    /// Takes a message and those behind it: what has arrived, and what is on its way (the server says with each how many
     /// it has behind it), up to the limits of a burst. Returns how many the server has left, if it said so.
     async fn gather(&mut self, consumer: &mut Consumer, message: Message) -> Result<Option<u64>, End> {
         let (mut next, mut pending, mut bytes, mut until) = (Some(Ok(message)), None, 0, None);
@@ -356,13 +355,8 @@ impl<R: Rings> Actor<R> {
                 Some(message) => message?,
                 None if pending.is_none_or(|pending| pending == 0) => break,
                 None => {
-                    let now = Instant::now();
-                    if now >= *until.get_or_insert(now + self.burst_time) {
-                        break;
-                    }
-                    // What the socket has by now is read meanwhile. Nobody sleeps: who waits for one event waits for no other.
-                    yield_now().await;
-                    let Some(message) = consumer.received() else { break };
+                    let until = *until.get_or_insert_with(|| Instant::now() + self.burst_time);
+                    let Ok(message) = timeout_at(until, consumer.receive()).await else { break };
                     message?
                 }
             };
