@@ -117,8 +117,8 @@ def as_markdown(results, table, facts, absent, charts):
         "By `./scripts/bench --write`; how, and what the works are: [README](README.md). All fields: [results.json](results.json).", "",
         *markdown(["", ""], [[key, str(value)] for key, value in facts.items()]), "",
         f"Medians of {rounds} rounds, in brackets the least and the most of the first column. The load average (1 min) before a "
-        f"measurement was {short(figures.median(loads))} in the median, at most {short(max(loads, default=None))}; the benchmark's "
-        "own load counts.", "",
+        f"measurement was {short(figures.median(loads))} in the median, at most {short(max(loads, default=None))}, whoever made it. Works "
+        "without a section were not measured then.", "",
     ]
     said += [f"Not measured: `{peer}`, as {why}." for peer, why in absent.items()]
     said += [f"![{name}]({name})" for name in charts if name == "ratios.svg"] + [""]

@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape
 COLOURS = ("#8a94a6", "#0f62a8", "#d9822b", "#5b8c5a", "#9b4d96", "#b03a3a")
 INK, PALE = "#1f2933", "#d9dee5"
 FONT = "font-family=\"system-ui, sans-serif\""
-# What a bar is cut at: beyond it, only its figure tells.
+# Groups of bars beside each other, and what is between them.
 PER_ROW, GAP = 15, 12
 
 

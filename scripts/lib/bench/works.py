@@ -120,7 +120,8 @@ WORKS = {
         "columns": ["cpu_s", "history_reads", "shared_reads", "rss_kib_growth"],
         "peers": EDGE,
         "load": {"sessions": 500, "clients": 10, "resume": 200},
-        "cases": [case("kept in memory"), {**case("read from the stream"), "edge": {"HERALD_RING__LINGER": "1ms"}}],
+        "cases": [case("kept in memory"), {**case("read from the shelf"), "edge": {"HERALD_RING__LINGER": "1ms"}},
+                  {**case("read from the stream"), "edge": {"HERALD_RING__LINGER": "1ms", "HERALD_HISTORY__SHELF": "0B"}}],
         "goals": [("caught_up_s", "<=", 3)],
     },
     "W7": {

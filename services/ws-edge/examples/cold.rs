@@ -376,12 +376,12 @@ fn percentiles(taken: impl Iterator<Item = Duration>) -> String {
     format!("{:>7.1} {:>7.1} {:>7.1}", at(0.5), at(0.99), at(1.0))
 }
 
-/// The CPU time of a process so far.
+/// The CPU time of a process so far, threads that have ended included, to 10 ms.
 fn cpu(id: u32) -> Duration {
-    let tasks = std::fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
-    let of_task =
-        |path: PathBuf| std::fs::read_to_string(path.join("schedstat")).ok()?.split(' ').next()?.parse::<u64>().ok();
-    Duration::from_nanos(tasks.filter_map(|task| of_task(task.path())).sum())
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    // Behind the name, which may hold anything: the 12th and 13th field are ticks in user and in system mode.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+    Duration::from_millis(10 * fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>())
 }
 
 /// The memory of a process, in MB.
