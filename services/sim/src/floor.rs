@@ -6,7 +6,7 @@
 //! that this loses nothing either. Its frames are, byte for byte, what ws-edge sends a plain client; their `seq` counts what
 //! came from NATS.
 //!
-//! [`intake`] reads NATS, [`frame`] writes frames, [`crowd`] holds the clients.
+//! `intake` reads NATS, `frame` writes frames, `crowd` holds the clients.
 
 mod crowd;
 mod frame;
