@@ -126,7 +126,9 @@ async fn what_is_missed_is_lost_where_nobody_keeps_it() {
         let flags = "--sessions 2 --clients 3 --resume 7 --within 100ms --settle 1s";
         let (result, success) = floor.load(&nats, flags).await;
         assert!(!success && result["exact"] == false, "{result}");
-        assert_eq!((number(&result, "lost"), number(&result, "expected")), (42.0, 42.0));
+        // Whoever is back before the floor has read an event still gets it.
+        let [lost, expected, came] = ["lost", "expected", "deliveries"].map(|name| number(&result, name));
+        assert!(lost > 0.0 && lost + came == expected && expected == 42.0, "{result}");
     })
     .await;
 }
