@@ -432,7 +432,7 @@ impl Feed {
                 self.check_lag(mark)?;
                 let prev = if self.view.is_chained() { self.chain } else { Some(0) };
                 let alone = std::mem::take(&mut self.alone);
-                Some(self.ask(Ask::Page { after: self.place.seq, upto: floor, prev, alone }))
+                Some(self.ask(Ask::Page { epoch: life.epoch, after: self.place.seq, upto: floor, prev, alone }))
             }
             SeatRead::Unchained { floor } => match self.chain {
                 Some(prev) if self.place.seq == floor => {

@@ -32,6 +32,8 @@ pub(crate) enum Ask {
     Extent,
     /// The session's events behind `after`, up to `upto`.
     Page {
+        /// The life of the stream in which the places are what they are: in another one nothing is known of them.
+        epoch: Epoch,
         after: u64,
         upto: u64,
         /// Which shown event came before them, if that is known or of no interest.
@@ -146,9 +148,10 @@ impl Past {
 /// Whether what one page brings into the ring may serve whoever asks for the other.
 fn covers(wide: Ask, asked: Ask) -> bool {
     match (wide, asked) {
-        (Ask::Page { after: wide, upto: to, prev, .. }, Ask::Page { after, upto, alone: false, .. }) => {
-            begin(wide, prev) <= after && to == upto
-        }
+        (
+            Ask::Page { epoch: of, after: wide, upto: to, prev, .. },
+            Ask::Page { epoch, after, upto, alone: false, .. },
+        ) => of == epoch && begin(wide, prev) <= after && to == upto,
         _ => false,
     }
 }
@@ -262,8 +265,13 @@ fn last_shown(page: &Page, upto: u64, shown: impl Fn(&Event) -> bool) -> Option<
 
 /// Puts a page that reaches the ring into it, as far as it is complete.
 pub(super) fn take_up(sessions: &Sessions, session: &SessionId, view: &Arc<View>, ask: Ask, answer: &Answer) {
-    let (Ask::Page { after, upto, prev: known, .. }, Found::Page { page, prev }) = (ask, &answer.found) else { return };
-    let Proof { extent, epoch: Some(epoch) } = &*answer.proof else { return };
+    let (Ask::Page { epoch, after, upto, prev: known, .. }, Found::Page { page, prev }) = (ask, &answer.found) else {
+        return;
+    };
+    let Proof { extent, epoch: read_in } = &*answer.proof;
+    if *read_in != Some(epoch) {
+        return;
+    }
     let begun = begin(after, known);
     let missing = extent.holes.last_in(begun, upto).unwrap_or(0).max(extent.first.saturating_sub(1));
     if page.through < upto || missing > after {
@@ -281,10 +289,10 @@ pub(super) fn take_up(sessions: &Sessions, session: &SessionId, view: &Arc<View>
         };
         if event.seq > floor {
             let tail = Tail { prev: Some(prev), ..Tail::plain(event.seq, event.ts_ms) };
-            let bytes = view.encode(&head, tail, Some(cursor(*epoch, event.seq)));
+            let bytes = view.encode(&head, tail, Some(cursor(epoch, event.seq)));
             frames.push(Old { seq: event.seq, prev, bytes });
         }
     }
-    let piece = Piece { epoch: *epoch, floor, upto, frames, last: last.unwrap_or(*prev) };
+    let piece = Piece { epoch, floor, upto, frames, last: last.unwrap_or(*prev) };
     sessions.fill(session, view, piece);
 }

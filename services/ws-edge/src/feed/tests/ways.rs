@@ -129,6 +129,30 @@ fn who_asks_for_what_there_is_is_told_of_a_trimmed_past_before_frames_speak_of_i
 }
 
 #[test]
+fn what_was_known_of_the_former_life_is_not_told_of_this_one() {
+    let mut world = World::new(RingLimits { frames: 9, bytes: 1 << 20 });
+    for _ in 0..6 {
+        world.stream.publish("gm.s.state");
+        world.hear(1);
+    }
+    let mut client = Client::new(&world.sessions, Encoding::V1, Start::After(Position::Seq(0)), limits(u64::MAX));
+    // It has four, and asks for what comes behind the fourth.
+    while client.pending.as_ref().is_none_or(|(asked, _)| !matches!(asked.ask, Ask::Page { after: 4, .. })) {
+        assert!(client.step(&world.stream, 4, false));
+    }
+    // Before that is read the stream begins anew, and the fourth event is one that is not shown.
+    world.happens(Deed::Anew(0), &mut client, 4);
+    for subject in ["gm.s.state", "gm.s.state", "gm.s.state", "gm.s._action", "gm.s.state", "gm.s.state"] {
+        world.stream.publish(subject);
+    }
+    world.happens(Deed::Notice, &mut client, 4);
+    world.stream.publish("gm.s.state");
+    // Its `prev` is held against the stream.
+    world.settle(&mut client, 4);
+    assert_eq!(client.at, Some(7));
+}
+
+#[test]
 fn an_excuse_that_a_blocked_client_lets_go_is_told_again() {
     let mut world = World::new(RingLimits { frames: 9, bytes: 1 << 20 });
     world.stream.publish("gm.s.state");
