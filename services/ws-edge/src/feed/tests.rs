@@ -324,6 +324,11 @@ impl Client {
         }
     }
 
+    /// Deleted before it began with what there was.
+    fn is_excused(&self, event: &Event, stream: &Stream) -> bool {
+        event.seq <= self.excused && stream.holes.contains(&event.seq)
+    }
+
     fn receive_one(&mut self, text: &[u8], stream: &Stream) {
         let frame: serde_json::Value = serde_json::from_slice(text).unwrap();
         let data = &frame["data"];
@@ -337,8 +342,9 @@ impl Client {
                 if data["reason"] == "trimmed" {
                     let begun = self.seen > 0 || self.gaps > 0 || self.at != Some(0);
                     let after = |event: &&Event| begun && self.at.is_some_and(|at| event.seq > at);
-                    let shown = |event: &&Event| shown(&self.view, event) && after(event);
-                    assert_eq!(stream.events.iter().filter(shown).find(|event| event.seq < from), None);
+                    let missed =
+                        |event: &&Event| shown(&self.view, event) && after(event) && !self.is_excused(event, stream);
+                    assert_eq!(stream.events.iter().filter(missed).find(|event| event.seq < from), None);
                 }
                 // What it is told by then is of no life until the next greeting, and never of the former one.
                 if data["reason"] == "epoch" {
@@ -361,8 +367,7 @@ impl Client {
                 // Who begins with what there is does not miss what there is no more.
                 let from = if self.seen == 0 && self.gaps == 0 && at == 0 { stream.first - 1 } else { at };
                 assert!(!self.view.has_control() || self.epoch == stream.epoch, "of life {}", self.epoch);
-                let excused = |event: &&Event| event.seq <= self.excused && stream.holes.contains(&event.seq);
-                let missed = stream.events.iter().filter(shown).filter(|event| !excused(event));
+                let missed = stream.events.iter().filter(shown).filter(|event| !self.is_excused(event, stream));
                 let missed = missed.clone().find(|event| event.seq > from && event.seq < seq);
                 assert_eq!(missed, None, "a hole between {at} and {seq}");
                 if self.view.is_chained() {
