@@ -218,8 +218,8 @@ pub struct IntakeConfig {
     /// Messages behind the head from which on the intake leaves them out and starts at the head; clients then read them
     /// from history. Default 100000.
     pub skip: u64,
-    /// How long events may wait for those right behind them, while the server says that there are some, to go out with
-    /// them in one write. Default 1ms.
+    /// How long events may wait for those right behind them, to go out with them in one write: while the server says that
+    /// there are some, and where events come thick. Default 1ms.
     pub burst_time: HumanDuration,
     /// Bytes of events that go out together at most. Best below `socket.send_buffer`. Default 64KiB.
     pub burst_bytes: ByteSize,

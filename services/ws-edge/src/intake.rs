@@ -18,6 +18,7 @@
 
 mod actor;
 mod consumer;
+mod pace;
 mod position;
 
 use std::sync::Arc;

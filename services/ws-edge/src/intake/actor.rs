@@ -24,6 +24,7 @@ use tokio::{
 use super::{
     Life, Rings,
     consumer::{Consumer, CreateError, Fault},
+    pace::Pace,
     position::{Delivery, Position, Verdict},
 };
 use crate::{config::IntakeConfig, event::Event};
@@ -66,6 +67,7 @@ pub(super) struct Actor<R> {
     suspended: bool,
     position: Position,
     broken_logged: Option<Instant>,
+    pace: Pace,
 }
 
 struct Meters {
@@ -128,6 +130,7 @@ impl<R: Rings> Actor<R> {
             suspended: true,
             position: Position::behind(0),
             broken_logged: None,
+            pace: Pace::new(config.burst_time.get()),
         }
     }
 
@@ -275,8 +278,10 @@ impl<R: Rings> Actor<R> {
                 }
                 Ok(()) = self.fault.changed() => self.show_fault(),
                 message = consumer.receive() => {
+                    let begun = std::time::Instant::now();
                     self.burst(&mut consumer, message?).await?;
                     self.report_position();
+                    self.pace.rest(begun).await;
                     heard = Instant::now();
                 }
                 () = &mut silence => {
