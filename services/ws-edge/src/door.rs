@@ -18,6 +18,7 @@ use crate::{
     dialect::Avatars,
     edge::Edge,
     forward::Forward,
+    identity::Identity,
     path::Pattern,
     pictures::{self, PicturesError},
     route::Route,
@@ -114,13 +115,14 @@ impl Door {
 
     /// Answers one request.
     pub async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Answer {
+        let identity = Identity::Anonymous;
         let path = request.uri().path();
         let found = self.places.iter().find_map(|(pattern, place)| Some((place, pattern.matches(path)?)));
         match found {
             None => answer::not_found(),
             Some((Place::Forward(forward), _)) => {
                 let client = self.edge.upstream().map(|upstream| &upstream.client);
-                forward.answer(client, request, peer.address).await
+                forward.answer(client, request, &identity, peer.address).await
             }
             Some((Place::Pictures(pictures), _)) => pictures.answer(&request).await,
             Some((Place::Route(route), session)) => {
@@ -131,7 +133,7 @@ impl Door {
                     return answer::error(StatusCode::FORBIDDEN, "Origin not allowed");
                 }
                 let session = session.to_owned();
-                route.answer(&self.edge, &session, request, peer)
+                route.answer(&self.edge, &session, request, &identity, peer)
             }
         }
     }

@@ -21,6 +21,7 @@ use tokio::{
 use crate::{
     answer::{self, Answer, NO_STORE},
     config::{ForwardConfig, HttpConfig},
+    identity::Identity,
 };
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -80,7 +81,14 @@ impl Forward {
     }
 
     /// Sends the request on and answers with what comes back. `client`: none yet, where NATS was never reached.
-    pub async fn answer(&self, client: Option<&Client>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
+    pub async fn answer(
+        &self,
+        client: Option<&Client>,
+        request: Request<Incoming>,
+        identity: &Identity,
+        peer: SocketAddr,
+    ) -> Answer {
+        tracing::trace!(user = identity.user(), forward = &*self.name, "forwarding");
         if self.commands && is_prefetch(request.headers()) {
             return answer::unavailable("Not for prefetching");
         }

@@ -51,6 +51,7 @@ pub mod feed;
 pub mod forward;
 pub mod handshake;
 pub mod history;
+pub mod identity;
 pub mod intake;
 pub mod listener;
 pub mod log;

@@ -24,6 +24,7 @@ use crate::{
     edge::{Edge, Upstream},
     feed::{Setup, Start, Target},
     handshake::{Asked, Handshake, take_over},
+    identity::Identity,
     metrics::Counted,
     sse,
     view::{Encoding, Topics, View},
@@ -72,16 +73,33 @@ impl Route {
 
     /// Answers a GET for `session`, percent-encoded as it came: an open stream, or why there is none. Whatever is wrong
     /// with the request is said before the upgrade.
-    pub fn answer(&self, edge: &Arc<Edge>, session: &str, request: Request<Incoming>, peer: Peer) -> Answer {
+    pub fn answer(
+        &self,
+        edge: &Arc<Edge>,
+        session: &str,
+        request: Request<Incoming>,
+        identity: &Identity,
+        peer: Peer,
+    ) -> Answer {
         let (head, _) = request.into_parts();
         let session = percent_decode_str(session).decode_utf8().ok().and_then(|id| SessionId::new(&id).ok());
         let Some(session) = session else { return answer::error(http::StatusCode::NOT_FOUND, "No such session") };
-        match self.open(edge, &session, head, peer) {
+        match self.open(edge, &session, head, identity, peer) {
             Ok(answer) | Err(answer) => *answer,
         }
     }
 
-    fn open(&self, edge: &Arc<Edge>, session: &SessionId, head: Parts, peer: Peer) -> Result<Box<Answer>, Box<Answer>> {
+    fn open(
+        &self,
+        edge: &Arc<Edge>,
+        session: &SessionId,
+        head: Parts,
+        identity: &Identity,
+        peer: Peer,
+    ) -> Result<Box<Answer>, Box<Answer>> {
+        if !identity.may_open(session) {
+            return Err(answer::error(http::StatusCode::FORBIDDEN, "This session is not yours to open").into());
+        }
         let mut asked = Asked::read(head.uri.query().unwrap_or_default());
         if !self.is_socket() {
             asked = asked.and_then(|asked| asked.with_last_event_id(&head.headers));
