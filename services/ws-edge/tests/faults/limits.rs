@@ -167,12 +167,15 @@ async fn holes_of_a_limit_per_subject_are_told() {
     .await;
 }
 
-/// A client that does not read, with as little room as the system allows.
-async fn asleep(edge: &Service, path: &str, protocols: &'static [&'static str]) -> Watch {
+/// A client with as little room as the system allows.
+async fn narrow(edge: &Service, path: &str, protocols: &'static [&'static str]) -> Watch {
     let options = ws::Options { protocols, receive_buffer: Some(4096), ..ws::Options::default() };
-    let client = ws::Client::open(&edge.ws(path), options).await.unwrap();
-    client.stall(true).await;
-    Watch::Socket(client)
+    Watch::Socket(ws::Client::open(&edge.ws(path), options).await.unwrap())
+}
+
+async fn stall(watch: &Watch, stalled: bool) {
+    let Watch::Socket(client) = watch else { unreachable!() };
+    client.stall(stalled).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -193,7 +196,13 @@ async fn a_past_trimmed_under_a_slow_client_or_a_replay_is_told() {
             if replays {
                 publish(&mut published, 100).await;
             }
-            let sleepers = [asleep(&edge, path, ws::V1).await, asleep(&edge, path, ws::PLAIN).await];
+            let sleepers = [narrow(&edge, path, ws::V1).await, narrow(&edge, path, ws::PLAIN).await];
+            publish(&mut published, 1).await;
+            // They have seen something, and then they don't read.
+            for watch in &sleepers {
+                watch.wait_seq(published[0]).await;
+                stall(watch, true).await;
+            }
             publish(&mut published, 150).await;
             let stream = engine.nats.jetstream().get_stream("EVENTS").await.unwrap();
             let to = published[published.len() - 20];
@@ -201,8 +210,7 @@ async fn a_past_trimmed_under_a_slow_client_or_a_replay_is_told() {
             let last = engine.publish("gm.S.end", "{}").await;
             published.push(last);
             for watch in &sleepers {
-                let Watch::Socket(client) = watch else { unreachable!() };
-                client.stall(false).await;
+                stall(watch, false).await;
             }
             let gap = sleepers[0].wait_gap().await;
             sleepers[0].wait_seq(last).await;
