@@ -26,10 +26,10 @@ pub enum Close {
     },
     /// 1013: a limit is reached; try again later.
     TryLater(&'static str),
-    /// 4401: not identified.
-    NotIdentified,
-    /// 4403: not allowed.
-    NotAllowed,
+    /// 4401: not identified; come back with a fresh token.
+    NotIdentified(&'static str),
+    /// 4403: not allowed; do not come back.
+    NotAllowed(&'static str),
     /// 4404: no such session (only on routes with admission).
     NoSession,
     /// 4408: the client reads too slowly; come back by cursor.
@@ -58,8 +58,8 @@ impl Close {
             Self::Internal(_) => 1011,
             Self::Restart { .. } => 1012,
             Self::TryLater(_) => 1013,
-            Self::NotIdentified => 4401,
-            Self::NotAllowed => 4403,
+            Self::NotIdentified(_) => 4401,
+            Self::NotAllowed(_) => 4403,
             Self::NoSession => 4404,
             Self::TooSlow { .. } => 4408,
             Self::Gap { .. } => 4410,
@@ -76,12 +76,12 @@ impl Close {
             | Self::Payload(why)
             | Self::Policy(why)
             | Self::Internal(why)
-            | Self::TryLater(why) => (*why).into(),
+            | Self::TryLater(why)
+            | Self::NotIdentified(why)
+            | Self::NotAllowed(why) => (*why).into(),
             Self::TooLarge => "message too large".into(),
             Self::Restart { after: Some(after) } => format!("restart after={after}"),
             Self::Restart { after: None } => "restart".into(),
-            Self::NotIdentified => "not identified".into(),
-            Self::NotAllowed => "not allowed".into(),
             Self::NoSession => "no such session".into(),
             Self::TooSlow { after } => format!("resume after={after}"),
             Self::Gap { after } => format!("after={after}"),

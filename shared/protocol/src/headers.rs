@@ -10,6 +10,12 @@ pub const QUERY: &str = "Herald-Query";
 pub const DEADLINE: &str = "Herald-Deadline";
 /// Request: the configured name of the door it came through.
 pub const DOOR: &str = "Herald-Door";
+/// Request: who sent it, where its door has verified that.
+pub const USER: &str = "Herald-User";
+/// Request: what they are, where their token says it.
+pub const ROLE: &str = "Herald-Role";
+/// Request: the sessions they may open, separated by commas, or `*` for all.
+pub const SESSIONS: &str = "Herald-Sessions";
 /// Request and response: prefix of the HTTP headers that travel along (`Herald-H-content-type`).
 pub const HTTP_PREFIX: &str = "Herald-H-";
 /// Request: where the receiver fetches the body in parts, instead of a body in the message.

@@ -9,6 +9,7 @@
 pub mod close;
 pub mod cursor;
 pub mod frame;
+pub mod grant;
 pub mod headers;
 pub mod id;
 pub mod record;
@@ -16,5 +17,6 @@ pub mod subject;
 
 pub use close::Close;
 pub use cursor::{Cursor, Epoch, Position};
+pub use grant::Grant;
 pub use id::{EventType, InstanceId, Name, Segment, SessionId};
 pub use subject::{EventSubject, TopicPattern};

@@ -15,6 +15,9 @@
 //! | `Herald-H-<name>` | a header of the request, name in lower case; only [`REQUEST_HEADERS`] travel; repeated where the header is |
 //! | `Herald-Deadline` | milliseconds until the caller gives up (30,000 where absent) |
 //! | `Herald-Door` | the configured name of the door the request came through (`event` where absent) |
+//! | `Herald-User` | who sent it: verified by the door; absent where the door asks nobody |
+//! | `Herald-Role` | what they are; absent where their token does not say it |
+//! | `Herald-Sessions` | the sessions they may open, separated by commas, `*` for all; there where `Herald-User` is |
 //! | `Herald-Body` | a subject to fetch the body from; then the message's payload is empty |
 //!
 //! A small body is the payload. A larger one, and any body of a request that must not be executed after its caller has gone,
@@ -27,6 +30,14 @@
 //!
 //! A message without a reply subject is ignored. (An instance that ends its subscription sends itself empty ones, and the
 //! queue group hands some of them to its like.)
+//!
+//! # Who sent it
+//!
+//! A door that asks for tokens says who sent a request in `Herald-User`, `Herald-Role` and `Herald-Sessions`. **Nothing from
+//! outside gets into them**: the headers of the HTTP request travel under `Herald-H-`, and only if they are listed, which no
+//! `Herald-*` is; who may publish on `http.<service>` is a matter of NATS' permissions. The token itself stays at the door. A
+//! service refuses with 403 what concerns a session that is not among them. A request without `Herald-User` came through a
+//! door that is open to everybody, and is served as such. In Rust this is an extension of the request, [`Caller`], on both sides.
 //!
 //! # Response
 //!
@@ -56,6 +67,7 @@
 //! A service answers `PING`, `INFO` and `STATS` on `$SRV.<verb>`, `$SRV.<verb>.<service>` and `$SRV.<verb>.<service>.<id>`
 //! as NATS' service API (ADR-32) asks for: `nats micro ls` lists it.
 
+mod caller;
 mod client;
 mod fetch;
 mod inbox;
@@ -67,6 +79,7 @@ mod wire;
 
 use std::time::Duration;
 
+pub use caller::Caller;
 pub use client::{Client, ForwardError, RequestMeta};
 pub use herald_protocol::headers::REQUEST_HEADERS;
 pub use server::{Deadline, Door, ServeError, ServerHandle, serve};

@@ -295,6 +295,9 @@ impl Shared {
         *request.headers_mut() = head.headers;
         request.extensions_mut().insert(Door(head.door.into()));
         request.extensions_mut().insert(Deadline(deadline));
+        if let Some(caller) = head.caller {
+            request.extensions_mut().insert(caller);
+        }
         Ok(request)
     }
 

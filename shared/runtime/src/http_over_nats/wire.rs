@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use herald_protocol::headers::{
-    BODY, DEADLINE, DEFAULT_DOOR, DOOR, HTTP_PREFIX, METHOD, PATH, QUERY, REQUEST_HEADERS, STATUS,
+    BODY, DEADLINE, DEFAULT_DOOR, DOOR, HTTP_PREFIX, METHOD, PATH, QUERY, REQUEST_HEADERS, ROLE, SESSIONS, STATUS, USER,
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 
-use super::HEAD_ROOM;
+use super::{Caller, HEAD_ROOM};
 
 /// What a caller that names no deadline is given.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
@@ -49,6 +49,7 @@ pub(super) struct RequestHead {
     pub(super) headers: http::HeaderMap,
     pub(super) deadline: Duration,
     pub(super) door: String,
+    pub(super) caller: Option<Caller>,
     pub(super) body: Option<String>,
 }
 
@@ -61,6 +62,13 @@ pub(super) fn write_request(parts: &http::request::Parts, door: &str) -> Result<
         head.insert(QUERY, query);
     }
     head.insert(DOOR, door);
+    if let Some(caller) = parts.extensions.get::<Caller>() {
+        head.insert(USER, caller.user());
+        head.insert(SESSIONS, caller.sessions().to_string());
+        if let Some(role) = caller.role() {
+            head.insert(ROLE, role);
+        }
+    }
     for name in REQUEST_HEADERS {
         write_header(&mut head, name, parts.headers.get_all(name));
     }
@@ -88,7 +96,12 @@ pub(super) fn read_request(head: &HeaderMap) -> Result<RequestHead, BadHead> {
         headers.remove(name);
     }
     let door = text(DOOR).filter(|door| !door.is_empty()).unwrap_or(DEFAULT_DOOR).to_owned();
-    Ok(RequestHead { method, uri, headers, deadline, door, body: text(BODY).map(ToOwned::to_owned) })
+    let caller = text(USER).map(|user| {
+        let sessions = text(SESSIONS).and_then(|sessions| sessions.parse().ok()).ok_or(bad(SESSIONS))?;
+        Caller::new(user, text(ROLE), sessions).map_err(|_| bad(USER))
+    });
+    let caller = caller.transpose()?;
+    Ok(RequestHead { method, uri, headers, deadline, door, caller, body: text(BODY).map(ToOwned::to_owned) })
 }
 
 /// Writes a response's head.
@@ -211,6 +224,30 @@ mod tests {
     }
 
     #[test]
+    fn who_sent_a_request_travels_in_headers_of_its_own() {
+        let mut parts = request("/x", &[("herald-user", "root"), ("herald-sessions", "*")]);
+        let written = write_request(&parts, "event").unwrap();
+        assert!(read_request(&written).unwrap().caller.is_none(), "headers from outside say nothing");
+        assert!(written.iter().all(|(_, values)| values.iter().all(|value| value.as_str() != "root")));
+        for (role, sessions) in [(Some("player"), "a,b"), (None, "*"), (Some("x y"), "")] {
+            let caller = Caller::new("ann é", role, sessions.parse().unwrap()).unwrap();
+            parts.extensions.insert(caller.clone());
+            let written = write_request(&parts, "event").unwrap();
+            assert_eq!(written.get("Herald-User").unwrap().as_str(), "ann é");
+            assert_eq!(written.get("Herald-Sessions").unwrap().as_str(), sessions);
+            assert_eq!(read_request(&written).unwrap().caller, Some(caller));
+        }
+        for (name, value) in [("Herald-Sessions", "a b"), ("Herald-Sessions", "a.*"), ("Herald-User", "")] {
+            let mut bad = write_request(&parts, "event").unwrap();
+            bad.insert(name, value);
+            assert_eq!(read_request(&bad).unwrap_err().header, name, "a half said identity is none");
+        }
+        let mut bad = write_request(&parts, "event").unwrap();
+        bad.insert("Herald-Role", "");
+        assert!(read_request(&bad).is_err());
+    }
+
+    #[test]
     fn a_response_head_leaves_hop_by_hop_headers_behind() {
         let headers = response(&[
             ("content-type", "image/png"),
@@ -306,7 +343,7 @@ mod tests {
 
         #[test]
         fn no_message_makes_reading_panic(lines in prop::collection::vec(
-            ("Herald-(Method|Path|Query|Deadline|Status|Door|Body|H-[a-zA-Z-]{0,8})|[A-Za-z-]{1,10}", "[^\r\n]{0,20}"), 0..8
+            ("Herald-(Method|Path|Query|Deadline|Status|Door|Body|User|Role|Sessions|H-[a-zA-Z-]{0,8})|[A-Za-z-]{1,10}", "[^\r\n]{0,20}"), 0..8
         )) {
             let lines: Vec<(&str, &str)> = lines.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
             let head = head(&lines);
