@@ -14,7 +14,11 @@ use herald_protocol::Name;
 use herald_runtime::config::{ByteSize, Fault, HumanDuration, ServiceConfig, comma_separated};
 use serde::{Deserialize, Serialize};
 
-use crate::{dialect::DialectName, view::Topics};
+use crate::{
+    dialect::DialectName,
+    proxy::{Network, ProxyProtocol},
+    view::Topics,
+};
 
 pub use builtin::Builtin;
 
@@ -59,9 +63,17 @@ pub struct ListenerConfig {
     pub builtin: Option<Builtin>,
     /// Dialect of the routes that name none. Default `event`.
     pub dialect: DialectName,
-    /// Origins whose pages may use this listener, such as `https://play.example`; `*`: all. Default `*`.
+    /// Origins whose pages may use this listener: `https://play.example`, `https://*.play.example` for all below it; `*`: all.
+    /// Default `*`.
     #[serde(deserialize_with = "comma_separated")]
     pub origins: Vec<String>,
+    /// Networks of the proxies in front of it, which are believed when they say whose request or connection it is:
+    /// `10.0.0.0/8`, `192.0.2.1`. Default: none.
+    #[serde(deserialize_with = "comma_separated")]
+    pub trusted_proxies: Vec<Network>,
+    /// Whether its connections begin with the PROXY protocol (version 1 or 2): `off`, `accept` it from trusted proxies, or
+    /// `require` it and close all others. Default `off`.
+    pub proxy_protocol: ProxyProtocol,
     /// Folder of pictures of the agents (`pavel.png` is Pavel's), served under `avatars_path`. Default: none.
     pub avatars: Option<PathBuf>,
     /// The path these pictures are served under. Default `/static/agent-skins`.
@@ -315,6 +327,8 @@ impl Default for ListenerConfig {
             builtin: None,
             dialect: DialectName::Event,
             origins: vec!["*".to_owned()],
+            trusted_proxies: Vec::new(),
+            proxy_protocol: ProxyProtocol::Off,
             avatars: None,
             avatars_path: "/static/agent-skins".to_owned(),
             routes: Vec::new(),

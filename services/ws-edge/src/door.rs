@@ -3,12 +3,12 @@
 use std::{convert::Infallible, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use axum::body::Body;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header::ORIGIN};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tower_http::{
-    cors::{AllowHeaders, AllowMethods, AllowOrigin, Any, CorsLayer, ExposeHeaders},
+    cors::{AllowHeaders, AllowMethods, CorsLayer, ExposeHeaders},
     services::ServeDir,
 };
 
@@ -19,8 +19,10 @@ use crate::{
     edge::Edge,
     forward::Forward,
     identity::Identity,
+    origins::Origins,
     path::Pattern,
     pictures::{self, PicturesError},
+    proxy::Vouched,
     route::Route,
 };
 
@@ -32,8 +34,10 @@ const PICTURE_AGE: HeaderValue = HeaderValue::from_static("public, max-age=3600"
 /// The client at the other end of a connection.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    /// Its address.
+    /// Its address: the client's own, as far as the proxies in between are trusted.
     pub address: SocketAddr,
+    /// How that is known.
+    pub vouched: Vouched,
     /// Ends its connection at once.
     pub abort: CancellationToken,
     /// Its place among the connections of the process, kept for as long as the connection lives.
@@ -58,13 +62,6 @@ struct Pictures {
     base: String,
     names: Vec<String>,
     files: ServeDir,
-}
-
-/// Whose pages may talk to us.
-#[derive(Debug, Clone)]
-enum Origins {
-    All,
-    Some(Vec<HeaderValue>),
 }
 
 impl Door {
@@ -101,12 +98,8 @@ impl Door {
 
     /// Whom browsers may let talk to us, preflights (200 on any path) included.
     pub fn cors(&self) -> CorsLayer {
-        let origins = match &self.origins {
-            Origins::All => AllowOrigin::from(Any),
-            Origins::Some(list) => AllowOrigin::list(list.clone()),
-        };
         CorsLayer::new()
-            .allow_origin(origins)
+            .allow_origin(self.origins.cors())
             .allow_methods(AllowMethods::mirror_request())
             .allow_headers(AllowHeaders::mirror_request())
             .expose_headers(ExposeHeaders::list([http::header::ETAG]))
@@ -121,6 +114,9 @@ impl Door {
         match found {
             None => answer::not_found(),
             Some((Place::Forward(forward), _)) => {
+                if forward.is_for_commands() && !self.origins.allow_command(request.headers()) {
+                    return answer::error(StatusCode::FORBIDDEN, "Origin not allowed");
+                }
                 let client = self.edge.upstream().map(|upstream| &upstream.client);
                 forward.answer(client, request, &identity, peer.address).await
             }
@@ -129,7 +125,7 @@ impl Door {
                 if request.method() != Method::GET {
                     return answer::method_not_allowed("GET");
                 }
-                if route.is_socket() && !self.origins.allow(request.headers()) {
+                if !self.origins.allow(request.headers()) {
                     return answer::error(StatusCode::FORBIDDEN, "Origin not allowed");
                 }
                 let session = session.to_owned();
@@ -163,24 +159,6 @@ impl Pictures {
         let mut response: Answer = response.map(Body::new);
         response.headers_mut().insert(http::header::CACHE_CONTROL, PICTURE_AGE);
         response
-    }
-}
-
-impl Origins {
-    fn new(origins: &[String]) -> Self {
-        if origins.iter().any(|origin| origin == "*") {
-            return Self::All;
-        }
-        Self::Some(origins.iter().filter_map(|origin| origin.parse().ok()).collect())
-    }
-
-    /// Whether a page of the request's origin may open a socket, which browsers don't ask CORS about. Who sends no origin
-    /// is no page.
-    fn allow(&self, headers: &HeaderMap) -> bool {
-        match (self, headers.get(ORIGIN)) {
-            (Self::Some(list), Some(origin)) => list.contains(origin),
-            _ => true,
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use herald_protocol::Name;
 use herald_runtime::http_over_nats::{Client, ForwardError, RequestMeta};
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri,
+    HeaderMap, HeaderValue, Request, StatusCode, Uri,
     header::{CACHE_CONTROL, CONNECTION, EXPECT},
     request::Parts,
 };
@@ -24,7 +24,6 @@ use crate::{
     identity::Identity,
 };
 
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// How many times the limit of a body that is too large is read and thrown away before the answer: a client that is still
 /// sending when its connection is closed never sees why.
 const THROWN_AWAY: u64 = 8;
@@ -80,6 +79,12 @@ impl Forward {
         })
     }
 
+    /// Whether its requests change something, also those by GET.
+    #[must_use]
+    pub const fn is_for_commands(&self) -> bool {
+        self.commands
+    }
+
     /// Sends the request on and answers with what comes back. `client`: none yet, where NATS was never reached.
     pub async fn answer(
         &self,
@@ -88,7 +93,7 @@ impl Forward {
         identity: &Identity,
         peer: SocketAddr,
     ) -> Answer {
-        tracing::trace!(user = identity.user(), forward = &*self.name, "forwarding");
+        tracing::trace!(user = identity.user(), client = %peer.ip(), forward = &*self.name, "forwarding");
         if self.commands && is_prefetch(request.headers()) {
             return answer::unavailable("Not for prefetching");
         }
@@ -98,7 +103,7 @@ impl Forward {
             return answer::unavailable("Too many requests at a time");
         };
         let started = Instant::now();
-        let answer = match self.exchange(client, request, peer).await {
+        let answer = match self.exchange(client, request).await {
             Ok(mut answer) => {
                 if self.commands {
                     answer.headers_mut().entry(CACHE_CONTROL).or_insert(NO_STORE);
@@ -112,18 +117,12 @@ impl Forward {
         answer
     }
 
-    async fn exchange(
-        &self,
-        client: Option<&Client>,
-        request: Request<Incoming>,
-        peer: SocketAddr,
-    ) -> Result<Answer, Failure> {
+    async fn exchange(&self, client: Option<&Client>, request: Request<Incoming>) -> Result<Answer, Failure> {
         let (mut head, body) = request.into_parts();
         let expects = head.headers.contains_key(EXPECT);
         let body = self.body(body, expects).await?;
         let client = client.ok_or(Failure::Forward(ForwardError::NotConnected))?;
         self.strip(&mut head);
-        add_peer(&mut head.headers, peer);
         let request = Request::from_parts(head, Body::from(body));
         Ok(client.request(&self.service, request, &self.meta).await?)
     }
@@ -263,18 +262,10 @@ fn is_prefetch(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Adds who is at the other end, as proxies do.
-fn add_peer(headers: &mut HeaderMap, peer: SocketAddr) {
-    let ip = peer.ip().to_canonical().to_string();
-    let before: Vec<_> = headers.get_all(&FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
-    let all = before.into_iter().map(str::to_owned).chain([ip]).collect::<Vec<_>>().join(", ");
-    if let Ok(value) = HeaderValue::try_from(all) {
-        headers.insert(FORWARDED_FOR, value);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
+
     use super::*;
 
     #[test]
@@ -293,16 +284,6 @@ mod tests {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
             assert_eq!(is_prefetch(&headers), expected, "{name}: {value}");
         }
-    }
-
-    #[test]
-    fn the_client_is_added_behind_the_proxies_before_us() {
-        let mut headers = HeaderMap::new();
-        headers.append(FORWARDED_FOR, HeaderValue::from_static("203.0.113.7"));
-        headers.append(FORWARDED_FOR, HeaderValue::from_static("198.51.100.2"));
-        add_peer(&mut headers, "[::ffff:192.0.2.1]:5".parse().unwrap());
-        let all: Vec<_> = headers.get_all(&FORWARDED_FOR).iter().collect();
-        assert_eq!(all, ["203.0.113.7, 198.51.100.2, 192.0.2.1"]);
     }
 
     #[test]

@@ -12,7 +12,8 @@
 //!
 //! The way of a request, in order:
 //!
-//! 1. A [`listener`] takes the connection, hyper reads the request, a [`door`] finds its place by its [`path`].
+//! 1. A [`listener`] takes the connection, hyper reads the request, a [`door`] finds its place by its [`path`]. Who is at the
+//!    other end is known by then, through any [`proxy`] that is trusted; a page must be of one of the [`origins`].
 //! 2. A [`forward`] sends it on over NATS and its answer back; `/health` is answered here where nobody else can.
 //! 3. A [`route`] checks what is asked for ([`handshake`]), takes the socket from hyper and hands it to a connection. An
 //!    [`alias`] moves a connection from session to session.
@@ -56,9 +57,11 @@ pub mod intake;
 pub mod listener;
 pub mod log;
 pub mod metrics;
+pub mod origins;
 pub mod path;
 pub mod pictures;
 pub mod planted;
+pub mod proxy;
 pub mod route;
 pub mod sessions;
 pub mod sse;
@@ -78,6 +81,7 @@ use history::{History, Shelf, Shelved};
 use intake::Intake;
 use listener::Listener;
 use log::{Budget, RingLimits};
+use proxy::Proxies;
 use sessions::{SessionLimits, Sessions};
 
 /// What is kept back of the shutdown's time for closing the connections to NATS.
@@ -155,7 +159,8 @@ async fn listen(config: &Config, edge: &Arc<Edge>, context: &Context) -> anyhow:
         let name = listener.name.to_string();
         let tcp = context.listen(&name, listener.address).await.with_context(|| format!("listener {name}"))?;
         let door = Arc::new(Door::new(&listener, edge)?);
-        listeners.push(Listener { name, tcp, door, places: places.clone(), http: config.http.clone() });
+        let proxies = Arc::new(Proxies::of(&listener, config.http.header_timeout.get()));
+        listeners.push(Listener { name, tcp, door, proxies, places: places.clone(), http: config.http.clone() });
     }
     for listener in listeners {
         context.supervise("listener", listener.run(edge.clone(), context.shutdown.token()));

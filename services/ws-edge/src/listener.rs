@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use http::Request;
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -21,6 +22,7 @@ use crate::{
     door::{Door, Peer, Served},
     edge::Edge,
     metrics::Counted,
+    proxy::{Proxies, Vouched},
 };
 
 /// How long bytes may stay unacknowledged before the kernel gives a connection up. Longer than the sockets' own limit for
@@ -37,6 +39,8 @@ pub struct Listener {
     pub tcp: TcpListener,
     /// Where they go.
     pub door: Arc<Door>,
+    /// Who speaks for others.
+    pub proxies: Arc<Proxies>,
     /// Room for connections, shared by all listeners.
     pub places: Arc<Semaphore>,
     /// How HTTP is spoken.
@@ -81,28 +85,40 @@ impl Listener {
 
     fn connection(
         &self,
-        tcp: TcpStream,
+        mut tcp: TcpStream,
         address: SocketAddr,
         place: OwnedSemaphorePermit,
         stop: CancellationToken,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let peer = Peer { address, abort: CancellationToken::new(), place: Arc::new(place) };
-        let abort = peer.abort.clone();
-        let door = self.door.clone();
-        let service = ServiceBuilder::new().layer(door.cors()).service(service_fn(move |request| {
-            let (door, peer) = (door.clone(), peer.clone());
-            async move { Served::Ok(door.answer(request, peer).await) }
-        }));
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.http.header_timeout.get())
-            .max_headers(self.http.max_headers)
-            .max_buf_size(self.http.max_header.as_usize())
-            .serve_connection(TokioIo::new(tcp), TowerToHyperService::new(service))
-            .with_upgrades();
+        let (door, proxies, http) = (self.door.clone(), self.proxies.clone(), self.http.clone());
         let counted = Counted::http();
         async move {
             let _counted = counted;
+            let client = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                client = proxies.client_of(&mut tcp, address) => client,
+            };
+            let address = match client {
+                Ok(client) => client,
+                Err(error) => return tracing::debug!(%error, %address, "connection refused"),
+            };
+            let peer =
+                Peer { address, vouched: Vouched::Nothing, abort: CancellationToken::new(), place: Arc::new(place) };
+            let abort = peer.abort.clone();
+            let service =
+                ServiceBuilder::new().layer(door.cors()).service(service_fn(move |mut request: Request<_>| {
+                    let (door, mut peer) = (door.clone(), peer.clone());
+                    (peer.address, peer.vouched) = proxies.client_of_request(request.headers_mut(), address);
+                    async move { Served::Ok(door.answer(request, peer).await) }
+                }));
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(http.header_timeout.get())
+                .max_headers(http.max_headers)
+                .max_buf_size(http.max_header.as_usize())
+                .serve_connection(TokioIo::new(tcp), TowerToHyperService::new(service))
+                .with_upgrades();
             let mut connection = std::pin::pin!(connection);
             let ended = tokio::select! {
                 biased;

@@ -23,6 +23,7 @@ const COUNTERS: &[(&str, &str)] = &[
     ("herald_connections_total", "Connections taken, by listener"),
     ("herald_feed_starts_total", "Beginnings of a connection in a log, by where it began"),
     ("herald_forward_failures_total", "Forwarded requests without an answer of their service, by forward and reason"),
+    ("herald_forwarded_for_refused_total", "Requests whose X-Forwarded-For was not believed, by reason"),
     ("herald_frames_delivered_total", "Frames handed to connections, by way: direct, or by the connection's own task"),
     ("herald_frames_encoded_total", "Frames made, once for all connections that share a view"),
     ("herald_gaps_total", "Gaps that connections were told of, by reason"),

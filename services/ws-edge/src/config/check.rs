@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use herald_runtime::config::{ByteSize, Fault, HumanDuration};
 
 use super::{Config, ForwardConfig, ListenerConfig, RouteConfig, StartConfig};
-use crate::{path::Pattern, pictures};
+use crate::{origins::Allowed, path::Pattern, pictures, proxy::ProxyProtocol};
 
 /// hyper's smallest buffer; a head must fit the buffer.
 const SMALLEST_HEADER: ByteSize = ByteSize::from_kib(8);
@@ -109,9 +109,14 @@ impl Check {
 
     fn listener(&mut self, key: &str, listener: &ListenerConfig, builtin_routes: usize, builtin_forwards: usize) {
         for origin in &listener.origins {
-            if origin != "*" && !is_origin(origin) {
-                self.fault(format!("{key}.origins"), format!("`{origin}` is no origin such as https://play.example"));
+            if origin != "*"
+                && let Err(error) = origin.parse::<Allowed>()
+            {
+                self.fault(format!("{key}.origins"), error.to_string());
             }
+        }
+        if listener.proxy_protocol != ProxyProtocol::Off && listener.trusted_proxies.is_empty() {
+            self.fault(format!("{key}.proxy_protocol"), "needs trusted_proxies: nobody else is believed");
         }
         if let Some(folder) = &listener.avatars
             && let Err(error) = pictures::read(folder)
@@ -214,11 +219,4 @@ fn is_stream(name: &str) -> bool {
 /// An absolute path without parameters, query or a slash at its end.
 fn is_plain_path(path: &str) -> bool {
     path.starts_with('/') && !path.ends_with('/') && path.parse::<Pattern>().is_ok_and(|pattern| pattern.is_literal())
-}
-
-/// `scheme://host[:port]`, as browsers send it.
-fn is_origin(text: &str) -> bool {
-    let Some((scheme, host)) = text.split_once("://") else { return false };
-    let plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
-    plain(scheme) && plain(host) && !host.contains(['/', '?', '#', '@', ',']) && *text == text.to_ascii_lowercase()
 }

@@ -95,6 +95,7 @@ fn all_faults_are_reported_at_once() {
         paths = ["/a/*/b", "no-slash"]
         strip = "/app"
         [[ws-edge.listeners]]
+        proxy_protocol = "require"
         dialekt = "gm"
     "#;
     let faults = loaded(toml, &[], &[]).unwrap_err();
@@ -122,7 +123,27 @@ fn all_faults_are_reported_at_once() {
         "listeners[0].forwards[0].strip",
         "listeners[1].name",
         "listeners[1].address",
+        "listeners[1].proxy_protocol",
     ] {
         assert!(all.contains(part), "{part} in {all}");
     }
+}
+
+#[test]
+fn proxies_are_networks_as_a_list_or_with_commas() {
+    let toml = r#"
+        [[ws-edge.listeners]]
+        builtin = "arena"
+        trusted_proxies = "10.0.0.0/8, 192.0.2.1"
+        proxy_protocol = "accept"
+    "#;
+    let networks =
+        |config: Config| -> Vec<_> { config.listeners[0].trusted_proxies.iter().map(ToString::to_string).collect() };
+    let config = loaded(toml, &[], &[]).unwrap();
+    assert_eq!(config.listeners[0].proxy_protocol, ProxyProtocol::Accept);
+    assert_eq!(networks(config), ["10.0.0.0/8", "192.0.2.1/32"]);
+    let list = toml.replace("\"10.0.0.0/8, 192.0.2.1\"", "[\"fd00::/8\"]");
+    assert_eq!(networks(loaded(&list, &[], &[]).unwrap()), ["fd00::/8"]);
+    let faults = loaded(&toml.replace("192.0.2.1", "my-proxy"), &[], &[]).unwrap_err().join("\n");
+    assert!(faults.contains("my-proxy") && faults.contains("no network"), "{faults}");
 }

@@ -5,6 +5,7 @@
 mod aliases;
 mod cursors;
 mod door;
+mod proxies;
 mod shelf;
 mod sockets;
 mod support;
