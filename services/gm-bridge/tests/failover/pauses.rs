@@ -171,6 +171,8 @@ async fn a_bridge_halted_past_the_memory_of_ids_stores_nothing_twice() {
         world.hear(&bridge, true).await;
         world.start(&session).await;
         for passed in 0..4 {
+            // Its connections were cut.
+            world.hear(&bridge, true).await;
             let from = world.head().await + 1;
             bridge.wire.stop_at(&format!("gm.{session}.llm_text"), passed, Stop::Behind);
             assert_eq!(world.ask(&format!("/api/propose?session_id={session}")).await.status, 202);
