@@ -6,11 +6,15 @@
 //! that this loses nothing either. Its frames are, byte for byte, what ws-edge sends a plain client; their `seq` counts what
 //! came from NATS.
 //!
-//! `intake` reads NATS, `frame` writes frames, `crowd` holds the clients.
+//! With `--stream`, events come from that JetStream stream, as ws-edge's do, instead of a core subscription: what this costs
+//! beyond the other is the price of the way through the stream, which is no server's own. `seq` and `ts` are then the stream's.
+//!
+//! `intake` reads NATS, `stream` knows what is special of a stream, `frame` writes frames, `crowd` holds the clients.
 
 mod crowd;
 mod frame;
 mod intake;
+mod stream;
 
 use std::{
     io,
@@ -24,7 +28,8 @@ use mio::{Events, Interest, Poll, Token, net::TcpListener};
 
 use crowd::Crowd;
 use frame::Frames;
-use intake::Intake;
+use intake::{Arrived, Intake, Source};
+use stream::Consumer;
 
 /// Flags of `sim floor`.
 #[derive(Debug, Clone, Args)]
@@ -38,6 +43,9 @@ pub struct FloorOptions {
     /// What to subscribe to; the second token of a subject is its session.
     #[arg(long, value_name = "SUBJECT", default_value = "arena.>")]
     pub subject: String,
+    /// Read this JetStream stream, by an ordered push consumer as ws-edge does, instead of subscribing to a subject.
+    #[arg(long, value_name = "NAME", conflicts_with = "subject")]
+    pub stream: Option<String>,
     /// One write per client for everything that one read from NATS brought, instead of one per event.
     #[arg(long)]
     pub coalesce: bool,
@@ -60,7 +68,11 @@ pub fn run(options: &FloorOptions) -> Result<ExitCode> {
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     let nats = options.nats.to_socket_addrs().ok().and_then(|mut found| found.next());
     let nats = nats.with_context(|| format!("{} is no address", options.nats))?;
-    let mut intake = Intake::connect(nats, &options.subject).with_context(|| format!("NATS at {nats}"))?;
+    let source = match &options.stream {
+        Some(name) => Source::Stream(Consumer::new(name)),
+        None => Source::Subject(options.subject.clone()),
+    };
+    let mut intake = Intake::connect(nats, source).with_context(|| format!("NATS at {nats}"))?;
     poll.registry().register(intake.source(), NATS, Interest::READABLE)?;
     println!("listening on {}", listener.local_addr()?);
 
@@ -101,8 +113,11 @@ fn accept(listener: &TcpListener, poll: &Poll, crowd: &mut Crowd) -> Result<()> 
 
 /// Everything that the last read from NATS brought.
 fn fan_out(intake: &mut Intake, frames: &mut Frames, crowd: &mut Crowd, coalesce: bool) -> io::Result<()> {
-    intake.drain(|subject, payload| {
-        frames.count();
+    intake.drain(|Arrived { subject, payload, place }| {
+        match place {
+            Some(place) => frames.stored(place),
+            None => frames.count(),
+        }
         let Some((root, session, topic)) = frame::tokens(subject) else { return };
         let Some(session) = crowd.session(session) else { return };
         if coalesce {

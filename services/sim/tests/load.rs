@@ -85,6 +85,44 @@ async fn the_floor_loses_nothing_however_events_come() {
 }
 
 #[tokio::test]
+async fn the_floor_reads_a_stream_as_well() {
+    within(LIMIT, async {
+        let nats = Nats::start().await;
+        let gm = SimGm::new().arg("--no-door").start().await;
+        let _bridge = Bridge::new(&nats).gm(&gm.url()).start().await;
+        for mode in [&["--stream", "EVENTS"][..], &["--stream", "EVENTS", "--coalesce"]] {
+            let floor = Floor::start(&nats, mode).await;
+            assert_exact(&floor.load(&nats, "--sessions 3 --clients 5 --window 8 --seconds 1 --warmup 0").await, 5.0);
+            // More than flow control lets pass unanswered.
+            let large = floor.load(&nats, "--clients 4 --burst 1500 --size 70000 --acks 200").await;
+            assert_exact(&large, 4.0);
+        }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
+        command.args(["floor", "--stream", "NONE", "--nats", &nats.address().to_string(), "--listen", "127.0.0.1:0"]);
+        let output = command.kill_on_drop(true).output().await.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("stream not found"), "{said}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn clients_are_spread_over_several_doors() {
+    within(LIMIT, async {
+        let nats = Nats::start_with(NatsOptions { jetstream: false, ..NatsOptions::default() }).await;
+        let floors = [Floor::start(&nats, &[]).await, Floor::start(&nats, &[]).await];
+        let url = floors.each_ref().map(|floor| floor.url.as_str()).join(",");
+        for sessions in [1, 2, 3] {
+            let flags = format!("--sessions {sessions} --clients 4 --window 8 --seconds 0.3 --warmup 0");
+            let [first, second] = floors.each_ref().map(|floor| floor.process.id().unwrap());
+            let flags = format!("--url {url} --protocol plain --pid {first},{second} {flags}");
+            assert_exact(&load(&nats, &flags).await, 4.0);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_client_that_stalls_gets_what_it_missed_and_delays_nobody() {
     within(LIMIT, async {
         let nats = Nats::start_with(NatsOptions { jetstream: false, ..NatsOptions::default() }).await;

@@ -4,12 +4,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use herald_protocol::frame::Tail;
 
+use super::stream::Place;
 use crate::wire::websocket;
 
 /// Makes frames, and numbers them.
 #[derive(Default)]
 pub(super) struct Frames {
     seq: u64,
+    /// When the stream stored it; the clock is read where nothing did.
+    stored_ms: Option<u64>,
     text: Vec<u8>,
     frame: Vec<u8>,
 }
@@ -20,7 +23,13 @@ impl Frames {
         self.seq += 1;
     }
 
-    /// The frame of the event counted last, alone.
+    /// The next event, with its place in a stream.
+    pub(super) const fn stored(&mut self, place: Place) {
+        self.seq = place.seq;
+        self.stored_ms = Some(place.stored_ms);
+    }
+
+    /// The frame of that event, alone.
     pub(super) fn alone(&mut self, root: &[u8], topic: &[u8], payload: &[u8]) -> &[u8] {
         let mut frame = std::mem::take(&mut self.frame);
         frame.clear();
@@ -31,13 +40,13 @@ impl Frames {
 
     /// The same, behind others. The topic and the payload are taken for what they should be: JSON, and no quotes.
     pub(super) fn append(&mut self, out: &mut Vec<u8>, root: &[u8], topic: &[u8], payload: &[u8]) {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        // Some 500 million years fit.
+        let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
         self.text.clear();
         for part in [b"{\"event\":\"", root, b".", topic, b"\",\"data\":", payload] {
             self.text.extend_from_slice(part);
         }
-        // Some 500 million years fit.
-        Tail::plain(self.seq, since.as_millis() as u64).append(&mut self.text);
+        Tail::plain(self.seq, self.stored_ms.unwrap_or_else(now)).append(&mut self.text);
         websocket::server_head(out, websocket::TEXT, self.text.len());
         out.extend_from_slice(&self.text);
     }
@@ -74,6 +83,14 @@ mod tests {
         frames.append(&mut two, root, topic, &payload);
         frames.append(&mut two, root, topic, &payload);
         assert_eq!(two.len(), 2 * frame.len());
+    }
+
+    #[test]
+    fn a_stored_event_is_shown_with_its_place() {
+        let mut frames = Frames::default();
+        frames.stored(Place { seq: 48, stored_ms: 1_767_225_600_000, delivery: 3 });
+        let frame = frames.alone(b"arena", b"bench", b"{}").to_vec();
+        assert!(frame.ends_with(br#"{"event":"arena.bench","data":{},"seq":48,"ts":1767225600000}"#), "{frame:?}");
     }
 
     #[test]

@@ -19,7 +19,8 @@ use crate::wire::{nats, websocket};
 /// How connections are made.
 #[derive(Debug)]
 pub(super) struct Door {
-    pub(super) address: SocketAddr,
+    /// One, or several processes that serve the same.
+    pub(super) addresses: Vec<SocketAddr>,
     pub(super) protocol: Protocol,
     pub(super) v1: bool,
     pub(super) receive_buffer: Option<u32>,
@@ -65,6 +66,8 @@ pub(super) enum Turn {
 }
 
 pub(super) struct Link {
+    /// Where it connects.
+    address: SocketAddr,
     stream: Option<TcpStream>,
     pub(super) stage: Stage,
     /// It does not read for the time being.
@@ -75,15 +78,15 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// A client of that session, which is to stall some time or not.
-    pub(super) fn new(session: u32, slow: bool) -> Self {
+    /// A client of that session at that address, which is to stall some time or not.
+    pub(super) fn new(session: u32, address: SocketAddr, slow: bool) -> Self {
         let hearing = Hearing::new(session, slow);
-        Self { stream: None, stage: Stage::Closed, stalled: false, hearing, carried: Vec::new() }
+        Self { address, stream: None, stage: Stage::Closed, stalled: false, hearing, carried: Vec::new() }
     }
 
     /// Begins to connect.
     pub(super) fn connect(&mut self, door: &Door, id: usize, registry: &Registry) -> io::Result<()> {
-        let socket = Socket::new(Domain::for_address(door.address), Type::STREAM, Some(Ip::TCP))?;
+        let socket = Socket::new(Domain::for_address(self.address), Type::STREAM, Some(Ip::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
         if let Some(bytes) = door.receive_buffer {
@@ -93,7 +96,7 @@ impl Link {
             let last = 1 + (id % usize::from(door.sources)) as u8;
             socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0)).into())?;
         }
-        match socket.connect(&door.address.into()) {
+        match socket.connect(&self.address.into()) {
             Err(error) if error.raw_os_error().is_some_and(|code| IN_PROGRESS.contains(&code)) => {}
             connected => connected?,
         }
@@ -126,7 +129,7 @@ impl Link {
         };
         let path = if door.protocol == Protocol::Nats { "/".into() } else { format!("/ws/{session}{after}") };
         let protocol = door.v1.then_some(herald_protocol::frame::SUB_PROTOCOL);
-        stream.write_all(&websocket::request(&door.address.to_string(), &path, protocol))?;
+        stream.write_all(&websocket::request(&self.address.to_string(), &path, protocol))?;
         self.stage = Stage::Asking;
         Ok(())
     }

@@ -33,9 +33,9 @@ impl FromStr for Protocol {
 #[derive(Debug, Clone, Args)]
 #[command(group = ArgGroup::new("work").required(true).args(["rate", "window", "burst", "idle", "connect_rate", "resume"]))]
 pub struct LoadOptions {
-    /// The door: `ws://IP:PORT`.
-    #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:8000")]
-    pub url: String,
+    /// The door: `ws://IP:PORT`. Clients are spread evenly over several.
+    #[arg(long, value_name = "URL,...", value_delimiter = ',', default_value = "ws://127.0.0.1:8000")]
+    pub url: Vec<String>,
     /// How clients speak: herald, plain (another server with the same path and frames), or nats.
     #[arg(long, default_value = "herald")]
     pub protocol: Protocol,

@@ -79,11 +79,12 @@ struct Reading {
 
 impl<'a> Run<'a> {
     fn start(options: &'a LoadOptions) -> Result<Self> {
-        let address = resolve(options.url.strip_prefix("ws://").context("--url: expected ws://IP:PORT")?)?;
+        let door = |url: &String| resolve(url.strip_prefix("ws://").context("--url: expected ws://IP:PORT")?);
+        let addresses = options.url.iter().map(door).collect::<Result<_>>()?;
         // Another one for each run: sessions of before are not met again.
         let payloads = Payloads::new(rand::random(), options.size as usize);
         let door = Door {
-            address,
+            addresses,
             protocol: options.protocol,
             v1: options.v1,
             receive_buffer: options.receive_buffer,
@@ -114,8 +115,12 @@ impl<'a> Run<'a> {
         // Evenly among all: where the share of all that came before makes a step.
         let (all, stalled) = (self.options.connections(), u64::from(self.options.stalled));
         let slow = |client: u64| (client + 1) * stalled / all > client * stalled / all;
+        // Those of a session are spread over all doors, and so are the first clients of all sessions.
+        let doors = &self.ground.door.addresses;
+        let door = |client: u64| doors[((client % watched + client / watched) % doors.len() as u64) as usize];
         // Fewer than a million sessions.
-        let links: Vec<_> = mine.map(|client| Link::new((client % watched) as u32, slow(client))).collect();
+        let links: Vec<_> =
+            mine.map(|client| Link::new((client % watched) as u32, door(client), slow(client))).collect();
         let progress = self.options.window.map(|window| {
             let mut clients = vec![0; watched as usize];
             links.iter().for_each(|link| clients[link.hearing.session as usize] += 1);

@@ -9,6 +9,8 @@ pub enum Said<'a> {
     Message {
         /// Where it was published.
         subject: &'a [u8],
+        /// Where an answer goes, if one is wanted; a stream's delivery has its place in the stream there.
+        reply: Option<&'a [u8]>,
         /// What was published.
         payload: &'a [u8],
     },
@@ -41,7 +43,7 @@ pub fn next(bytes: &[u8]) -> Result<Option<(Said<'_>, usize)>, Garbled> {
     let line = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
     let behind = end + 1;
     if let Some(arguments) = line.strip_prefix(b"MSG ") {
-        // MSG <subject> <sid> [reply] <bytes>: of the middle nothing is needed.
+        // MSG <subject> <sid> [reply] <bytes>
         let space = arguments.iter().position(|byte| *byte == b' ').ok_or_else(|| garbled(line))?;
         let last = arguments.iter().rposition(|byte| *byte == b' ').ok_or_else(|| garbled(line))?;
         let length = number(&arguments[last + 1..]).ok_or_else(|| garbled(line))?;
@@ -49,7 +51,9 @@ pub fn next(bytes: &[u8]) -> Result<Option<(Said<'_>, usize)>, Garbled> {
         if bytes.len() < behind + length + 2 {
             return Ok(None);
         }
-        return Ok(Some((Said::Message { subject: &arguments[..space], payload }, behind + length + 2)));
+        let middle = arguments.get(space + 1..last).unwrap_or_default();
+        let reply = middle.iter().position(|byte| *byte == b' ').map(|sid| &middle[sid + 1..]);
+        return Ok(Some((Said::Message { subject: &arguments[..space], reply, payload }, behind + length + 2)));
     }
     let said = match line.split(|byte| *byte == b' ').next().unwrap_or_default() {
         b"PING" => Said::Ping,
@@ -104,8 +108,9 @@ mod tests {
         let mut said = Vec::new();
         while let Some((one, taken)) = next(bytes).unwrap() {
             said.push(match one {
-                Said::Message { subject, payload } => {
-                    format!("{}={}", subject.escape_ascii(), payload.escape_ascii())
+                Said::Message { subject, reply, payload } => {
+                    let reply = reply.map_or(String::new(), |reply| format!(" to {}", reply.escape_ascii()));
+                    format!("{}={}{reply}", subject.escape_ascii(), payload.escape_ascii())
                 }
                 Said::Error(text) => format!("error {}", text.escape_ascii()),
                 other => format!("{other:?}"),
@@ -118,7 +123,7 @@ mod tests {
     #[test]
     fn a_server_is_understood_wherever_its_bytes_are_cut() {
         let whole = b"INFO {\"a\":1}\r\n+OK\r\nPING\r\nMSG a.b.c 1 5\r\nh\r\nlo\r\nMSG x 7 reply.to 0\r\n\r\nPONG\r\n-ERR 'no'\r\n";
-        let expected = ["Other", "Other", "Ping", "a.b.c=h\\r\\nlo", "x=", "Pong", "error \\'no\\'"];
+        let expected = ["Other", "Other", "Ping", "a.b.c=h\\r\\nlo", "x= to reply.to", "Pong", "error \\'no\\'"];
         assert_eq!(all(whole), (expected.map(str::to_owned).to_vec(), 0));
         for cut in 0..whole.len() {
             let (mut said, rest) = all(&whole[..cut]);
