@@ -38,6 +38,20 @@ class Tables(unittest.TestCase):
                      "![W8s](growth-sessions.svg)", "2 rounds"):
             self.assertIn(part, text)
 
+    def test_a_second_yardstick_has_its_own_column(self):
+        table = {"W": {"what": "", "load": {}, "peers": works.ALL, "notes": ["it waits"]}}
+        runs = [{"work": "W", "case": "", "peer": peer, "round": 0, "cpu_us_per_delivery": cpu, "exact": True}
+                for peer, cpu in (("floor", 4), ("floor-stream", 8), ("ws-edge", 10))]
+        text = report.on_terminal(figures.results([figures.completed(each) for each in runs], table), table)
+        self.assertIn("x floor-stream", text)
+        self.assertRegex(text, r"ws-edge +10 +2\.5 +1\.25 ")
+        self.assertIn("it waits", text)
+
+    def test_a_work_of_other_rounds_says_so(self):
+        members = [{"rounds": 3}, {"rounds": 1, "own_rounds": 3}]
+        self.assertEqual(report.notes({}, members, 3), [])
+        self.assertEqual(report.notes({"notes": ["x"]}, [{"rounds": 1}], 3), ["x", "of 1 round"])
+
     def test_figures_are_short(self):
         values = (None, 0.19234, 5.3, 12.34, 15432, 3_950_000)
         self.assertEqual([svg.short(value) for value in values], ["-", "0.192", "5.3", "12.3", "15,432", "3.95 M"])
@@ -89,6 +103,15 @@ class Order(unittest.TestCase):
     def test_each_round_begins_with_another_peer(self):
         self.assertEqual([rounds.by_turns(["a", "b", "c"], turn) for turn in range(4)],
                          [["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"], ["a", "b", "c"]])
+
+    def test_reads_of_history_are_told_apart_by_kind(self):
+        page = ('herald_history_read_seconds_count{kind="page"} 3\nherald_history_read_seconds_count{kind="shelf"} 40\n'
+                'herald_history_read_seconds_count{kind="proof"} 5\nherald_history_shared_reads_total 7\n')
+        self.assertEqual(measure.reads([page, page]),
+                         {"history_reads": 6, "shelf_reads": 80, "lookups": 10, "shared_reads": 14})
+
+    def test_a_case_may_leave_peers_out(self):
+        self.assertEqual(works.peers({"peers": works.EDGE}, ["nats", "ws-edge"]), ["ws-edge"])
 
     def test_flags_are_spelled_as_the_generator_reads_them(self):
         self.assertEqual(measure.flags({"connect_rate": True, "rate": 5, "idle": False, "size": None}), ["--connect-rate", "--rate", "5"])

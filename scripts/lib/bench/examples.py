@@ -100,7 +100,7 @@ READERS = {"durability": durability, "bursts": bursts, "cold": cold}
 def runs(stage, name, work, rounds):
     """Measures a work by its examples. They take their rounds themselves, and tell medians."""
     for example, flags in work["examples"]:
-        flags = [str(rounds) if word == "ROUNDS" else word for word in flags]
+        own, flags = rounds if "ROUNDS" in flags else 1, [str(rounds) if word == "ROUNDS" else word for word in flags]
         stage.say(f"{name}: {example} {' '.join(flags)}")
         load_average = machine.load_average()
         try:
@@ -111,5 +111,6 @@ def runs(stage, name, work, rounds):
             stage.say(f"FAILED: {failed}")
             found = [{"peer": work["peers"][0], "case": example, "exact": False, "failed": str(failed).splitlines()[0]}]
         for run in found:
-            # The examples judge themselves: they panic where something is lost, doubled or out of order.
-            yield {"exact": True, **run, "work": name, "round": 0, "load_average": load_average}
+            # The examples judge themselves: they read back what was acknowledged, and panic where something is lost, doubled or
+            # out of order.
+            yield {"exact": True, **run, "work": name, "round": 0, "own_rounds": own, "load_average": load_average}

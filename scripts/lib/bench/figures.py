@@ -3,6 +3,8 @@
 from bench import works
 
 YARDSTICK = "floor"
+# The yardstick, fed as ws-edge is.
+STREAM_YARDSTICK = "floor-stream"
 
 
 def median(values):
@@ -73,6 +75,7 @@ def results(runs, table):
             "most": max(counted, default=None),
             "p99_to_first": ratio(members, first, "p99_us"),
             "ratio_to_floor": ratio(members, groups.get((work, case, YARDSTICK), []), metric),
+            "ratio_to_floor_stream": ratio(members, groups.get((work, case, STREAM_YARDSTICK), []), metric),
         }
         found.append(record)
     return found

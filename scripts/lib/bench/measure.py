@@ -21,7 +21,7 @@ def flags(load):
 
 def load(stage, running, wanted):
     """Runs `sim load` against a peer; what it found."""
-    argv = [stage.program("sim"), "load", "--url", running.url, "--protocol", running.protocol,
+    argv = [stage.program("sim"), "load", "--url", ",".join(running.urls), "--protocol", running.protocol,
             "--nats", f"127.0.0.1:{running.nats_port}", "--pid", ",".join(map(str, running.pids)), "--json", *flags(wanted)]
     child = stage.start("load", argv)
 
@@ -42,26 +42,38 @@ def load(stage, running, wanted):
         child.end()
 
 
-def counters(running, *names):
-    """Sums of Prometheus counters of a peer that has metrics; {} for the others."""
-    status, text = stages.get(running.metrics) if running.metrics else (0, "")
-    return {name: sum(float(value) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? ([0-9.e+]+)$", text, re.MULTILINE))
-            for name in names} if status == 200 else {}
+# What a read of history is counted as, by the kind that the edge gives it: events read from the stream, or from the shelf, and
+# questions after a single place.
+KINDS = {"page": "history_reads", "snapshot": "history_reads", "shelf": "shelf_reads",
+         "before": "lookups", "first": "lookups", "proof": "lookups"}
+READ = re.compile(r'^herald_history_read_seconds_count\{[^}]*kind="(\w+)"[^}]*\} ([0-9.e+]+)$', re.MULTILINE)
+SHARED = re.compile(r"^herald_history_shared_reads_total(?:\{[^}]*\})? ([0-9.e+]+)$", re.MULTILINE)
 
 
-READS, SHARED = "herald_history_read_seconds_count", "herald_history_shared_reads_total"
+def reads(texts):
+    """How often history was read, by these pages of metrics."""
+    counted = dict.fromkeys([*KINDS.values(), "shared_reads"], 0)
+    for text in texts:
+        for kind, value in READ.findall(text):
+            counted[KINDS[kind]] += float(value)
+        counted["shared_reads"] += sum(map(float, SHARED.findall(text)))
+    return counted
+
+
+def metrics(running):
+    """The pages of metrics of a peer that has some."""
+    return [text for status, text in map(stages.get, running.metrics) if status == 200]
 
 
 def sockets(stage, backbone, peer, work, case):
     """A case that `sim load` does."""
     running = peers.PEERS[peer](stage, backbone, work, case)
     try:
-        before = counters(running, READS, SHARED)
+        before = reads(metrics(running))
         found = load(stage, running, case["load"])
-        after = counters(running, READS, SHARED)
-        if after:
-            found["history_reads"] = after[READS] - before.get(READS, 0)
-            found["shared_reads"] = after[SHARED] - before.get(SHARED, 0)
+        if running.metrics:
+            after = reads(metrics(running))
+            found |= {name: after[name] - before[name] for name in after}
         return found
     finally:
         running.end()

@@ -27,10 +27,10 @@ class Running:
     """A peer that runs: whose processor time counts, where its clients connect, where events are published."""
 
     children: list
-    url: str
+    urls: list
     protocol: str
     nats_port: int
-    metrics: str = None
+    metrics: list = dataclasses.field(default_factory=list)
 
     @property
     def pids(self):
@@ -49,19 +49,31 @@ def address_of(line):
     return line.rsplit(" ", 1)[1].strip()
 
 
-def floor(stage, backbone, work, case):
+def processes(case):
+    """As often as the case wants this peer."""
+    return range(case.get("processes", 1))
+
+
+def floor(stage, backbone, work, case, source=()):
     """`sim floor`, the yardstick."""
-    argv = [stage.program("sim"), "floor", "--listen", "127.0.0.1:0", "--nats", f"127.0.0.1:{backbone.port}"]
-    child = stage.start("floor", pinned(case.get("cores"), argv + (["--coalesce"] if work.get("coalesce") else [])))
-    address = address_of(child.wait_for_line("listening on "))
-    return Running([child], f"ws://{address}", "plain", backbone.port)
+    argv = [stage.program("sim"), "floor", "--listen", "127.0.0.1:0", "--nats", f"127.0.0.1:{backbone.port}", *source]
+    argv = pinned(case.get("cores"), argv + (["--coalesce"] if work.get("coalesce") else []))
+    children = [stage.start("floor", argv) for _ in processes(case)]
+    urls = [f"ws://{address_of(child.wait_for_line('listening on '))}" for child in children]
+    return Running(children, urls, "plain", backbone.port)
+
+
+def floor_stream(stage, backbone, work, case):
+    """The yardstick, fed by the stream."""
+    return floor(stage, backbone, work, case, ("--stream", "EVENTS"))
 
 
 def ws_edge(stage, backbone, work, case):
     """The door, with everything it has switched on as by default."""
     env = {"PORT": "0", "HERALD_DRAIN__PERIOD": "100ms", **work.get("edge", {}), **case.get("edge", {})}
-    child, ports = stages.service(stage, "ws-edge", backbone.port, env, pin=case.get("cores"))
-    return Running([child], f"ws://{ports['listeners'][0]}", "herald", backbone.port, f"http://{ports['operations']}/metrics")
+    started = [stages.service(stage, "ws-edge", backbone.port, env, pin=case.get("cores")) for _ in processes(case)]
+    return Running([child for child, _ in started], [f"ws://{ports['listeners'][0]}" for _, ports in started], "herald",
+                   backbone.port, [f"http://{ports['operations']}/metrics" for _, ports in started])
 
 
 def nats(stage, backbone, work, case):
@@ -69,7 +81,7 @@ def nats(stage, backbone, work, case):
     config = stage.new_folder("nats-websocket") / "server.conf"
     config.write_text(NATS_WEBSOCKET)
     child, ports, _ = stages.nats_server(stage, "nats-websocket", config, store=False)
-    return Running([child], f"ws://127.0.0.1:{ports['websocket']}", "nats", ports["nats"])
+    return Running([child], [f"ws://127.0.0.1:{ports['websocket']}"], "nats", ports["nats"])
 
 
 def uws(stage, backbone, work, case):
@@ -78,10 +90,10 @@ def uws(stage, backbone, work, case):
     child = stage.start("uws", pinned(case.get("cores"), argv + (["--coalesce"] if work.get("coalesce") else [])),
                         {"NODE_PATH": str(UWS_HOME / "node_modules")})
     address = address_of(child.wait_for_line("listening on "))
-    return Running([child], f"ws://{address}", "plain", backbone.port)
+    return Running([child], [f"ws://{address}"], "plain", backbone.port)
 
 
-PEERS = {"floor": floor, "ws-edge": ws_edge, "nats": nats, "uws": uws}
+PEERS = {"floor": floor, "floor-stream": floor_stream, "ws-edge": ws_edge, "nats": nats, "uws": uws}
 
 
 @dataclasses.dataclass

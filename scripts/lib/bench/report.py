@@ -8,6 +8,7 @@ HEADS = {
     "cpu_us_per_delivery": ("CPU/delivery µs", 1),
     "cpu_us_per_event": ("CPU/event µs", 1),
     "ratio_to_floor": ("x floor", 1),
+    "ratio_to_floor_stream": ("x floor-stream", 1),
     "deliveries_per_s": ("deliveries/s", 1),
     "events_per_s": ("events/s", 1),
     "events": ("events", 1),
@@ -29,7 +30,10 @@ HEADS = {
     "cpu_cores": ("cores used", 1),
     "caught_up_s": ("caught up s", 1),
     "history_reads": ("reads of the stream", 1),
+    "shelf_reads": ("reads of the shelf", 1),
+    "lookups": ("places looked up", 1),
     "shared_reads": ("reads shared", 1),
+    "reopened": ("clients that came back", 1),
     "players": ("players at 1.2/s", 1),
 }
 
@@ -48,8 +52,9 @@ def exactness(record):
 
 
 def columns(work):
-    """The fields of a work's table: its metric, the ratio where the yardstick does it, then its own."""
-    compared = ["ratio_to_floor"] if figures.YARDSTICK in work.get("peers", works.ALL) else []
+    """The fields of a work's table: its metric, the ratio to the yardsticks that do it, then its own."""
+    by = {figures.YARDSTICK: "ratio_to_floor", figures.STREAM_YARDSTICK: "ratio_to_floor_stream"}
+    compared = [field for peer, field in by.items() if peer in work.get("peers", works.FOUR)]
     metric = works.metric(work)
     return [metric, *compared, *(field for field in work.get("columns", []) if field != metric)]
 
@@ -93,6 +98,12 @@ def goals(work, members):
     return said
 
 
+def notes(work, members, rounds):
+    """What is to be known beside the figures: the work's notes, and its rounds where they are not those of all."""
+    took = sorted({record.get("own_rounds") or record["rounds"] for record in members})
+    return work.get("notes", []) + [f"of {number} round{'s' if number != 1 else ''}" for number in took if number != rounds]
+
+
 def of_work(results, name):
     return [record for record in results if record["work"] == name]
 
@@ -104,19 +115,21 @@ def on_terminal(results, table):
         members = of_work(results, name)
         if members:
             said += ["", f"{name}: {work['what']}", *("  " + line for line in plain(*rows(work, members)))]
-            said += [f"  {line}" for line in goals(work, members)]
+            said += [f"  {line}" for line in goals(work, members) + work.get("notes", [])]
     return "\n".join(said)
 
 
 def as_markdown(results, table, facts, absent, charts):
     """The whole of results.md."""
-    rounds = max((record["rounds"] for record in results), default=0)
+    # Of most; works that had others say so.
+    counts = [record["rounds"] for record in results if "own_rounds" not in record]
+    rounds = max(set(counts), key=counts.count, default=0)
     loads = [record["load_average"] for record in results if figures.is_number(record.get("load_average"))]
     said = [
         "# What was measured", "",
         "By `./scripts/bench --write`; how, and what the works are: [README](README.md). All fields: [results.json](results.json).", "",
         *markdown(["", ""], [[key, str(value)] for key, value in facts.items()]), "",
-        f"Medians of {rounds} rounds, in brackets the least and the most of the first column. The load average (1 min) before a "
+        f"Medians of {rounds} rounds unless said otherwise, in brackets the least and the most of the first column. The load average (1 min) before a "
         f"measurement was {short(figures.median(loads))} in the median, at most {short(max(loads, default=None))}, whoever made it. Works "
         "without a section were not measured then.", "",
     ]
@@ -130,7 +143,7 @@ def as_markdown(results, table, facts, absent, charts):
         # Works that were measured at another time say so.
         said += sorted({f"* measured at commit {record['commit']}, {record['date']}" for record in members
                         if "commit" in record and (record["commit"], record["date"]) != (facts.get("commit"), facts.get("date"))})
-        said += [f"* {line}" for line in goals(work, members)] + [""]
+        said += [f"* {line}" for line in goals(work, members) + notes(work, members, rounds)] + [""]
         if "plot" in work and f"growth-{work['plot'][0]}.svg" in charts:
             said += [f"![{name}](growth-{work['plot'][0]}.svg)", ""]
     while said[-1] == "":

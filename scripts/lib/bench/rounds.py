@@ -26,7 +26,7 @@ def of_work(stage, name, work, wanted, rounds):
     with backbone(stage) as bed:
         for turn in range(rounds):
             for case in works.cases(work):
-                for peer in by_turns(members, turn):
+                for peer in by_turns(works.peers(case, members) if "peers" in case else members, turn):
                     found = measure.one(stage, bed, peer, work, case)
                     yield {**found, "work": name, "case": case["case"], "peer": peer, "round": turn}
 

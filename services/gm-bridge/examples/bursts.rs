@@ -3,13 +3,13 @@
 //!
 //! The same bursts go through a bridge that makes batches (`action.batch = "always"`) and one that never does, on one node
 //! and on three, with the store synced every 10 s and always. The loads are measured by turns, and the median of the rounds
-//! is printed.
+//! is printed. Of every session each event has to come once and in order, else this panics.
 
 #![allow(clippy::print_stdout, reason = "it prints a table")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that fails ends")]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -200,14 +200,24 @@ async fn measure(setup: &Setup, policy: usize, load: Load, seconds: f64, run: us
     join_all(sessions.iter().map(async |session| actions.run(session, command, ActionPolicy::Cancel).await.unwrap()))
         .await;
     let (mut first, mut last, mut seen, mut batched) = (Vec::new(), Vec::new(), 0_u64, 0_u64);
+    // Of each session: when the burst began that its last event is of, and how many of it have come.
+    let mut heard: HashMap<String, (u64, usize)> = HashMap::new();
     let end = begun + Duration::from_secs_f64(seconds);
     while let Ok(Some(event)) = tokio::time::timeout_at(end, events.next()).await {
         let event = event.unwrap();
         seen += 1;
         batched += u64::from(event.headers.as_ref().is_some_and(|headers| headers.get("Nats-Batch-Id").is_some()));
         let payload: serde_json::Value = serde_json::from_slice(&event.payload).unwrap();
-        let late = (now_us() - payload["us"].as_u64().unwrap()) as f64 / 1000.0;
+        let us = payload["us"].as_u64().unwrap();
+        let late = (now_us() - us) as f64 / 1000.0;
         let place = payload["k"].as_u64().unwrap() as usize;
+        let (burst, come) = heard.entry(event.subject.split('.').nth(1).unwrap().to_owned()).or_default();
+        if *come == load.burst {
+            *come = 0;
+        }
+        let follows = if place == 0 { us > *burst } else { us == *burst };
+        assert!(place == *come && follows, "{}: {place} of {us} behind {come} of {burst}", event.subject);
+        (*burst, *come) = (us, place + 1);
         if place == 0 {
             first.push(late);
         }

@@ -4,6 +4,8 @@
 //! Each round measures every load on every server, one after the other, and the next round does so again: what the machine
 //! does meanwhile falls on all alike. Printed is the median of the rounds. `strace`, if it is there, counts the syncs in a
 //! round of its own, as it slows the server down.
+//!
+//! After each measurement the stream is read back: what was acknowledged has to be there once and in order, else this panics.
 
 #![allow(clippy::print_stdout, reason = "it prints a table")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that fails ends")]
@@ -19,10 +21,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_nats::HeaderMap;
+use async_nats::{
+    HeaderMap,
+    jetstream::consumer::{DeliverPolicy, push::OrderedConfig},
+};
 use bytes::Bytes;
 use clap::Parser;
-use futures_util::future::join_all;
+use futures_util::{StreamExt as _, future::join_all};
 use herald_runtime::{
     Context,
     config::{Common, HumanDuration},
@@ -162,6 +167,8 @@ async fn measure(setup: &Setup, load: Load, options: &Options, run: usize, count
     let fences = (0..load.sessions).map(|session| open(&setup.nats, run, session));
     let fences = join_all(fences).await;
     let traces: Vec<_> = setup.ids.iter().filter(|_| counted).filter_map(|id| Trace::attach(*id)).collect();
+    let first = fences.iter().map(|(_, fence)| *fence).max().unwrap_or_default() + 1;
+    let names: Vec<String> = fences.iter().map(|(session, _)| session.clone()).collect();
     let begun = Instant::now();
     let end = begun + Duration::from_secs_f64(options.seconds);
     let payload = Bytes::from(vec![b'x'; options.bytes]);
@@ -170,10 +177,13 @@ async fn measure(setup: &Setup, load: Load, options: &Options, run: usize, count
         let (nats, payload, again) = (setup.nats.clone(), payload.clone(), Arc::clone(&again));
         tokio::spawn(async move { run_session(&nats, &session, fence, load.batch, &payload, end, &again).await })
     });
-    let taken: Vec<Duration> = join_all(sessions).await.into_iter().flat_map(Result::unwrap).collect();
+    let taken: Vec<Vec<Duration>> = join_all(sessions).await.into_iter().map(Result::unwrap).collect();
     let elapsed = begun.elapsed().as_secs_f64();
-    let events = (taken.len() * load.batch) as f64;
     let syncs: Option<u64> = traces.into_iter().map(Trace::syncs).sum();
+    let acknowledged = names.into_iter().zip(taken.iter().map(|taken| taken.len() * load.batch)).collect();
+    judge(&setup.nats, first, acknowledged).await;
+    let taken = taken.concat();
+    let events = (taken.len() * load.batch) as f64;
     let mut sorted: Vec<f64> = taken.iter().map(|taken| taken.as_secs_f64() * 1000.0).collect();
     sorted.sort_by(f64::total_cmp);
     let at = |share: f64| sorted.get((sorted.len() as f64 * share) as usize).copied().unwrap_or_default();
@@ -184,6 +194,33 @@ async fn measure(setup: &Setup, load: Load, options: &Options, run: usize, count
         again: again.load(Ordering::Relaxed) as f64 / taken.len() as f64,
         syncs: syncs.filter(|_| counted).map(|syncs| syncs as f64 / events),
     }
+}
+
+/// Reads back what a load has stored from that sequence on: of each session as many events as were acknowledged, one after
+/// the other by their ids.
+async fn judge(nats: &Nats, first: u64, acknowledged: BTreeMap<String, usize>) {
+    let stream = nats.jetstream().get_stream("EVENTS").await.expect("the stream is there");
+    let last = stream.cached_info().state.last_sequence;
+    let consumer = OrderedConfig {
+        deliver_subject: nats.client().new_inbox(),
+        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: first },
+        headers_only: true,
+        ..OrderedConfig::default()
+    };
+    let consumer = stream.create_consumer(consumer).await.expect("a consumer");
+    let mut messages = consumer.messages().await.expect("messages");
+    let mut stored: BTreeMap<String, usize> = acknowledged.keys().map(|session| (session.clone(), 0)).collect();
+    let mut seq = first - 1;
+    while seq < last {
+        let message = messages.next().await.expect("no end").expect("a message");
+        seq = message.info().expect("a delivery").stream_sequence;
+        let session = message.subject.split('.').nth(1).expect("a session");
+        let count = stored.get_mut(session).unwrap_or_else(|| panic!("{} is of no session", message.subject));
+        let id = message.headers.as_ref().and_then(|headers| headers.get("Nats-Msg-Id")).map(ToString::to_string);
+        assert_eq!(id, Some(format!("{session}.{count}")), "stored at {seq}");
+        *count += 1;
+    }
+    assert_eq!(stored, acknowledged, "stored, acknowledged");
 }
 
 /// Claims an action, as the bridge does.

@@ -1,10 +1,9 @@
 // The peer `uws`: uWebSockets.js does what `sim floor` does. NATS core in (`arena.<sid>.<topic>`), the same envelope out on
 // `/ws/<sid>`, one frame per event.
 //
-//     NODE_PATH=FOLDER_OF_NODE_MODULES node server.js --listen PORT --nats PORT [--by publish|send] [--coalesce]
+//     NODE_PATH=FOLDER_OF_NODE_MODULES node server.js --listen PORT --nats PORT [--coalesce]
 //
-// By `publish`, uWebSockets.js copies and batches by itself (its topic tree, drained once per turn of the loop); by `send`
-// each socket gets each frame at once. With `--coalesce` everything that one read from NATS brought for a session goes
+// Each socket gets each frame at once. With `--coalesce` everything that one read from NATS brought for a session goes
 // out in one corked write per socket.
 
 "use strict";
@@ -22,7 +21,6 @@ const flag = (name, otherwise) => {
 };
 const port = Number(flag("listen", "0"));
 const natsPort = Number(flag("nats", "4222"));
-const byPublish = flag("by", "send") === "publish";
 const coalesce = process.argv.includes("--coalesce");
 
 /** What is known of a session: its sockets, and with `--coalesce` the frames that wait for the end of this read. */
@@ -62,8 +60,6 @@ function event(subject, read, from, to) {
   if (coalesce) {
     session.waiting.push(Buffer.from(bytes));
     touched.add(session);
-  } else if (byPublish) {
-    app.publish(session.id, bytes, false);
   } else {
     for (const socket of session.sockets) socket.send(bytes, false);
   }
@@ -104,7 +100,6 @@ const app = uws
       const { sid } = socket.getUserData();
       if (!sessions.has(sid)) sessions.set(sid, new Session(sid));
       sessions.get(sid).sockets.add(socket);
-      if (byPublish) socket.subscribe(sid);
     },
     close(socket) {
       const session = sessions.get(socket.getUserData().sid);

@@ -4,6 +4,10 @@
 //! that were. Without arguments it prints the phases, each with two numbers of rounds: what both have in common (the start,
 //! rings that grow) is in the shorter one, and the difference of both is what so many operations cost. No sockets, no clock,
 //! no second thread: the same program has nearly the same number each time.
+//!
+//! What is not in it: the socket's own `offer` (`connection::socket`), whose work is the system call and what decides about it,
+//! so that it can't be done without a socket; listeners stand in for it. And the shelf's files: `intake-shelved` stays within
+//! a part of it that is in memory, so that nothing is sorted and written.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark fails by panicking, and prints its table")]
 
@@ -16,8 +20,10 @@ use std::{
 use async_nats::Subject;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use ws_edge::{
+    config::{Config, HistoryConfig},
     dialect::DialectName,
     event::Event,
+    history::{Shelf, Shelved},
     intake::{Rings as _, sequence_and_time},
     sessions::SeatRead,
     view::Encoding,
@@ -43,8 +49,9 @@ const UNWATCHED: usize = 256;
 type Work = fn(usize) -> usize;
 
 /// Name, the two numbers of rounds, what it does.
-const PHASES: [(&str, usize, usize, Work); 7] = [
-    ("intake", 2_000, 22_000, intake),
+const PHASES: [(&str, usize, usize, Work); 8] = [
+    ("intake", 2_000, 22_000, |rounds| unwatched(rounds, None)),
+    ("intake-shelved", 2_000, 22_000, |rounds| unwatched(rounds, Some(shelf()))),
     ("encode-plain", 2_000, 8_000, |rounds| encode(Encoding::Plain, rounds)),
     ("encode-v1", 2_000, 8_000, |rounds| encode(Encoding::V1, rounds)),
     ("fan-out", 20, 140, |rounds| fan_out(rounds, 1)),
@@ -91,19 +98,26 @@ impl Recorder for Counting {
     }
 }
 
+/// A shelf, as an edge has it. Of its disk nothing is used; it only may not be in memory.
+fn shelf() -> Arc<Shelf> {
+    let config = HistoryConfig { shelf_folder: Some(".".into()), ..Config::default().history };
+    Shelf::new("EVENTS", &config).unwrap()
+}
+
 /// Events of sessions that nobody watches, from the delivery on. An operation: one of them.
-fn intake(rounds: usize) -> usize {
+fn unwatched(rounds: usize, shelf: Option<Arc<Shelf>>) -> usize {
     let (sessions, view, payload) = (sessions(), view(DialectName::Event, Encoding::Plain), agent_output(SIZE));
     let watched: Vec<_> = (0..WATCHED).map(|n| listening(&sessions, &format!("watched-{n}"), &view)).collect();
     let subjects: Vec<Subject> =
         (0..UNWATCHED).map(|n| format!("arena.0b9d3c52-6f0e-4b57-9a57-{n:012x}.agent.agent-3.output").into()).collect();
     let reply = "$JS.ACK.EVENTS.Jx2mK0qLw8.1.48210377.91022.1767225600000000017.3".to_owned();
+    let rings = Shelved::new(shelf, sessions);
     for subject in subjects.iter().cycle().take(rounds) {
         let (seq, time_ns) = sequence_and_time(black_box(&reply)).unwrap();
         let event = Event::parse(subject.clone(), seq, time_ns / 1_000_000, payload.clone()).unwrap();
-        sessions.append(&event);
+        rings.append(&event);
     }
-    sessions.flush();
+    rings.flush();
     assert_eq!(watched[0].1.mark().frames, 0);
     rounds
 }
