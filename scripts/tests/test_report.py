@@ -92,6 +92,11 @@ class Examples(unittest.TestCase):
         self.assertEqual(found["case"], "one node, always: 20 sessions, 100 at once, in batches")
         self.assertEqual((found["peer"], found["events_per_s"], found["last_p99_us"]), ("gm-bridge", 6664, 30_000))
 
+    def test_what_did_not_happen_in_time_has_no_figure_but_a_line(self):
+        found, = examples.bursts([
+            "one node, always         20   100  never      1743    19.85 / 21.32        NaN / NaN        0%"])
+        self.assertEqual((found["p50_us"], found["last_p50_us"]), (19_850, None))
+
     def test_the_table_of_cold_is_read(self):
         found, = examples.cold([
             "resume, 20 behind          50 |     4.1     9.9    12.0 |     5.0    11.0    14.5 |    1.5 ms    0.3 ms |      100    30"])

@@ -42,7 +42,8 @@ def output(stage, name, flags):
 
 
 def milliseconds(text):
-    return float(text) * 1000
+    """In µs; None for what did not happen in the time measured."""
+    return None if text == "NaN" else float(text) * 1000
 
 
 DURABILITY = re.compile(r"^(?P<setup>.+?)\s+(?P<sessions>\d+)\s+(?P<batch>\d+)\s+(?P<rate>[\d.]+)\s+(?P<p50>[\d.]+)\s+(?P<p99>[\d.]+)"
@@ -62,7 +63,7 @@ def durability(lines):
 
 
 BURSTS = re.compile(r"^(?P<setup>.+?)\s+(?P<sessions>\d+)\s+(?P<burst>\d+)\s+(?P<batch>never|always)\s+(?P<rate>[\d.]+)\s+"
-                    r"(?P<p50>[\d.]+) / (?P<p99>[\d.]+)\s+(?P<last50>[\d.]+) / (?P<last99>[\d.]+)\s+(?P<batched>\d+)%$")
+                    r"(?P<p50>[\d.]+|NaN) / (?P<p99>[\d.]+|NaN)\s+(?P<last50>[\d.]+|NaN) / (?P<last99>[\d.]+|NaN)\s+(?P<batched>\d+)%$")
 
 
 def bursts(lines):
