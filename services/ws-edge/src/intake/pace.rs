@@ -41,6 +41,7 @@ impl Pace {
             yield_now().await;
         }
         if let Some(until) = self.until(begun, WOKE.get()) {
+            #[allow(clippy::disallowed_methods, reason = "it is the thread that is to sleep")]
             thread::sleep(until.saturating_duration_since(Instant::now()));
             WOKE.set(Some(Instant::now()));
         }
