@@ -24,6 +24,7 @@ use crate::{
     pictures::{self, PicturesError},
     proxy::Vouched,
     route::Route,
+    selftest::{self, Selftest},
 };
 
 /// How long a browser may keep the answer to a preflight, in seconds.
@@ -50,6 +51,7 @@ pub struct Door {
     /// The special before the general.
     places: Vec<(Pattern, Place)>,
     origins: Origins,
+    selftest: Selftest,
 }
 
 enum Place {
@@ -93,7 +95,7 @@ impl Door {
             );
         }
         places.sort_by(|(one, _), (other, _)| one.specificity(other));
-        Ok(Self { edge: edge.clone(), places, origins: Origins::new(&config.origins) })
+        Ok(Self { edge: edge.clone(), places, origins: Origins::new(&config.origins), selftest: Selftest::new(config) })
     }
 
     /// Whom browsers may let talk to us, preflights (200 on any path) included.
@@ -124,6 +126,9 @@ impl Door {
             Some((Place::Route(route), session)) => {
                 if request.method() != Method::GET {
                     return answer::method_not_allowed("GET");
+                }
+                if session == selftest::NAME {
+                    return self.selftest.answer(&self.edge, route.is_socket(), request, peer);
                 }
                 if !self.origins.allow(request.headers()) {
                     return answer::error(StatusCode::FORBIDDEN, "Origin not allowed");

@@ -63,6 +63,7 @@ pub mod pictures;
 pub mod planted;
 pub mod proxy;
 pub mod route;
+pub mod selftest;
 pub mod sessions;
 pub mod sse;
 pub mod view;

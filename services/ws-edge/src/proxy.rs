@@ -63,6 +63,8 @@ pub enum Vouched {
     /// It said nothing.
     #[default]
     Nothing,
+    /// It said nothing, and is a trusted proxy's own.
+    Silent,
     /// It was believed, by so many proxies.
     By(usize),
     /// Whoever said it is no trusted proxy.
@@ -150,14 +152,15 @@ impl Proxies {
         let Way { hops, end } = Way::back(lines, from, |ip| self.trusts(ip));
         let vouched = match end {
             Told::Malformed => Vouched::Malformed,
+            Told::Nothing if hops.len() == 1 => Vouched::Silent,
             Told::Untrusted if hops.len() == 1 && said => Vouched::Untrusted,
-            _ if hops.len() == 1 => Vouched::Nothing,
+            Told::Untrusted if hops.len() == 1 => Vouched::Nothing,
             _ => Vouched::By(hops.len() - 1),
         };
         match vouched {
             Vouched::Malformed => refused("malformed"),
             Vouched::Untrusted => refused("untrusted"),
-            Vouched::Nothing | Vouched::By(_) => {}
+            Vouched::Nothing | Vouched::Silent | Vouched::By(_) => {}
         }
         let way: Vec<_> = hops.iter().rev().map(|hop| hop.ip().to_string()).collect();
         match HeaderValue::try_from(way.join(", ")) {
@@ -232,6 +235,9 @@ mod tests {
         Proxies::new(&trusted, protocol, Duration::from_secs(5))
     }
 
+    /// From where a request comes, its headers, and what is made of it.
+    type Row<'a> = (&'a str, &'a [&'a str], (&'a str, Vouched, &'a str));
+
     fn asked(proxies: &Proxies, from: &str, lines: &[&str]) -> (String, Vouched, String) {
         let mut headers = HeaderMap::new();
         for line in lines {
@@ -259,8 +265,8 @@ mod tests {
     #[test]
     fn a_request_is_believed_as_far_as_trusted_proxies_vouch_for_it() {
         let ours = proxies(&["10.0.0.0/8", "fd00::/8", "127.0.0.1"], ProxyProtocol::Off);
-        let table: &[(&str, &[&str], (&str, Vouched, &str))] = &[
-            ("10.0.0.1:9", &[], ("10.0.0.1:9", Vouched::Nothing, "10.0.0.1")),
+        let table: &[Row<'_>] = &[
+            ("10.0.0.1:9", &[], ("10.0.0.1:9", Vouched::Silent, "10.0.0.1")),
             ("10.0.0.1:9", &["203.0.113.7"], ("203.0.113.7:0", Vouched::By(1), "203.0.113.7, 10.0.0.1")),
             // What the client itself claimed stands further left.
             ("10.0.0.1:9", &["6.6.6.6, 203.0.113.7"], ("203.0.113.7:0", Vouched::By(1), "203.0.113.7, 10.0.0.1")),

@@ -201,7 +201,7 @@ async fn send_away(edge: Arc<Edge>, upgrade: OnUpgrade, close: Close, peer: Peer
 }
 
 /// A socket dropped with unread bytes in it takes the close frame back.
-async fn read_to_end(tcp: &mut TcpStream) {
+pub(crate) async fn read_to_end(tcp: &mut TcpStream) {
     let mut thrown_away = [0; 1024];
     while tcp.read(&mut thrown_away).await.is_ok_and(|read| read > 0) {}
 }

@@ -18,7 +18,7 @@ use std::{
 use bytes::Bytes;
 use herald_protocol::{Close, Cursor, frame::Control, record::AliasTarget};
 use http::{
-    HeaderName, HeaderValue, Response,
+    HeaderMap, HeaderName, HeaderValue, Response,
     header::{CACHE_CONTROL, CONTENT_TYPE},
 };
 use metrics::counter;
@@ -77,16 +77,20 @@ pub fn respond(
     // One chunk waits while another is being written; everything else waits in the ring.
     let (sender, chunks) = mpsc::channel(1);
     let mut response = Response::new(SseBody { chunks });
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
-    headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    set_headers(response.headers_mut());
     let feeding = async move {
         let mut events = Events::new(sender, setup, limits, comment, drain);
         let end = events.run().await;
         events.end(end, &abort).await;
     };
     (response, feeding)
+}
+
+/// What an event stream's answer says of itself.
+pub(crate) fn set_headers(headers: &mut HeaderMap) {
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
 }
 
 /// Wakes the task when there is something new.

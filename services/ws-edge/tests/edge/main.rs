@@ -6,6 +6,7 @@ mod aliases;
 mod cursors;
 mod door;
 mod proxies;
+mod selftest;
 mod shelf;
 mod sockets;
 mod support;
