@@ -5,6 +5,8 @@
 //! task takes over and writes from its cursor, as many frames at once as the socket takes, until it is up to date again.
 
 mod closing;
+#[cfg(feature = "echo")]
+mod echo;
 mod heartbeat;
 mod socket;
 
@@ -448,6 +450,9 @@ impl Connection {
         }
         while let Some(received) = self.inbound.read(&mut input).map_err(End::Broken)? {
             match received {
+                #[cfg(feature = "echo")]
+                Received::Message(_) => self.echo()?,
+                #[cfg(not(feature = "echo"))]
                 Received::Message(_) => counter!("herald_ignored_messages_total").increment(1),
                 Received::Ping(payload) => self.send_control(websocket::pong_frame(&payload).into())?,
                 Received::Pong => {}

@@ -4,7 +4,10 @@
 //! [`text_header`] writes the one, the log holds the other. Inbound, [`Inbound`] is a parser without buffers: what
 //! clients send is counted and skipped, only control frames (125 bytes at most) are kept while they arrive.
 
+#[cfg(feature = "echo")]
+mod echo;
 mod inbound;
+mod text;
 
 use herald_protocol::Close;
 
@@ -17,6 +20,8 @@ pub const MAX_HEADER: usize = 10;
 
 const FIN: u8 = 0x80;
 const TEXT: u8 = 0x1;
+#[cfg(feature = "echo")]
+const BINARY: u8 = 0x2;
 const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xA;

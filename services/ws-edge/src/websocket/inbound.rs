@@ -8,10 +8,15 @@ use tungstenite::protocol::frame::{
     coding::{Control, Data, OpCode},
 };
 
-use super::MAX_CONTROL;
+#[cfg(feature = "echo")]
+use super::echo::Echo;
+use super::{MAX_CONTROL, text::Text};
 
 /// Longest header of a client's frame: two bytes, a 64 bit length, the mask.
 const MAX_CLIENT_HEADER: usize = 14;
+
+/// A text must be UTF-8 (RFC 6455, section 8.1).
+const NOT_TEXT: Close = Close::Payload("text is not UTF-8");
 
 /// The payload of a control frame.
 #[derive(Clone, Copy)]
@@ -63,6 +68,10 @@ pub struct Inbound {
     max_message: u64,
     /// Bytes of the message that is arriving, if it is unfinished (fragmented).
     message: Option<u64>,
+    /// That message, if it is a text.
+    text: Option<Text>,
+    #[cfg(feature = "echo")]
+    echo: Echo,
     state: State,
 }
 
@@ -81,15 +90,29 @@ impl State {
 impl Inbound {
     /// A fresh connection whose client may send messages of up to `max_message` bytes.
     #[must_use]
-    pub const fn new(max_message: u64) -> Self {
-        Self { max_message, message: None, state: State::START }
+    pub fn new(max_message: u64) -> Self {
+        Self {
+            max_message,
+            message: None,
+            text: None,
+            #[cfg(feature = "echo")]
+            echo: Echo::default(),
+            state: State::START,
+        }
+    }
+
+    /// The frame that says the same as the message that [`Inbound::read`] has just told of.
+    #[cfg(feature = "echo")]
+    #[must_use]
+    pub fn echo(&self) -> Vec<u8> {
+        self.echo.back()
     }
 
     /// Takes bytes from the front of `input` until something is complete. `Ok(None)`: all were taken, more are needed.
     /// After a [`Received::Close`] the rest is discarded.
     ///
     /// # Errors
-    /// The close to answer with where the client broke the protocol (1002), sent a reason that is not UTF-8 (1007) or
+    /// The close to answer with where the client broke the protocol (1002), sent a text or a reason that is not UTF-8 (1007) or
     /// a message over the limit (1009). The parser is then of no further use.
     pub fn read(&mut self, input: &mut &[u8]) -> Result<Option<Received>, Close> {
         loop {
@@ -115,6 +138,11 @@ impl Inbound {
                 }
                 State::Data { left, last } => {
                     let taken = input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                    if self.text.as_mut().is_some_and(|text| !text.push(&input[..taken])) {
+                        return Err(NOT_TEXT);
+                    }
+                    #[cfg(feature = "echo")]
+                    self.echo.push(&input[..taken]);
                     *input = &input[taken..];
                     *left -= taken as u64;
                     if *left > 0 {
@@ -123,6 +151,9 @@ impl Inbound {
                     let last = *last;
                     self.state = State::START;
                     if last {
+                        if self.text.take().is_some_and(|text| !text.is_whole()) {
+                            return Err(NOT_TEXT);
+                        }
                         return Ok(Some(Received::Message(self.message.take().unwrap_or(0))));
                     }
                 }
@@ -168,6 +199,21 @@ impl Inbound {
                     return Err(Close::TooLarge);
                 }
                 self.message = Some(total);
+                match data {
+                    Data::Text => self.text = Some(Text::default()),
+                    Data::Binary => self.text = None,
+                    _ => {}
+                }
+                if let Some(text) = &mut self.text {
+                    text.frame(mask);
+                }
+                #[cfg(feature = "echo")]
+                {
+                    if data != Data::Continue {
+                        self.echo.message(data == Data::Binary);
+                    }
+                    self.echo.frame(mask);
+                }
                 Ok(State::Data { left: length, last: header.is_final })
             }
         }
@@ -299,6 +345,10 @@ mod tests {
             ("close code 1005", client(0x88, b"\x03\xed"), 1002),
             ("close code 999", client(0x88, b"\x03\xe7"), 1002),
             ("close reason", client(0x88, b"\x03\xe8\xff"), 1007),
+            ("text", client(0x81, b"caf\xe9"), 1007),
+            ("text that is not all there", client(0x81, b"caf\xc3"), 1007),
+            ("text that can be none any more", client(0x01, b"\xf4\x90"), 1007),
+            ("text in fragments", [client(0x01, b"\xc3"), client(0x80, b"A")].concat(), 1007),
             ("over the limit", client(0x81, &[0; 1001]), 1009),
             ("over the limit in fragments", grown, 1009),
             ("a length of 2^64-1", huge, 1009),
