@@ -99,17 +99,21 @@ impl Listener {
                 () = stop.cancelled() => return,
                 client = proxies.client_of(&mut tcp, address) => client,
             };
-            let address = match client {
-                Ok(client) => client,
+            let (address, vouched) = match client {
+                Ok(client) if client != address => (client, Vouched::Protocol),
+                Ok(client) => (client, Vouched::Nothing),
                 Err(error) => return tracing::debug!(%error, %address, "connection refused"),
             };
-            let peer =
-                Peer { address, vouched: Vouched::Nothing, abort: CancellationToken::new(), place: Arc::new(place) };
+            let peer = Peer { address, vouched, abort: CancellationToken::new(), place: Arc::new(place) };
             let abort = peer.abort.clone();
             let service =
                 ServiceBuilder::new().layer(door.cors()).service(service_fn(move |mut request: Request<_>| {
                     let (door, mut peer) = (door.clone(), peer.clone());
-                    (peer.address, peer.vouched) = proxies.client_of_request(request.headers_mut(), address);
+                    let (client, vouched) = proxies.client_of_request(request.headers_mut(), address);
+                    peer.address = client;
+                    if vouched != Vouched::Nothing {
+                        peer.vouched = vouched;
+                    }
                     async move { Served::Ok(door.answer(request, peer).await) }
                 }));
             let connection = http1::Builder::new()

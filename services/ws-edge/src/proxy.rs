@@ -65,6 +65,8 @@ pub enum Vouched {
     Nothing,
     /// It said nothing, and is a trusted proxy's own.
     Silent,
+    /// It said nothing to be believed; that of its connection was, by the PROXY protocol.
+    Protocol,
     /// It was believed, by so many proxies.
     By(usize),
     /// Whoever said it is no trusted proxy.
@@ -160,7 +162,7 @@ impl Proxies {
         match vouched {
             Vouched::Malformed => refused("malformed"),
             Vouched::Untrusted => refused("untrusted"),
-            Vouched::Nothing | Vouched::Silent | Vouched::By(_) => {}
+            Vouched::Nothing | Vouched::Silent | Vouched::Protocol | Vouched::By(_) => {}
         }
         let way: Vec<_> = hops.iter().rev().map(|hop| hop.ip().to_string()).collect();
         match HeaderValue::try_from(way.join(", ")) {

@@ -221,6 +221,7 @@ fn facts(head: &Parts, peer: &Peer) -> Vec<String> {
             "Herald sees you as {address}, which is in trusted_proxies and says nothing of its client. If it is a proxy, have \
              it set X-Forwarded-For."
         ),
+        Vouched::Protocol => format!("Herald sees you as {address}: so says a trusted proxy by the PROXY protocol."),
         Vouched::By(1) => format!("Herald sees you as {address}: so says a trusted proxy by X-Forwarded-For."),
         Vouched::By(count) => {
             format!("Herald sees you as {address}: so say {count} trusted proxies by X-Forwarded-For.")

@@ -72,7 +72,7 @@ async fn it_says_what_arrived_and_no_secret() {
         let nats = Nats::start().await;
         let _engine = Engine::start(&nats).await;
         let config = "[[ws-edge.listeners]]\nbuiltin = \"arena\"\naddress = \"127.0.0.1:0\"\norigins = \"https://play.example\"\n\
-            [[ws-edge.listeners]]\nname = \"proxied\"\nbuiltin = \"arena\"\naddress = \"127.0.0.1:0\"\ntrusted_proxies = \"127.0.0.1\"\n";
+            [[ws-edge.listeners]]\nname = \"proxied\"\nbuiltin = \"arena\"\naddress = \"127.0.0.1:0\"\ntrusted_proxies = \"127.0.0.1\"\nproxy_protocol = \"accept\"\n";
         let edge = Edge::new(&nats).config(config).start().await;
         let page = async |listener: usize, headers: &[(&str, &str)]| {
             let url = format!("http://{}/sse/_selftest", edge.listener(listener));
@@ -91,6 +91,9 @@ async fn it_says_what_arrived_and_no_secret() {
         assert!(page(1, &[]).await.contains("says nothing of its client"));
         assert!(page(1, &[("x-forwarded-for", "<b>")]).await.contains("makes no sense"));
         assert!(page(0, &[("x-forwarded-proto", "https")]).await.contains("X-Forwarded-Proto says https."));
+        let told = "PROXY TCP4 203.0.113.9 10.0.0.1 4711 80\r\nGET /sse/_selftest HTTP/1.0\r\naccept: text/html\r\n\r\n";
+        let told = http::raw(edge.listener(1), told, Duration::from_secs(20)).await;
+        assert!(told.contains("sees you as 203.0.113.9: so says a trusted proxy by the PROXY protocol."), "{told}");
         let odd = "GET /sse/_selftest HTTP/1.1\r\nhost: <script>\r\naccept: text/html\r\nconnection: close\r\n\r\n";
         let odd = http::raw(edge.address(), odd, Duration::from_secs(20)).await;
         assert!(odd.contains("for the host &lt;script&gt;."), "{odd}");
