@@ -1,8 +1,8 @@
 //! Who is at the other end where proxies stand in between: the first one that no proxy of ours vouches for.
 //!
 //! Two ways of being told are known, and both are believed from trusted networks alone: the PROXY protocol, before anything
-//! else on a connection ([`protocol`]), and `X-Forwarded-For` with each request ([`forwarded`]). The header `Forwarded` is
-//! not: a proxy that writes the one passes the other on as its client made it up, and we can't know which one that is.
+//! else on a connection, and `X-Forwarded-For` with each request. The header `Forwarded` is not: a proxy that writes the one
+//! passes the other on as its client made it up, and we can't know which one that is.
 
 mod forwarded;
 mod protocol;
