@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use crate::{
     game_master::{Image, RequestError},
     pool::{Pool, Seat},
+    query::Parameters,
     refusal::Refusal,
     sessions::Sessions,
 };
@@ -24,9 +25,20 @@ pub(crate) struct Picture {
     tag: String,
 }
 
-/// Fetches a picture of the game `id`: a Game Master's own id, as its events name it, or a session's.
-pub(crate) async fn fetch(sessions: &Sessions, pool: &Pool, id: &Segment, file: &Segment) -> Result<Picture, Refusal> {
-    if let Some((seat, _)) = pool.by_game(id.as_str()).await? {
+/// Fetches a picture of the game `id`: a Game Master's own id, as its events name it, or a session's. Whoever asks must be
+/// one that may open the session it is played in; `asked` knows.
+pub(crate) async fn fetch(
+    sessions: &Sessions,
+    pool: &Pool,
+    asked: &Parameters,
+    id: &Segment,
+    file: &Segment,
+) -> Result<Picture, Refusal> {
+    if let Some((seat, played)) = pool.by_game(id.as_str()).await? {
+        match played {
+            Some(played) => drop(asked.allowed(played.session)?),
+            None => asked.all_allowed()?,
+        }
         return from(seat, id, file).await;
     }
     if let Ok(session) = SessionId::new(id.as_str())
@@ -34,9 +46,11 @@ pub(crate) async fn fetch(sessions: &Sessions, pool: &Pool, id: &Segment, file: 
         && let Some(seat) = pool.of(&session, &known).await?
         && let Some(game) = pool.game_of(seat).await?.and_then(|g| Segment::new(&g).ok())
     {
+        asked.allowed(session)?;
         return from(seat, &game, file).await;
     }
     // Nobody's that we know, as after a restart of the Game Master: each of them may have it.
+    asked.all_allowed()?;
     let mut refusal = not_found();
     for seat in pool.seats() {
         match from(seat, id, file).await {

@@ -5,40 +5,60 @@ use axum::{
     extract::{FromRequestParts, Query, rejection::BytesRejection},
 };
 use herald_protocol::{
-    SessionId,
+    Grant, SessionId,
     record::{Lang, NewsKind},
 };
+use herald_runtime::http_over_nats::Caller;
 use http::{StatusCode, request::Parts};
 use serde_json::{Map, Value};
 
 use crate::{arena::QueryParams, refusal::Refusal};
 
-/// The parameters of a request's query, decoded.
+/// The parameters of a request's query, decoded, and who sent it, where its door knows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Parameters(Vec<(String, String)>);
+pub(crate) struct Parameters {
+    pairs: Vec<(String, String)>,
+    caller: Option<Caller>,
+}
 
 impl<S: Send + Sync> FromRequestParts<S> for Parameters {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Refusal> {
         let query = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
-        query.map(|Query(pairs)| Self(pairs)).map_err(|_| Refusal::bad("the query is malformed"))
+        let Query(pairs) = query.map_err(|_| Refusal::bad("the query is malformed"))?;
+        Ok(Self { pairs, caller: parts.extensions.get().cloned() })
     }
 }
 
 impl Parameters {
     fn get(&self, name: &'static str) -> Result<Option<&str>, Refusal> {
-        let mut found = self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        let mut found = self.pairs.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
         match (found.next(), found.next()) {
             (_, Some(_)) => Err(Refusal::bad(format!("{name} is given twice"))),
             (value, None) => Ok(value),
         }
     }
 
-    /// `session_id`, if it is there.
+    /// `session_id`, if it is there; one that whoever asks may open.
     pub(crate) fn session(&self) -> Result<Option<SessionId>, Refusal> {
-        let session = self.get("session_id")?.map(session_id);
-        session.transpose()
+        let session = self.get("session_id")?.map(session_id).transpose()?;
+        session.map(|session| self.allowed(session)).transpose()
+    }
+
+    /// The session, if whoever asks may open it.
+    pub(crate) fn allowed(&self, session: SessionId) -> Result<SessionId, Refusal> {
+        if self.caller.as_ref().is_none_or(|caller| caller.may_open(&session)) {
+            Ok(session)
+        } else {
+            Err(Refusal::not_theirs())
+        }
+    }
+
+    /// Fine, if whoever asks may open every session: what they ask for may be of any.
+    pub(crate) fn all_allowed(&self) -> Result<(), Refusal> {
+        let all = self.caller.as_ref().is_none_or(|caller| *caller.sessions() == Grant::All);
+        if all { Ok(()) } else { Err(Refusal::not_theirs()) }
     }
 
     /// `session_id`, which must be there.
@@ -60,7 +80,7 @@ impl Parameters {
 
     /// All of them; of one that is given twice the last.
     pub(crate) fn into_query_params(self) -> QueryParams {
-        self.0.into_iter().collect()
+        self.pairs.into_iter().collect()
     }
 }
 
@@ -104,7 +124,22 @@ mod tests {
 
     fn parameters(query: &str) -> Parameters {
         let uri = format!("http://h/?{query}").parse().unwrap();
-        Parameters(Query::try_from_uri(&uri).unwrap().0)
+        Parameters { pairs: Query::try_from_uri(&uri).unwrap().0, caller: None }
+    }
+
+    #[test]
+    fn who_is_known_asks_for_their_own_sessions_alone() {
+        let of = |sessions: &str, query| {
+            let caller = Caller::new("ann", None, sessions.parse().unwrap()).unwrap();
+            Parameters { caller: Some(caller), ..parameters(query) }
+        };
+        assert!(of("a,b", "session_id=b").required_session().is_ok() && of("*", "session_id=c").session().is_ok());
+        for foreign in [of("a,b", "session_id=c").session(), of("", "session_id=a").session()] {
+            assert_eq!(foreign.unwrap_err().status, StatusCode::FORBIDDEN);
+        }
+        assert_eq!(of("a", "").session().unwrap(), None);
+        assert!(of("a", "").all_allowed().is_err() && of("*", "").all_allowed().is_ok());
+        assert!(parameters("").all_allowed().is_ok(), "behind a door that asks nobody");
     }
 
     #[test]

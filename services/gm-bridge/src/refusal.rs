@@ -38,6 +38,11 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, "Session not found")
     }
 
+    /// 403: the door says who asks, and this session is not among theirs.
+    pub(crate) fn not_theirs() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "This session is not yours")
+    }
+
     pub(crate) fn no_game() -> Self {
         Self::bad("No game started")
     }

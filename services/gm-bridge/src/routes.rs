@@ -102,7 +102,7 @@ async fn start(State(api): State<Arc<Api>>, query: Parameters) -> Result<Answer,
     let (session, lang) = (query.session()?, query.lang()?.unwrap_or_default());
     let session = match session {
         Some(session) => session,
-        None => SessionId::new(&uuid::Uuid::new_v4().to_string())?,
+        None => query.allowed(SessionId::new(&uuid::Uuid::new_v4().to_string())?)?,
     };
     api.starts.start(session, lang).await
 }
@@ -138,6 +138,7 @@ async fn state(State(api): State<Arc<Api>>, query: Parameters) -> Result<Respons
             (api.pool.of(&session, &known).await?.ok_or_else(Refusal::no_game)?, Some(session))
         }
         None => {
+            query.all_allowed()?;
             let first = api.pool.seats().first().ok_or_else(Refusal::no_game)?;
             (first, api.pool.player(first).await?)
         }
@@ -153,12 +154,13 @@ async fn state(State(api): State<Arc<Api>>, query: Parameters) -> Result<Respons
 async fn image(
     State(api): State<Arc<Api>>,
     path: Result<Path<(String, String)>, axum::extract::rejection::PathRejection>,
+    query: Parameters,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     // The segments come decoded: `..%2f..%2fstate` is one of them.
     let segments = path.ok().and_then(|Path((id, file))| Some((Segment::new(&id).ok()?, Segment::new(&file).ok()?)));
     let (id, file) = segments.ok_or_else(images::not_found)?;
-    Ok(images::fetch(&api.sessions, &api.pool, &id, &file).await?.answer(&headers))
+    Ok(images::fetch(&api.sessions, &api.pool, &query, &id, &file).await?.answer(&headers))
 }
 
 async fn init_session(
@@ -168,7 +170,7 @@ async fn init_session(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Refusal> {
     let fields = Fields::read(body, "session_id")?;
-    let session = session_id(fields.text("session_id")?)?;
+    let session = query.allowed(session_id(fields.text("session_id")?)?)?;
     let lang = query.lang()?;
     let (params, tell) = (query.into_query_params(), door.tells_the_arena());
     api.soon(init(&api.sessions, &api.arena, &session, lang, &params, tell)).await?;
@@ -181,7 +183,7 @@ async fn submit_news(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Refusal> {
     let fields = Fields::read(body, "session_id and content")?;
-    let (session, content) = (session_id(fields.text("session_id")?)?, fields.text("content")?);
+    let (session, content) = (query.allowed(session_id(fields.text("session_id")?)?)?, fields.text("content")?);
     if content.trim().is_empty() {
         return Err(Refusal::bad("content is empty"));
     }
