@@ -11,7 +11,7 @@ use std::{
 };
 
 use herald_protocol::Name;
-use herald_runtime::config::{ByteSize, Fault, HumanDuration, ServiceConfig, comma_separated};
+use herald_runtime::config::{ByteSize, Fault, HumanDuration, Secret, ServiceConfig, comma_separated};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -37,6 +37,8 @@ pub struct Config {
     pub socket: SocketConfig,
     /// Server-sent events.
     pub sse: SseConfig,
+    /// The tokens that listeners with `auth = "jwt"` ask for.
+    pub jwt: JwtConfig,
     /// The recent end of each watched session, in memory.
     pub ring: RingConfig,
     /// How the stream is taken in.
@@ -63,6 +65,8 @@ pub struct ListenerConfig {
     pub builtin: Option<Builtin>,
     /// Dialect of the routes that name none. Default `event`.
     pub dialect: DialectName,
+    /// Who may come in: `off`, everybody; `jwt`, whoever has a token. Default `off`.
+    pub auth: Auth,
     /// Origins whose pages may use this listener: `https://play.example`, `https://*.play.example` for all below it; `*`: all.
     /// Default `*`.
     #[serde(deserialize_with = "comma_separated")]
@@ -82,6 +86,17 @@ pub struct ListenerConfig {
     pub routes: Vec<RouteConfig>,
     /// HTTP that goes on over NATS, besides the built-in one. Default: none.
     pub forwards: Vec<ForwardConfig>,
+}
+
+/// Who may come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Auth {
+    /// Everybody, and to everything.
+    #[default]
+    Off,
+    /// Whoever has a JSON Web Token, and to what that says.
+    Jwt,
 }
 
 /// A path under which a session can be watched.
@@ -211,6 +226,42 @@ pub struct SseConfig {
     pub heartbeat: HumanDuration,
 }
 
+/// JSON Web Tokens.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JwtConfig {
+    /// The secret of tokens signed by HS256, 32 bytes at least. Default: none, and then there are no such tokens.
+    pub secret: Secret,
+    /// The keys of tokens signed by RS256 or ES256: a JWKS, as the path of a file or as a URL. Default: none, and then there
+    /// are no such tokens.
+    pub jwks: Option<String>,
+    /// How often these keys are read anew. Default 5m.
+    pub refresh: HumanDuration,
+    /// How long after a reading a token with an unknown key may cause the next one. Default 10s.
+    pub refresh_min: HumanDuration,
+    /// How long a reading may take. Default 5s.
+    pub timeout: HumanDuration,
+    /// Who may have made the token (`iss`), one of these. Default: anybody with the key.
+    #[serde(deserialize_with = "comma_separated")]
+    pub issuers: Vec<String>,
+    /// For whom it must be made (`aud`), one of these. Default: for nobody by name; a token that names somebody is refused.
+    #[serde(deserialize_with = "comma_separated")]
+    pub audiences: Vec<String>,
+    /// By how much the clocks of those who make tokens may differ from ours (`exp`, `nbf`). Default 30s.
+    pub leeway: HumanDuration,
+    /// The claim that says who it is; a JSON pointer (`/a/b`) where it stands deeper. Default `sub`.
+    pub user_claim: String,
+    /// The claim that says what they are, likewise. Default `role`.
+    pub role_claim: String,
+    /// The claim that says which sessions they may open, likewise: a list of ids, one id, or `*` for all. Default `sessions`.
+    pub sessions_claim: String,
+    /// Whether the token may stand in the query, `?token=`: proxies and browsers keep URLs. Default false.
+    pub query: bool,
+    /// How long a socket that came without a token may take to send one. Default 10s.
+    pub wait: HumanDuration,
+    /// How long a connection goes on after its token has expired, for a fresh one to come. Default 30s.
+    pub grace: HumanDuration,
+}
+
 /// The recent end of each watched session, in memory.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RingConfig {
@@ -293,6 +344,22 @@ impl Default for Config {
                 close_timeout: HumanDuration::from_secs(5),
             },
             sse: SseConfig { heartbeat: HumanDuration::from_secs(15) },
+            jwt: JwtConfig {
+                secret: Secret::default(),
+                jwks: None,
+                refresh: HumanDuration::from_secs(300),
+                refresh_min: HumanDuration::from_secs(10),
+                timeout: HumanDuration::from_secs(5),
+                issuers: Vec::new(),
+                audiences: Vec::new(),
+                leeway: HumanDuration::from_secs(30),
+                user_claim: "sub".to_owned(),
+                role_claim: "role".to_owned(),
+                sessions_claim: "sessions".to_owned(),
+                query: false,
+                wait: HumanDuration::from_secs(10),
+                grace: HumanDuration::from_secs(30),
+            },
             ring: RingConfig {
                 frames: 1024,
                 bytes: ByteSize::from_mib(1),
@@ -326,6 +393,7 @@ impl Default for ListenerConfig {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)),
             builtin: None,
             dialect: DialectName::Event,
+            auth: Auth::Off,
             origins: vec!["*".to_owned()],
             trusted_proxies: Vec::new(),
             proxy_protocol: ProxyProtocol::Off,

@@ -33,6 +33,7 @@ use crate::{
     drain::Drain,
     feed::{Answer, Feed, FeedLimits, Now, Out, Place, Setup, Step, StreamHub, Target},
     history::HistoryError,
+    identity::{Heard, Lease, Refusal, token},
     log::Mark,
     view::View,
     websocket::{self, Inbound, Received},
@@ -47,7 +48,7 @@ const WRITE_AT_ONCE: usize = 64;
 /// Batches after which a connection that could go on lets others run.
 const BATCHES: usize = 8;
 /// Bytes read from a client at once; it is not to send much, and what it sends is only counted.
-const READ_AT_ONCE: usize = 2048;
+pub(crate) const READ_AT_ONCE: usize = 2048;
 /// How often a blocked connection looks how far it has fallen behind.
 pub(crate) const LAG_CHECK: Duration = Duration::from_secs(1);
 
@@ -92,16 +93,17 @@ impl ConnectionLimits {
 pub(crate) type Asking = Pin<Box<dyn Future<Output = Result<Answer, HistoryError>> + Send>>;
 
 /// Serves an upgraded WebSocket until it is closed by either side. `leftover` is what the client sent behind its
-/// handshake. Dropping the future drops the socket without a close frame: end it by [`Drain`] instead.
+/// handshake; `lease`: how long it may go on, where that is limited. Dropping the future drops the socket without a close frame: end it by [`Drain`] instead.
 // No `async fn`: that would keep the arguments beside the connection made of them, for as long as it lives.
 pub fn serve(
     tcp: TcpStream,
     leftover: Bytes,
     setup: Setup,
+    lease: Option<Box<Lease>>,
     limits: Arc<ConnectionLimits>,
     drain: Drain,
 ) -> impl Future<Output = ()> + Send {
-    let mut connection = Connection::new(tcp, setup, limits, drain);
+    let mut connection = Connection::new(tcp, setup, lease, limits, drain);
     let received = connection.receive(&leftover);
     // Even empty, it holds the buffer that the handshake was read into.
     drop(leftover);
@@ -158,6 +160,7 @@ struct Connection {
     limits: Arc<ConnectionLimits>,
     drain: Drain,
     alias: Option<watch::Receiver<Option<AliasTarget>>>,
+    lease: Option<Box<Lease>>,
     feed: Feed,
     doing: Doing,
     asking: Option<Asking>,
@@ -176,7 +179,13 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(tcp: TcpStream, setup: Setup, limits: Arc<ConnectionLimits>, drain: Drain) -> Self {
+    fn new(
+        tcp: TcpStream,
+        setup: Setup,
+        lease: Option<Box<Lease>>,
+        limits: Arc<ConnectionLimits>,
+        drain: Drain,
+    ) -> Self {
         let Setup { hub, view, target, start, now } = setup;
         let socket = Arc::new(Socket::new(tcp));
         let weak: Weak<Socket> = Arc::downgrade(&socket);
@@ -195,10 +204,12 @@ impl Connection {
             socket,
             hub,
             view,
-            inbound: Inbound::new(limits.inbound_message),
+            // Who has no token to renew says nothing of interest.
+            inbound: Inbound::new(limits.inbound_message).keeping(lease.as_ref().map_or(0, |_| token::MAX_FRAME)),
             limits,
             drain,
             alias,
+            lease,
             feed,
             doing: Doing::Going,
             asking: None,
@@ -236,6 +247,7 @@ impl Connection {
             () = self.drain.called(), if self.leave_at.is_none() => {
                 self.leave_at = Some(Instant::now() + self.drain.delay());
             }
+            renewed = renewed(&mut self.lease) => renewed.map_err(|refusal| End::Close(refusal.close()))?,
             target = next_target(&mut self.alias) => self.follow(target),
             () = self.socket.changed(), if self.doing == Doing::Listening => {
                 if !self.socket.listens() {
@@ -266,6 +278,9 @@ impl Connection {
         if let Some(since) = self.blocked_since {
             at = at.min(since + self.limits.unwritable).min(Instant::now() + LAG_CHECK);
         }
+        if let Some(lease) = &self.lease {
+            at = at.min(lease.ends());
+        }
         self.leave_at.map_or(at, |leave_at| at.min(leave_at))
     }
 
@@ -273,6 +288,9 @@ impl Connection {
         let now = Instant::now();
         if self.leave_at.is_some_and(|at| now >= at) {
             return Err(End::Close(Close::Restart { after: None }));
+        }
+        if self.lease.as_ref().is_some_and(|lease| now >= lease.ends()) {
+            return Err(End::Close(Refusal::Outlived.close()));
         }
         if self.asking.is_none() && self.blocked_since.is_some_and(|since| now >= since + LAG_CHECK) {
             self.feed.let_go(&mut self.queue, self.written > 0, self.place);
@@ -443,6 +461,25 @@ impl Connection {
         }
     }
 
+    /// A message: a fresh token, or of no interest.
+    fn message(&mut self) -> Result<(), End> {
+        let heard = match (&mut self.lease, self.inbound.take_text()) {
+            (Some(lease), Some(text)) => lease.hear(&text),
+            _ => Heard::Else,
+        };
+        match heard {
+            Heard::Token => Ok(()),
+            Heard::TooMany => Err(End::Close(Close::Policy("one token at a time"))),
+            Heard::Else => {
+                #[cfg(feature = "echo")]
+                self.echo()?;
+                #[cfg(not(feature = "echo"))]
+                counter!("herald_ignored_messages_total").increment(1);
+                Ok(())
+            }
+        }
+    }
+
     /// Takes in what the client sent: signs of life, a close, and what is of no interest.
     fn receive(&mut self, mut input: &[u8]) -> Result<(), End> {
         if !input.is_empty() {
@@ -450,10 +487,7 @@ impl Connection {
         }
         while let Some(received) = self.inbound.read(&mut input).map_err(End::Broken)? {
             match received {
-                #[cfg(feature = "echo")]
-                Received::Message(_) => self.echo()?,
-                #[cfg(not(feature = "echo"))]
-                Received::Message(_) => counter!("herald_ignored_messages_total").increment(1),
+                Received::Message(_) => self.message()?,
                 Received::Ping(payload) => self.send_control(websocket::pong_frame(&payload).into())?,
                 Received::Pong => {}
                 Received::Close(_) => return Err(End::Asked),
@@ -474,6 +508,14 @@ pub(crate) async fn next_target(alias: &mut Option<watch::Receiver<Option<AliasT
     std::future::pending().await
 }
 
+/// The lease renewed, or why it is not; never, where no fresh token was heard of. Cancelling is safe.
+async fn renewed(lease: &mut Option<Box<Lease>>) -> Result<(), Refusal> {
+    match lease {
+        Some(lease) => lease.renewed().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// The answer to what was asked; never, where nothing was. Cancelling is safe: the question stays.
 pub(crate) async fn answered(asking: &mut Option<Asking>) -> Result<Answer, HistoryError> {
     match asking {
@@ -487,8 +529,8 @@ mod tests {
     use super::*;
 
     /// What the task of `serve` keeps while it waits.
-    const fn kept<A, B, C, D, E, F: Future>(_: fn(A, B, C, D, E) -> F) -> usize {
-        size_of::<F>()
+    const fn kept<A, B, C, D, E, F, G: Future>(_: fn(A, B, C, D, E, F) -> G) -> usize {
+        size_of::<G>()
     }
 
     #[test]

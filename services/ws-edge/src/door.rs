@@ -3,7 +3,7 @@
 use std::{convert::Infallible, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use axum::body::Body;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, request::Parts};
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
@@ -14,11 +14,11 @@ use tower_http::{
 
 use crate::{
     answer::{self, Answer},
-    config::ListenerConfig,
+    config::{Auth, ListenerConfig},
     dialect::Avatars,
     edge::Edge,
     forward::Forward,
-    identity::Identity,
+    identity::{Identity, Refusal, Verifier, token::Token},
     origins::Origins,
     path::Pattern,
     pictures::{self, PicturesError},
@@ -52,10 +52,12 @@ pub struct Door {
     places: Vec<(Pattern, Place)>,
     origins: Origins,
     selftest: Selftest,
+    /// Verifies the tokens it asks for; without, it asks nobody.
+    verifier: Option<Arc<Verifier>>,
 }
 
 enum Place {
-    Route(Box<Route>),
+    Route(Arc<Route>),
     Forward(Box<Forward>),
     Pictures(Pictures),
 }
@@ -80,7 +82,7 @@ impl Door {
         // Patterns that don't parse are refused by the configuration's check.
         let mut places: Vec<(Pattern, Place)> = Vec::new();
         for route in &config.routes {
-            let place = || Place::Route(Box::new(Route::new(route, config, avatars.as_ref())));
+            let place = || Place::Route(Arc::new(Route::new(route, config, avatars.as_ref())));
             places.extend(route.path.parse().ok().map(|pattern| (pattern, place())));
         }
         for forward in &config.forwards {
@@ -95,7 +97,9 @@ impl Door {
             );
         }
         places.sort_by(|(one, _), (other, _)| one.specificity(other));
-        Ok(Self { edge: edge.clone(), places, origins: Origins::new(&config.origins), selftest: Selftest::new(config) })
+        let verifier = edge.verifier.clone().filter(|_| config.auth == Auth::Jwt);
+        let (origins, selftest) = (Origins::new(&config.origins), Selftest::new(config));
+        Ok(Self { edge: edge.clone(), places, origins, selftest, verifier })
     }
 
     /// Whom browsers may let talk to us, preflights (200 on any path) included.
@@ -110,7 +114,6 @@ impl Door {
 
     /// Answers one request.
     pub async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Answer {
-        let identity = Identity::Anonymous;
         let path = request.uri().path();
         let found = self.places.iter().find_map(|(pattern, place)| Some((place, pattern.matches(path)?)));
         match found {
@@ -119,8 +122,18 @@ impl Door {
                 if forward.is_for_commands() && !self.origins.allow_command(request.headers()) {
                     return answer::error(StatusCode::FORBIDDEN, "Origin not allowed");
                 }
+                let (mut head, body) = request.into_parts();
+                // Whoever asks whether we are well has no token: load balancers, mostly.
+                let token = if forward.is_health() { None } else { self.token(&head) };
+                let identity = match self.identify(token).await {
+                    Ok(identity) => identity,
+                    Err(refusal) => return refusal.answer(),
+                };
+                if let Some(verifier) = &self.verifier {
+                    verifier.strip(&mut head);
+                }
                 let client = self.edge.upstream().map(|upstream| &upstream.client);
-                forward.answer(client, request, &identity, peer.address).await
+                forward.answer(client, Request::from_parts(head, body), &identity, peer.address).await
             }
             Some((Place::Pictures(pictures), _)) => pictures.answer(&request).await,
             Some((Place::Route(route), session)) => {
@@ -134,8 +147,22 @@ impl Door {
                     return answer::error(StatusCode::FORBIDDEN, "Origin not allowed");
                 }
                 let session = session.to_owned();
-                route.answer(&self.edge, &session, request, &identity, peer)
+                let (head, _) = request.into_parts();
+                let identity = self.identify(self.token(&head)).await;
+                route.answer(&self.edge, &session, head, identity, self.verifier.as_ref(), peer)
             }
+        }
+    }
+
+    /// The token of a request; `None` where nobody is asked for one.
+    fn token(&self, head: &Parts) -> Option<Result<Token, Refusal>> {
+        self.verifier.as_ref().map(|verifier| verifier.find(head))
+    }
+
+    async fn identify(&self, token: Option<Result<Token, Refusal>>) -> Result<Identity, Refusal> {
+        match (&self.verifier, token) {
+            (Some(verifier), Some(token)) => Ok(Identity::Known(verifier.verify(&token?).await?)),
+            _ => Ok(Identity::Anonymous),
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     alias::Aliases, config::Config, connection::ConnectionLimits, drain::Drain, feed::StreamHub, forward::Forwards,
-    view::Views,
+    identity::Verifier, view::Views,
 };
 
 /// What all listeners of a process share.
@@ -32,6 +32,8 @@ pub struct Edge {
     pub views: Views,
     /// What all forwards share.
     pub forwards: Arc<Forwards>,
+    /// Verifies tokens, where a listener asks for them.
+    pub verifier: Option<Arc<Verifier>>,
 }
 
 /// What is behind the door, once NATS was reached for the first time.
@@ -47,7 +49,7 @@ pub struct Upstream {
 impl Edge {
     /// An edge with nothing behind it yet. Its connections are sent away once `end` is cancelled.
     #[must_use]
-    pub fn new(config: &Config, end: CancellationToken) -> Arc<Self> {
+    pub fn new(config: &Config, verifier: Option<Arc<Verifier>>, end: CancellationToken) -> Arc<Self> {
         let socket = &config.socket;
         Arc::new(Self {
             upstream: OnceLock::new(),
@@ -68,6 +70,7 @@ impl Edge {
             tasks: TaskTracker::new(),
             views: Views::default(),
             forwards: Forwards::new(&config.http),
+            verifier,
         })
     }
 

@@ -85,6 +85,12 @@ impl Forward {
         self.commands
     }
 
+    /// Whether it says how the whole system is.
+    #[must_use]
+    pub const fn is_health(&self) -> bool {
+        self.health
+    }
+
     /// Sends the request on and answers with what comes back. `client`: none yet, where NATS was never reached.
     pub async fn answer(
         &self,
@@ -103,7 +109,7 @@ impl Forward {
             return answer::unavailable("Too many requests at a time");
         };
         let started = Instant::now();
-        let answer = match self.exchange(client, request).await {
+        let answer = match self.exchange(client, request, identity).await {
             Ok(mut answer) => {
                 if self.commands {
                     answer.headers_mut().entry(CACHE_CONTROL).or_insert(NO_STORE);
@@ -117,12 +123,20 @@ impl Forward {
         answer
     }
 
-    async fn exchange(&self, client: Option<&Client>, request: Request<Incoming>) -> Result<Answer, Failure> {
+    async fn exchange(
+        &self,
+        client: Option<&Client>,
+        request: Request<Incoming>,
+        identity: &Identity,
+    ) -> Result<Answer, Failure> {
         let (mut head, body) = request.into_parts();
         let expects = head.headers.contains_key(EXPECT);
         let body = self.body(body, expects).await?;
         let client = client.ok_or(Failure::Forward(ForwardError::NotConnected))?;
         self.strip(&mut head);
+        if let Some(claims) = identity.claims() {
+            head.extensions.insert(claims.caller.clone());
+        }
         let request = Request::from_parts(head, Body::from(body));
         Ok(client.request(&self.service, request, &self.meta).await?)
     }

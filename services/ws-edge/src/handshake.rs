@@ -7,7 +7,10 @@ use std::task::{Context, Waker};
 
 use axum::body::Body;
 use bytes::Bytes;
-use herald_protocol::{Position, frame::SUB_PROTOCOL};
+use herald_protocol::{
+    Position,
+    frame::{PLAIN_PROTOCOL, SUB_PROTOCOL},
+};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version,
     header::{
@@ -38,6 +41,8 @@ pub struct Handshake {
     accept: HeaderValue,
     /// Whether the client speaks `herald.v1`.
     pub v1: bool,
+    /// Whether the client named the protocol of those that speak none.
+    plain: bool,
 }
 
 impl Handshake {
@@ -65,7 +70,8 @@ impl Handshake {
         };
         let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes()))
             .map_err(|_| answer::bad_request("Sec-WebSocket-Key is missing or no key"))?;
-        Ok(Self { accept, v1: has_token(headers, &SEC_WEBSOCKET_PROTOCOL, SUB_PROTOCOL) })
+        let names = |protocol| has_token(headers, &SEC_WEBSOCKET_PROTOCOL, protocol);
+        Ok(Self { accept, v1: names(SUB_PROTOCOL), plain: names(PLAIN_PROTOCOL) })
     }
 
     /// The answer that opens the socket.
@@ -77,8 +83,10 @@ impl Handshake {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(SEC_WEBSOCKET_ACCEPT, self.accept);
-        if self.v1 {
-            headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUB_PROTOCOL));
+        // Of what was offered never more than one of these: another item may be a token.
+        if self.v1 || self.plain {
+            let chosen = if self.v1 { SUB_PROTOCOL } else { PLAIN_PROTOCOL };
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(chosen));
         }
         answer
     }
@@ -272,6 +280,19 @@ mod tests {
             headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("graphql-ws"));
         });
         assert!(!Handshake::read(&others).unwrap().v1);
+        for (offer, chosen) in [
+            ("herald.token.a.b.c, herald.v1", Some("herald.v1")),
+            ("herald.plain, herald.v1", Some("herald.v1")),
+            ("herald.token.a.b.c, herald.plain", Some("herald.plain")),
+            ("herald.token.a.b.c", None),
+        ] {
+            let head = head(|headers| {
+                headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(offer));
+            });
+            let answer = Handshake::read(&head).unwrap().answer();
+            let protocol = answer.headers().get("sec-websocket-protocol").map(|value| value.to_str().unwrap());
+            assert_eq!(protocol, chosen, "{offer}: a token is never said back");
+        }
     }
 
     #[test]

@@ -75,10 +75,12 @@ mod descriptors;
 pub use config::Config;
 
 use alias::Aliases;
+use config::{Auth, ListenerConfig};
 use door::Door;
 use edge::{Edge, Upstream};
 use feed::{Past, StreamHub};
 use history::{History, Shelf, Shelved};
+use identity::Verifier;
 use intake::Intake;
 use listener::Listener;
 use log::{Budget, RingLimits};
@@ -99,7 +101,9 @@ pub async fn start(config: Config, context: Context) -> anyhow::Result<()> {
     let streams: BTreeSet<_> =
         config.listeners().into_iter().flat_map(|it| it.routes).map(|route| route.stream).collect();
     descriptors::raise(config.http.max_connections, streams.len() as u64 * Shelf::files(&config.history));
-    let edge = Edge::new(&config, context.shutdown.token());
+    let asks = config.listeners().iter().any(|listener| listener.auth == Auth::Jwt);
+    let verifier = asks.then(|| Verifier::start(&config.jwt, &context, context.shutdown.token())).transpose()?;
+    let edge = Edge::new(&config, verifier, context.shutdown.token());
     listen(&config, &edge, &context).await?;
     // What serves connections lives until the last of them is gone, however this function is left.
     let (end, last) = (CancellationToken::new(), CancellationToken::new());
@@ -159,6 +163,7 @@ async fn listen(config: &Config, edge: &Arc<Edge>, context: &Context) -> anyhow:
     for listener in config.listeners() {
         let name = listener.name.to_string();
         let tcp = context.listen(&name, listener.address).await.with_context(|| format!("listener {name}"))?;
+        warn_of(&listener);
         let door = Arc::new(Door::new(&listener, edge)?);
         let proxies = Arc::new(Proxies::of(&listener, config.http.header_timeout.get()));
         listeners.push(Listener { name, tcp, door, proxies, places: places.clone(), http: config.http.clone() });
@@ -167,6 +172,17 @@ async fn listen(config: &Config, edge: &Arc<Edge>, context: &Context) -> anyhow:
         context.supervise("listener", listener.run(edge.clone(), context.shutdown.token()));
     }
     Ok(())
+}
+
+/// Says at the start what an operator may have overlooked.
+fn warn_of(listener: &ListenerConfig) {
+    let (name, address) = (listener.name.as_str(), listener.address);
+    if listener.auth == Auth::Off && !address.ip().to_canonical().is_loopback() {
+        tracing::warn!(
+            listener = name, %address,
+            "everybody who can reach this address can see and play every session: auth is off (set `auth = \"jwt\"`)"
+        );
+    }
 }
 
 /// Opens what is behind the door: streams, aliases, forwards.

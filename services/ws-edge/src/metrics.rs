@@ -17,6 +17,8 @@ pub fn describe() {
 
 const COUNTERS: &[(&str, &str)] = &[
     ("herald_aliases_dropped_total", "Aliases not followed, by reason"),
+    ("herald_auth_key_readings_total", "Readings of the keys that tokens are verified by, by outcome: read or failed"),
+    ("herald_auth_refused_total", "Requests and connections that were not let in, or not let go on, by reason"),
     ("herald_blocked_bytes_dropped_total", "Frames that blocked connections let go of, to read them again, in bytes"),
     ("herald_closed_connections_total", "Watching connections that ended, by transport and reason"),
     ("herald_connections_refused_total", "Connections not served, by reason"),

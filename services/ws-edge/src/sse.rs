@@ -36,6 +36,7 @@ use crate::{
     connection::{Asking, ConnectionLimits, LAG_CHECK, answered, close_name, next_target, resumes_at},
     drain::Drain,
     feed::{Feed, Now, Out, Place, Setup, Step, StreamHub, Target},
+    identity::Refusal,
     log::Batch,
     sessions::{Goes, Listener},
     view::View,
@@ -66,9 +67,10 @@ impl http_body::Body for SseBody {
 
 /// The response to `GET /sse/{sid}` and what feeds it, to be spawned by the caller, who also reads `Last-Event-ID`.
 /// `abort` must end the HTTP connection: a client that does not read keeps it blocked, where no response can be ended.
-/// Every `comment` something is sent.
+/// Every `comment` something is sent. The stream ends at `ends`, if that is given: its token is of no use any more.
 pub fn respond(
     setup: Setup,
+    ends: Option<Instant>,
     limits: Arc<ConnectionLimits>,
     comment: Duration,
     drain: Drain,
@@ -79,7 +81,7 @@ pub fn respond(
     let mut response = Response::new(SseBody { chunks });
     set_headers(response.headers_mut());
     let feeding = async move {
-        let mut events = Events::new(sender, setup, limits, comment, drain);
+        let mut events = Events::new(sender, setup, ends, limits, comment, drain);
         let end = events.run().await;
         events.end(end, &abort).await;
     };
@@ -153,12 +155,14 @@ struct Events {
     comment_at: Instant,
     blocked_since: Option<Instant>,
     leave_at: Option<Instant>,
+    ends: Option<Instant>,
 }
 
 impl Events {
     fn new(
         sender: mpsc::Sender<Bytes>,
         setup: Setup,
+        ends: Option<Instant>,
         limits: Arc<ConnectionLimits>,
         comment: Duration,
         drain: Drain,
@@ -194,6 +198,7 @@ impl Events {
             comment_at: Instant::now() + comment,
             blocked_since: None,
             leave_at: None,
+            ends,
         }
     }
 
@@ -237,7 +242,7 @@ impl Events {
     fn wake_at(&self) -> Instant {
         let look = |since| Instant::min(since + self.limits.unwritable, Instant::now() + LAG_CHECK);
         let at = self.blocked_since.map_or(self.comment_at, look);
-        self.leave_at.map_or(at, |leave_at| at.min(leave_at))
+        [self.leave_at, self.ends].into_iter().flatten().fold(at, Instant::min)
     }
 
     fn look_at_the_clock(&mut self) -> Result<(), End> {
@@ -246,6 +251,9 @@ impl Events {
             // Who has got nothing yet comes back as it came.
             let after = self.place.cursor().filter(|cursor| cursor.seq > 0);
             return Err(End::Close(Close::Restart { after }));
+        }
+        if self.ends.is_some_and(|ends| now >= ends) {
+            return Err(End::Close(Refusal::Outlived.close()));
         }
         if let Some(since) = self.blocked_since {
             if now >= since + self.limits.unwritable || self.feed.lags(self.place) {

@@ -9,6 +9,11 @@ use crate::cursor::Epoch;
 
 /// The WebSocket sub-protocol with which a client asks for control frames and `prev`.
 pub const SUB_PROTOCOL: &str = "herald.v1";
+/// The sub-protocol of a client that has to name one and wants none of that: a browser's socket fails where it named some and
+/// the door chose none of them.
+pub const PLAIN_PROTOCOL: &str = "herald.plain";
+/// How an item of the list of sub-protocols begins that is a token: `herald.token.<jwt>`. It is never the one chosen.
+pub const TOKEN_PROTOCOL: &str = "herald.token.";
 
 /// A payload as JSON text: JSON passes byte for byte, other text becomes a JSON string, nothing becomes `""`.
 /// `None` where it is not UTF-8 and can't be shown at all.

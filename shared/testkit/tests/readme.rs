@@ -87,6 +87,35 @@ fn the_engine_shown_is_the_engine_that_is_built() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_token_shown_opens_the_door_shown() {
+    within(Duration::from_secs(60), async {
+        let readme = readme();
+        let nats = Nats::start().await;
+        let shown = between(&readme, "## Who may come in", "## Configuration");
+        let secret = "00112233445566778899aabbccddeeff";
+        // The stream of the arena game belongs to a bridge; the door answers before it is there.
+        let config = between(shown, "```toml\n", "```").to_owned();
+        let mut edge = Edge::new(&nats).config(config).env("HERALD_JWT__SECRET", secret).spawn();
+        edge.wait_listeners(1, Duration::from_secs(20)).await;
+        let script = between(shown, "```python\n", "```");
+        let made =
+            std::process::Command::new("python3").args(["-c", script]).env("HERALD_JWT__SECRET", secret).output();
+        let made = made.expect("python3");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let bearer = format!("Bearer {}", String::from_utf8(made.stdout).expect("a token").trim());
+        let status = async |path: &str, headers: &[(&str, &str)]| {
+            http::send(hyper::Method::GET, &edge.http(path), headers, "").await.status
+        };
+        let known = [("authorization", bearer.as_str())];
+        assert_eq!(status("/sse/table-1?after=0", &[]).await, 401);
+        // Not served yet, which only those are told who may watch it.
+        assert_eq!(status("/sse/table-1", &known).await, 503);
+        assert_eq!(status("/sse/table-2?after=0", &known).await, 403);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_engine_shown_answers_at_the_door_and_its_event_reaches_the_socket() {
     within(Duration::from_secs(60), async {
         let nats = Nats::start().await;

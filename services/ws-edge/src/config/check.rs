@@ -4,8 +4,8 @@ use std::{collections::HashSet, time::Duration};
 
 use herald_runtime::config::{ByteSize, Fault, HumanDuration};
 
-use super::{Config, ForwardConfig, ListenerConfig, RouteConfig, StartConfig};
-use crate::{origins::Allowed, path::Pattern, pictures, proxy::ProxyProtocol};
+use super::{Auth, Config, ForwardConfig, JwtConfig, ListenerConfig, RouteConfig, StartConfig};
+use crate::{identity, origins::Allowed, path::Pattern, pictures, proxy::ProxyProtocol};
 
 /// hyper's smallest buffer; a head must fit the buffer.
 const SMALLEST_HEADER: ByteSize = ByteSize::from_kib(8);
@@ -16,6 +16,7 @@ const LARGEST_HEADER: ByteSize = ByteSize::from_mib(1);
 pub(super) fn faults(config: &Config) -> Vec<Fault> {
     let mut check = Check::default();
     check.limits(config);
+    check.jwt(&config.jwt);
     if config.listeners.is_empty() {
         check.fault("listeners", "there must be one at least");
     }
@@ -27,6 +28,9 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
         }
         if listener.address.port() != 0 && !addresses.insert(listener.address) {
             check.fault(format!("{key}.address"), format!("{} is another listener's address too", listener.address));
+        }
+        if listener.auth == Auth::Jwt && config.jwt.secret.is_empty() && config.jwt.jwks.is_none() {
+            check.fault(format!("{key}.auth"), "`jwt` needs jwt.secret or jwt.jwks to verify tokens by");
         }
         // Indices in the file: the built-in ones stand in front.
         let own = &config.listeners[at];
@@ -98,6 +102,37 @@ impl Check {
         }
         if drain.period > LONGEST_DRAIN {
             self.fault("drain.period", format!("must be at most {LONGEST_DRAIN}: the process is to end within 25 s"));
+        }
+    }
+
+    fn jwt(&mut self, jwt: &JwtConfig) {
+        let secret = jwt.secret.expose().len();
+        if secret > 0 && secret < SHORTEST_SECRET {
+            self.fault("jwt.secret", "must be 32 bytes at least: a shorter one can be found by trying");
+        }
+        let jwks = jwt.jwks.as_deref();
+        if jwks.is_some_and(|place| place.is_empty() || place.contains("://") && identity::jwks_url(place).is_none()) {
+            self.fault("jwt.jwks", "must be the path of a file, or an http(s) URL");
+        }
+        for (key, duration) in [
+            ("jwt.refresh", jwt.refresh),
+            ("jwt.refresh_min", jwt.refresh_min),
+            ("jwt.timeout", jwt.timeout),
+            ("jwt.wait", jwt.wait),
+        ] {
+            self.positive(key, duration.get().is_zero());
+        }
+        if jwt.leeway > LONGEST_LEEWAY {
+            self.fault("jwt.leeway", format!("must be at most {LONGEST_LEEWAY}"));
+        }
+        for (key, claim) in [
+            ("jwt.user_claim", &jwt.user_claim),
+            ("jwt.role_claim", &jwt.role_claim),
+            ("jwt.sessions_claim", &jwt.sessions_claim),
+        ] {
+            if claim.is_empty() {
+                self.fault(key, "must name a claim");
+            }
         }
     }
 
@@ -209,6 +244,11 @@ impl Check {
 const LONGEST_DRAIN: HumanDuration = HumanDuration::from_secs(18);
 /// A request waits in memory, its client in front of a blank page: longer than this is a mistake.
 const LONGEST_FORWARD: Duration = Duration::from_secs(600);
+
+/// As long as the hash (RFC 7518, section 3.2).
+const SHORTEST_SECRET: usize = 32;
+/// Clocks that differ by more are wrong.
+const LONGEST_LEEWAY: HumanDuration = HumanDuration::from_secs(600);
 
 /// JetStream's rule for stream and bucket names, a little stricter: no odd characters.
 fn is_stream(name: &str) -> bool {

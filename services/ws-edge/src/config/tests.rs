@@ -69,6 +69,37 @@ fn a_file_adds_listeners_routes_and_limits() {
 }
 
 #[test]
+fn tokens_are_asked_for_where_they_can_be_verified() {
+    let jwt = |section: &str| {
+        let listener = "[[ws-edge.listeners]]\nbuiltin = \"arena\"\nauth = \"jwt\"\n";
+        loaded(&format!("[ws-edge.jwt]\n{section}\n{listener}"), &[], &[])
+    };
+    let secret = "0123456789abcdef0123456789abcdef";
+    let config = jwt(&format!("secret = \"{secret}\"\nissuers = \"a,b\"\nleeway = \"5s\"")).unwrap();
+    assert_eq!((config.listeners()[0].auth, config.jwt.secret.expose()), (Auth::Jwt, secret));
+    assert_eq!(config.jwt.issuers, ["a", "b"]);
+    assert!(!format!("{config:?}").contains(secret) && !serde_json::to_string(&config).unwrap().contains(secret));
+    assert!(jwt("jwks = \"/etc/herald/jwks.json\"").is_ok() && jwt("jwks = \"https://issuer.example/jwks\"").is_ok());
+    let by_environment = [("HERALD_JWT__SECRET", secret)];
+    let toml = "[[ws-edge.listeners]]\nbuiltin = \"arena\"\nauth = \"jwt\"";
+    assert_eq!(loaded(toml, &[], &by_environment).unwrap().jwt.secret.expose(), secret);
+    for (section, key) in [
+        ("", "listeners[0].auth"),
+        ("secret = \"short\"", "jwt.secret"),
+        ("jwks = \"ftp://issuer.example\"", "jwt.jwks"),
+        ("jwks = \"\"", "jwt.jwks"),
+        ("leeway = \"1h\"", "jwt.leeway"),
+        ("wait = \"0s\"", "jwt.wait"),
+        ("refresh = \"0s\"", "jwt.refresh"),
+        ("user_claim = \"\"", "jwt.user_claim"),
+        ("algorithm = \"none\"", "algorithm"),
+    ] {
+        let faults = jwt(section).unwrap_err().join("\n");
+        assert!(faults.contains(key), "{section}: {faults}");
+    }
+}
+
+#[test]
 fn all_faults_are_reported_at_once() {
     let toml = r#"
         [ws-edge]

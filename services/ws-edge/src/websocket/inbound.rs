@@ -1,4 +1,4 @@
-//! What a client sends: a push parser that owns no buffer but one control frame.
+//! What a client sends: a push parser that owns no buffer but one control frame and, where it is told to, one text.
 
 use std::{io::Cursor, ops::Deref};
 
@@ -72,7 +72,33 @@ pub struct Inbound {
     text: Option<Text>,
     #[cfg(feature = "echo")]
     echo: Echo,
+    /// Longest text that is kept.
+    keep: usize,
+    kept: Option<Box<Kept>>,
     state: State,
+}
+
+/// A text that is kept while it arrives, and until it is taken.
+struct Kept {
+    text: Vec<u8>,
+    /// Of the frame that is arriving: its mask, and how far in it we are.
+    mask: [u8; 4],
+    at: usize,
+}
+
+// What clients send may be secret.
+impl std::fmt::Debug for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Kept({})", self.text.len())
+    }
+}
+
+impl Kept {
+    fn take(&mut self, masked: &[u8]) {
+        let (mask, at) = (self.mask, self.at);
+        self.text.extend(masked.iter().enumerate().map(|(index, byte)| byte ^ mask[(at + index) % 4]));
+        self.at += masked.len();
+    }
 }
 
 #[derive(Debug)]
@@ -97,6 +123,8 @@ impl Inbound {
             text: None,
             #[cfg(feature = "echo")]
             echo: Echo::default(),
+            keep: 0,
+            kept: None,
             state: State::START,
         }
     }
@@ -106,6 +134,18 @@ impl Inbound {
     #[must_use]
     pub fn echo(&self) -> Vec<u8> {
         self.echo.back()
+    }
+
+    /// The same, keeping texts of up to `limit` bytes.
+    #[must_use]
+    pub const fn keeping(mut self, limit: usize) -> Self {
+        self.keep = limit;
+        self
+    }
+
+    /// The text of the message that [`Inbound::read`] has just told of, if it was a text and was kept.
+    pub fn take_text(&mut self) -> Option<Vec<u8>> {
+        self.kept.take().map(|kept| kept.text)
     }
 
     /// Takes bytes from the front of `input` until something is complete. `Ok(None)`: all were taken, more are needed.
@@ -143,6 +183,9 @@ impl Inbound {
                     }
                     #[cfg(feature = "echo")]
                     self.echo.push(&input[..taken]);
+                    if let Some(kept) = &mut self.kept {
+                        kept.take(&input[..taken]);
+                    }
                     *input = &input[taken..];
                     *left -= taken as u64;
                     if *left > 0 {
@@ -214,6 +257,12 @@ impl Inbound {
                     }
                     self.echo.frame(mask);
                 }
+                self.kept = match (data, self.kept.take()) {
+                    _ if self.keep == 0 || total > self.keep as u64 => None,
+                    (Data::Continue, kept) => kept.map(|kept| Box::new(Kept { mask, at: 0, ..*kept })),
+                    (Data::Text, _) => Some(Box::new(Kept { text: Vec::new(), mask, at: 0 })),
+                    _ => None,
+                };
                 Ok(State::Data { left: length, last: header.is_final })
             }
         }
@@ -357,6 +406,36 @@ mod tests {
             for step in [1, 3, bytes.len()] {
                 assert_eq!(read_all(&bytes, step).unwrap_err().code(), code, "{what}");
             }
+        }
+    }
+
+    #[test]
+    fn texts_are_kept_where_that_is_wanted() {
+        let mut bytes = client(0x01, b"one ");
+        bytes.extend(client(0x89, b"between fragments"));
+        bytes.extend(client(0x00, b"two "));
+        bytes.extend(client(0x80, b"three"));
+        bytes.extend(client(0x82, b"binary"));
+        bytes.extend(client(0x81, &[b'x'; 21]));
+        bytes.extend([client(0x01, &[b'y'; 15]), client(0x80, &[b'y'; 6])].concat());
+        bytes.extend(client(0x81, b""));
+        bytes.extend(client(0x81, b"last"));
+        for step in 1..=bytes.len() {
+            let (mut inbound, mut plain) = (Inbound::new(LIMIT).keeping(20), Inbound::new(LIMIT));
+            let mut texts = Vec::new();
+            for mut piece in bytes.chunks(step) {
+                let mut same = piece;
+                while let Some(item) = inbound.read(&mut piece).unwrap() {
+                    assert_eq!(plain.read(&mut same).unwrap(), Some(item));
+                    assert_eq!(plain.take_text(), None);
+                    if matches!(item, Received::Message(_)) {
+                        texts.push(inbound.take_text().map(|text| String::from_utf8(text).unwrap()));
+                    }
+                }
+                assert_eq!(plain.read(&mut same).unwrap(), None);
+            }
+            let expected = [Some("one two three"), None, None, None, Some(""), Some("last")];
+            assert_eq!(texts.iter().map(Option::as_deref).collect::<Vec<_>>(), expected, "in pieces of {step}");
         }
     }
 

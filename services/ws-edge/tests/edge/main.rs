@@ -3,8 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod aliases;
+mod auth;
 mod cursors;
 mod door;
+#[path = "../../src/identity/forge.rs"]
+mod forge;
+mod keys;
 mod proxies;
 mod selftest;
 mod shelf;
