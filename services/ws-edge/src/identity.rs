@@ -1,8 +1,8 @@
 //! Who somebody is, and what that allows.
 //!
 //! A listener with `auth = "jwt"` asks for a token: [`token`] finds it in a request, [`Verifier`] verifies it by a secret or by the
-//! [`keys`] of a JWKS. A socket that came without one introduces itself in its first frame ([`introduction`]); a connection
-//! lives as long as its token says ([`lease`]). Who is refused is told why, by [`Refusal`], and never learns more than that.
+//! keys of a JWKS. A socket that came without one introduces itself in its first frame; a connection
+//! lives as long as its token says ([`Lease`]). Who is refused is told why, by [`Refusal`], and never learns more than that.
 //!
 //! Invariants: nothing of a session, its past included, is read before [`Identity::may_open`] has said yes, which is asked in
 //! one place (`route.rs`); a token is in no log and goes on to nobody.

@@ -124,7 +124,8 @@ mod tests {
     #[test]
     fn a_token_is_found_in_each_of_its_places() {
         let none: &[(&str, &str)] = &[];
-        let table: [(&str, &[(&str, &str)], Option<&str>); 12] = [
+        type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], Option<&'a str>);
+        let table: [Row; 12] = [
             ("/ws/s", none, None),
             ("/ws/s", &[("authorization", "Bearer a.b.c")], Some("a.b.c")),
             ("/ws/s", &[("authorization", "bearer  a.b.c ")], Some("a.b.c")),
