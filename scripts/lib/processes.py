@@ -48,7 +48,7 @@ class Output:
 
 
 class Process:
-    """One child and the thread that prints its output line by line, but for lines that are noise, or hands it to a sink."""
+    """One child and the thread that prints its output line by line, but for lines with noise in them, or hands it to a sink."""
 
     def __init__(self, name, argv, env, colour, out, noise, sink):
         self.name = name
@@ -67,7 +67,7 @@ class Process:
             text = line.decode("utf-8", "replace").rstrip("\n")
             if self.sink:
                 self.sink(text)
-            elif not (self.noise and self.noise in text):
+            elif not any(noise in text for noise in self.noise):
                 self.out.line(self.prefix + text)
 
     def ended(self):
@@ -84,7 +84,8 @@ class Processes:
                                          stderr=subprocess.DEVNULL, start_new_session=True)
 
     def start(self, name, argv, env=None, noise=None, sink=None):
-        """Starts a child. Its lines that contain `noise` are not printed; with a `sink`, it is called with each line instead."""
+        """Starts a child. Its lines that contain one of `noise` are not printed; with a `sink`, it is called with each instead."""
+        noise = (noise,) if isinstance(noise, str) else noise or ()
         process = Process(name, argv, env or {}, COLOURS[len(self.running) % len(COLOURS)], self.out, noise, sink)
         self.running.append(process)
         self._tell_watchdog(self._pids())

@@ -66,7 +66,9 @@ fn assert_exact(result: &(Value, bool), clients: f64) {
 #[tokio::test]
 async fn the_floor_loses_nothing_however_events_come() {
     within(LIMIT, async {
-        let nats = Nats::start_with(NatsOptions { jetstream: false, ..NatsOptions::default() }).await;
+        let nats =
+            Nats::start_with(NatsOptions { config: "single.conf".into(), jetstream: false, ..NatsOptions::default() })
+                .await;
         for mode in [&[][..], &["--coalesce"]] {
             let floor = Floor::start(&nats, mode).await;
             let stream = floor.load(&nats, "--sessions 3 --clients 5 --rate 300 --seconds 1 --warmup 0.5").await;
@@ -125,7 +127,9 @@ async fn clients_are_spread_over_several_doors() {
 #[tokio::test]
 async fn a_client_that_stalls_gets_what_it_missed_and_delays_nobody() {
     within(LIMIT, async {
-        let nats = Nats::start_with(NatsOptions { jetstream: false, ..NatsOptions::default() }).await;
+        let nats =
+            Nats::start_with(NatsOptions { config: "single.conf".into(), jetstream: false, ..NatsOptions::default() })
+                .await;
         let floor = Floor::start(&nats, &[]).await;
         let flags = "--clients 4 --rate 1000 --size 8000 --seconds 3 --warmup 0.2 --stalled 1 --stall-seconds 2 \
                      --receive-buffer 8192";
@@ -142,7 +146,9 @@ async fn a_client_that_stalls_gets_what_it_missed_and_delays_nobody() {
 #[tokio::test]
 async fn only_watched_sessions_are_expected_to_arrive() {
     within(LIMIT, async {
-        let nats = Nats::start_with(NatsOptions { jetstream: false, ..NatsOptions::default() }).await;
+        let nats =
+            Nats::start_with(NatsOptions { config: "single.conf".into(), jetstream: false, ..NatsOptions::default() })
+                .await;
         let floor = Floor::start(&nats, &[]).await;
         let flags = "--sessions 100 --watched 5 --clients 2 --sources 3 --seconds 1 --warmup 0";
         let (rate, success) = floor.load(&nats, &format!("{flags} --rate 2000")).await;
@@ -159,7 +165,9 @@ async fn only_watched_sessions_are_expected_to_arrive() {
 #[tokio::test]
 async fn what_is_missed_is_lost_where_nobody_keeps_it() {
     within(LIMIT, async {
-        let nats = Nats::start_with(NatsOptions { jetstream: false, ..NatsOptions::default() }).await;
+        let nats =
+            Nats::start_with(NatsOptions { config: "single.conf".into(), jetstream: false, ..NatsOptions::default() })
+                .await;
         let floor = Floor::start(&nats, &[]).await;
         let flags = "--sessions 2 --clients 3 --resume 7 --within 100ms --settle 1s";
         let (result, success) = floor.load(&nats, flags).await;
@@ -174,7 +182,9 @@ async fn what_is_missed_is_lost_where_nobody_keeps_it() {
 #[tokio::test]
 async fn idle_connections_are_held_and_weighed() {
     within(LIMIT, async {
-        let nats = Nats::start_with(NatsOptions { jetstream: false, ..NatsOptions::default() }).await;
+        let nats =
+            Nats::start_with(NatsOptions { config: "single.conf".into(), jetstream: false, ..NatsOptions::default() })
+                .await;
         let floor = Floor::start(&nats, &[]).await;
         let (idle, success) = floor.load(&nats, "--sessions 10 --clients 50 --idle --seconds 0.5").await;
         assert!(success && number(&idle, "connections") == 500.0, "{idle}");
@@ -191,7 +201,13 @@ async fn nats_own_sockets_are_read_as_well() {
     within(LIMIT, async {
         let port = Reserved::take();
         let more = format!("websocket {{ listen: \"{}\", no_tls: true }}\n", port.address());
-        let nats = Nats::start_with(NatsOptions { jetstream: false, more, ..NatsOptions::default() }).await;
+        let nats = Nats::start_with(NatsOptions {
+            config: "single.conf".into(),
+            jetstream: false,
+            more,
+            ..NatsOptions::default()
+        })
+        .await;
         for pace in ["--rate 500", "--window 50"] {
             let flags = format!(
                 "--url ws://{} --protocol nats --pid {} --sessions 2 --clients 5 {pace} --seconds 1 --warmup 0",

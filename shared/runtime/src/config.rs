@@ -75,8 +75,22 @@ pub struct NatsConfig {
     pub password: Secret,
     /// Token, in place of user and password. Default: none.
     pub token: Secret,
-    /// A file of root certificates (PEM) for `tls://` servers. Default: the platform's.
+    /// The seed of an NKey (`SU...`), in place of user and password. Default: none.
+    pub nkey_seed: Secret,
+    /// A file of credentials (`.creds`: a JWT and the seed of its key), in place of user and password. Default: none.
+    pub credentials_file: Option<PathBuf>,
+    /// What the subjects of answers to this process begin with. Rights to read are given by it, so that nobody reads what
+    /// another one is told. Default: `_INBOX.` and the user, or the service, as in `nats/users.conf`.
+    pub inbox_prefix: Option<String>,
+    /// Whether the connection is encrypted: `auto` as URL (`tls://`) and server say, `required`, or `first`, without a word
+    /// before (the server's `handshake_first`). Default `auto`.
+    pub tls: NatsTls,
+    /// A file of root certificates (PEM) for servers with TLS. Default: the platform's.
     pub root_certificates: Option<PathBuf>,
+    /// A file with our certificate (PEM), for servers that verify their clients. Default: none.
+    pub client_certificate: Option<PathBuf>,
+    /// A file with the key of `client_certificate` (PEM). Default: none.
+    pub client_key: Option<PathBuf>,
     /// How long one attempt to connect may take. Default 2s.
     pub connect_timeout: HumanDuration,
     /// The first wait between two attempts, doubled at each further one, with jitter. Default 50ms.
@@ -93,6 +107,19 @@ pub struct NatsConfig {
     pub subscription_capacity: usize,
     /// Commands waiting to be written to the connection; senders wait when it is full. Default 2048.
     pub send_capacity: usize,
+}
+
+/// Whether the connection to NATS is encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NatsTls {
+    /// As URL and server say.
+    #[default]
+    Auto,
+    /// Or not at all.
+    Required,
+    /// Before anything is said.
+    First,
 }
 
 /// Logs, on standard error.
@@ -180,7 +207,13 @@ impl Default for NatsConfig {
             user: None,
             password: Secret::default(),
             token: Secret::default(),
+            nkey_seed: Secret::default(),
+            credentials_file: None,
+            inbox_prefix: None,
+            tls: NatsTls::Auto,
             root_certificates: None,
+            client_certificate: None,
+            client_key: None,
             connect_timeout: HumanDuration::from_secs(2),
             reconnect_min: HumanDuration::from_millis(50),
             reconnect_max: HumanDuration::from_secs(2),

@@ -134,11 +134,17 @@ async fn a_shutdown_ends_the_wait_for_a_server() {
 async fn credentials_are_used_and_a_refusal_is_shown() {
     within(LIMIT, async {
         let more = "authorization { user: bob, password: \"p@ss word\" }".to_owned();
-        let server = Server::start_with(NatsOptions { more, ..NatsOptions::default() }).await;
+        let server = Server::start_with(NatsOptions {
+            config: "single.conf".into(),
+            refuses: true,
+            more,
+            ..NatsOptions::default()
+        })
+        .await;
         let context = context();
-        let in_url = server.url().replace("nats://", "nats://bob:p%40ss%20word@");
+        let in_url = server.url_of_nobody().replace("nats://", "nats://bob:p%40ss%20word@");
         connect(&config(&in_url), "nats", &context).await.expect("by URL");
-        let mut beside = config(&server.url());
+        let mut beside = config(&server.url_of_nobody());
         beside.user = Some("bob".to_owned());
         beside.password = Secret::from("p@ss word".to_owned());
         connect(&beside, "nats", &context).await.expect("by keys");
@@ -168,8 +174,8 @@ async fn jetstream_that_is_missing_is_named() {
         assert!(matches!(error, JetStreamError::Disabled), "{error}");
 
         let more = "accounts { A { users: [{ user: a, password: a }] }, B { jetstream: enabled, users: [{ user: b, password: b }] } }";
-        let server = Server::start_with(NatsOptions { more: more.to_owned(), ..NatsOptions::default() }).await;
-        let url = |user: &str| server.url().replace("nats://", &format!("nats://{user}:{user}@"));
+        let server = Server::start_with(NatsOptions { config: "single.conf".into(), more: more.to_owned(), ..NatsOptions::default() }).await;
+        let url = |user: &str| server.url_of_nobody().replace("nats://", &format!("nats://{user}:{user}@"));
         let of_a = connect(&config(&url("a")), "nats", &context).await.expect("connected");
         let error = of_a.require_jetstream(&context).await.expect_err("not for this account");
         assert!(matches!(error, JetStreamError::NotForAccount), "{error}");

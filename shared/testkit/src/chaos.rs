@@ -18,6 +18,7 @@ use crate::{
     Bridge, Edge, SimGm,
     faults::{Fault, Injector, Mark, Tally},
     house::{Blueprint, House},
+    users,
 };
 use checker::Checker;
 pub use figures::{Figures, Lengths};
@@ -158,8 +159,7 @@ pub async fn run(plan: &Plan, say: Say<'_>) -> Outcome {
 /// longer is the checker's to find.
 async fn begun(house: &House, load: &Load) {
     let heard = async || {
-        let urls: Vec<_> = house.nats_url.split(',').collect();
-        let jetstream = async_nats::jetstream::new(async_nats::connect(urls).await.ok()?);
+        let jetstream = async_nats::jetstream::new(users::connect(&house.nats_url).await.ok()?);
         let mut subjects = jetstream.get_stream("EVENTS").await.ok()?.info_with_subjects(">").await.ok()?;
         let (mut arenas, mut games) = (BTreeSet::new(), BTreeSet::new());
         while let Some(Ok((subject, _))) = subjects.next().await {

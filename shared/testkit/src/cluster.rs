@@ -6,14 +6,14 @@ use async_nats::jetstream::{self, stream::ClusterInfo};
 use futures_util::{StreamExt as _, future::join_all};
 use serde_json::{Value, json};
 
-use crate::{Nats, NatsOptions, eventually, http, port::Reserved, wait::until};
+use crate::{Nats, NatsOptions, eventually, http, port::Reserved, users, wait::until};
 
 /// How long the servers may take to find each other and to elect a leader.
 const START: Duration = Duration::from_secs(40);
 /// How long a question may take, while leaders change.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// A cluster of nats-servers with JetStream on `nats/cluster.conf`. Each of them can be killed, stopped, frozen and started
+/// A cluster of nats-servers with JetStream on `nats/cluster-users.conf`. Each of them can be killed, stopped, frozen and started
 /// again by itself, and keeps its ports and its store: `cluster.servers[0].kill().await`, `.resume().await`, `.freeze().await`,
 /// `.thaw()`.
 #[derive(Debug)]
@@ -77,14 +77,19 @@ impl NatsCluster {
         let ports = || (0..3).map(|_| Reserved::take()).collect::<Vec<_>>();
         let (routes, monitors) = (ports(), ports());
         let urls: Vec<_> = routes.iter().map(|route| format!("nats://{}", route.address())).collect();
+        let peers = users::url_as(users::ROUTE, &urls.join(","));
         let server = |(index, (route, monitor)): (usize, (&String, &Reserved))| {
-            let own = ["--name", &format!("herald-{}", index + 1), "--cluster", route, "--routes", &urls.join(",")]
-                .map(str::to_owned);
+            let own =
+                ["--name", &format!("herald-{}", index + 1), "--cluster", route, "--routes", &peers].map(str::to_owned);
             let monitor = ["--http_port".to_owned(), monitor.port().to_string()];
             let arguments = own.into_iter().chain(monitor).chain(arguments.iter().map(|&argument| argument.to_owned()));
             let folder = folder.map(|folder| folder.join(format!("nats-{}", index + 1)));
-            let options =
-                NatsOptions { config: "cluster.conf", arguments: arguments.collect(), folder, ..Default::default() };
+            let options = NatsOptions {
+                config: "cluster-users.conf".into(),
+                arguments: arguments.collect(),
+                folder,
+                ..Default::default()
+            };
             Nats::reserve(options)
         };
         let servers = urls.iter().zip(&monitors).enumerate().map(server).collect();
@@ -102,8 +107,7 @@ impl NatsCluster {
     /// # Panics
     /// If none answers.
     pub async fn client(&self) -> async_nats::Client {
-        let urls: Vec<_> = self.servers.iter().map(Nats::url).collect();
-        async_nats::connect(urls).await.expect("a nats-server answers")
+        users::connect(&self.url()).await.expect("a nats-server answers")
     }
 
     /// The number of the server that leads a stream; `None` while nobody does. The stream under a bucket is `KV_<name>`.
@@ -198,9 +202,8 @@ impl NatsCluster {
 
     /// A client for one question: a server that hangs must not be met twice.
     async fn connected(&self) -> Result<async_nats::Client, String> {
-        let urls: Vec<_> = self.servers.iter().map(Nats::url).collect();
         let options = async_nats::ConnectOptions::new().connection_timeout(Duration::from_millis(500));
-        options.connect(urls).await.map_err(|error| error.to_string())
+        users::connect_with(options, &self.url()).await.map_err(|error| error.to_string())
     }
 
     /// What a server says of itself, whoever leads.

@@ -21,6 +21,8 @@
 //!
 //! Parts by themselves: [`Nats`], [`NatsCluster`], [`Edge`], [`Bridge`], [`SimGm`], [`SimArena`], any other program by
 //! [`Launch`]. An edge is ready only when a bridge has made the streams: start the bridge first, or [`Edge::spawn`] it.
+//! Every server has the users of `nats/users.conf`: each service connects as its own, the tests as `operator` ([`users`]). A
+//! test fails where one of them was refused something, unless it is about that ([`NatsOptions::refuses`]).
 //! Clients: [`ws`], [`sse`], [`http`]. What upstreams and networks do wrong: [`game_master`], [`proxy`]. Recorded traffic:
 //! [`traces`].
 //!
@@ -52,6 +54,7 @@ pub mod proxy;
 pub mod service;
 pub mod sse;
 pub mod traces;
+pub mod users;
 pub mod ws;
 
 mod cluster;

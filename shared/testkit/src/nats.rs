@@ -12,7 +12,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{eventually, folder::Folder, port::Reserved, process::Process, wait::until};
+use crate::{eventually, folder::Folder, port::Reserved, process::Process, users, wait::until};
 
 /// How long a server may take to start: its JetStream may have to recover a store.
 const START: Duration = Duration::from_secs(20);
@@ -20,8 +20,12 @@ const START: Duration = Duration::from_secs(20);
 /// What a test may want of its server, beyond what the configuration says that we ship.
 #[derive(Clone, Debug)]
 pub struct NatsOptions {
-    /// Which file of `nats/` it runs on. Default `single.conf`.
-    pub config: &'static str,
+    /// Which file of `nats/` it runs on, or another one. Default `local.conf`: users with their rights, an arena engine
+    /// without a name.
+    pub config: PathBuf,
+    /// Whether the test is about somebody who is refused something. Else that is a failure: rights are enough for all that
+    /// our services do. Default no.
+    pub refuses: bool,
     /// Whether it has JetStream. Default yes.
     pub jetstream: bool,
     /// Its `max_payload`, where it is not that of the file.
@@ -37,7 +41,15 @@ pub struct NatsOptions {
 impl Default for NatsOptions {
     fn default() -> Self {
         let (more, arguments) = (String::new(), Vec::new());
-        Self { config: "single.conf", jetstream: true, max_payload: None, more, arguments, folder: None }
+        Self {
+            config: "local.conf".into(),
+            refuses: false,
+            jetstream: true,
+            max_payload: None,
+            more,
+            arguments,
+            folder: None,
+        }
     }
 }
 
@@ -74,9 +86,21 @@ impl Nats {
         Self { process: None, options, folder, port: Reserved::take() }
     }
 
-    /// `nats://127.0.0.1:PORT`.
+    /// Its URL as the `operator` has it, who may do everything.
     #[must_use]
     pub fn url(&self) -> String {
+        self.url_as(users::OPERATOR)
+    }
+
+    /// Its URL as that user has it.
+    #[must_use]
+    pub fn url_as(&self, user: &str) -> String {
+        users::url_as(user, &self.url_of_nobody())
+    }
+
+    /// `nats://127.0.0.1:PORT`.
+    #[must_use]
+    pub fn url_of_nobody(&self) -> String {
         format!("nats://{}", self.address())
     }
 
@@ -91,12 +115,12 @@ impl Nats {
         &mut self.options
     }
 
-    /// A plain client of its own.
+    /// A plain client of its own, as `operator`.
     ///
     /// # Panics
     /// If the server does not answer.
     pub async fn client(&self) -> async_nats::Client {
-        async_nats::connect(self.url()).await.expect("the nats-server answers")
+        users::connect(&self.url()).await.expect("the nats-server answers")
     }
 
     /// JetStream, over a client of its own.
@@ -119,7 +143,7 @@ impl Nats {
         let address = self.address();
         command.arg("--config").arg(self.configuration()).arg("--store_dir").arg(self.store());
         command.args(["--addr", &address.ip().to_string(), "--port", &address.port().to_string()]);
-        command.args(&self.options.arguments);
+        command.args(&self.options.arguments).envs(users::environment());
         let mut process = Process::spawn("nats-server", command, &self.folder.path().join("log"));
         eventually("nats-server answers", START, async || {
             assert!(process.running(), "nats-server has ended:\n{}", process.log());
@@ -135,7 +159,7 @@ impl Nats {
     /// In words, if it does not within `bound`.
     pub async fn answers_within(&self, bound: Duration) -> Result<(), String> {
         until(bound, Duration::from_millis(20), async || {
-            let client = async_nats::connect(self.url()).await.map_err(|error| error.to_string())?;
+            let client = users::connect(&self.url()).await.map_err(|error| error.to_string())?;
             let account = async_nats::jetstream::new(client).query_account().await;
             account.map(drop).map_err(|error| error.to_string())
         })
@@ -209,6 +233,16 @@ impl Nats {
         let file = folder.join("nats.conf");
         std::fs::write(&file, format!("include \"{up}{included}\"\n{own}")).expect("a configuration file");
         file
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        let log = self.log();
+        let refusals = users::refusals(&log);
+        if !self.options.refuses && !refusals.is_empty() && !std::thread::panicking() {
+            panic!("somebody lacks a right in nats/users.conf:\n{}", refusals.join("\n"));
+        }
     }
 }
 

@@ -18,6 +18,8 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
+use crate::users;
+
 mod pass;
 #[cfg(test)]
 mod tests;
@@ -110,10 +112,10 @@ impl Proxy {
         self.address
     }
 
-    /// `nats://ADDRESS`, for a proxy in front of a nats-server.
+    /// Its URL as the `operator` has it, for a proxy in front of a nats-server.
     #[must_use]
     pub fn nats_url(&self) -> String {
-        format!("nats://{}", self.address)
+        users::url_as(users::OPERATOR, &format!("nats://{}", self.address))
     }
 
     /// `http://ADDRESS`.

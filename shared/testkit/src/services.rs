@@ -9,6 +9,7 @@ use std::{
 use crate::{
     Nats,
     service::{Launch, Service},
+    users,
 };
 
 /// How long a stand-in may take to start.
@@ -115,7 +116,7 @@ impl Edge {
     #[must_use]
     pub fn at(nats: &str) -> Self {
         // Port 0: a free one.
-        Self(Launch::new("ws-edge").env("NATS_URL", nats).env("PORT", "0"))
+        Self(Launch::new("ws-edge").user("ws-edge").env("NATS_URL", nats).env("PORT", "0"))
     }
 
     /// With a port that it keeps when it is started again.
@@ -135,7 +136,7 @@ impl Bridge {
     /// As [`Bridge::new`], with the addresses of its NATS, separated by commas.
     #[must_use]
     pub fn at(nats: &str) -> Self {
-        Self(Launch::new("gm-bridge").env("NATS_URL", nats))
+        Self(Launch::new("gm-bridge").user("gm-bridge").env("NATS_URL", nats))
     }
 
     /// Where its Game Masters are, separated by commas.
@@ -207,7 +208,7 @@ impl SimGm {
 }
 
 impl SimArena {
-    /// An arena on that server, as fast as can be.
+    /// An arena on that server, as fast as can be. As the engine it stands for, it says no name.
     #[must_use]
     pub fn new(nats: &Nats) -> Self {
         Self::at_speed(nats, "max")
@@ -216,12 +217,16 @@ impl SimArena {
     /// An arena of that `--speed`.
     #[must_use]
     pub fn at_speed(nats: &Nats, speed: &str) -> Self {
-        Self::at(&nats.url(), speed)
+        Self::with(&nats.url_of_nobody(), speed)
     }
 
-    /// As [`SimArena::at_speed`], with the addresses of its NATS, separated by commas.
+    /// As [`SimArena::at_speed`], with the addresses of its NATS, separated by commas; there it is the user `arena`.
     #[must_use]
     pub fn at(nats: &str, speed: &str) -> Self {
+        Self::with(&users::url_as("arena", nats), speed)
+    }
+
+    fn with(nats: &str, speed: &str) -> Self {
         let flags = [format!("--nats={nats}"), format!("--speed={speed}")];
         Self(flags.into_iter().fold(Launch::new("sim").arg("arena"), Launch::arg))
     }

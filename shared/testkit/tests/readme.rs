@@ -2,9 +2,13 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed step is a failed test")]
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use herald_testkit::{Edge, Launch, Nats, http, service::printed_config, within, ws};
+use herald_testkit::{Edge, Launch, Nats, NatsOptions, http, service::printed_config, within, ws};
 
 fn repository() -> &'static Path {
     // shared/testkit is two below it.
@@ -86,6 +90,23 @@ fn the_engine_shown_is_the_engine_that_is_built() {
     assert_eq!(between(&readme, "```rust\n", "```").trim(), built.trim());
 }
 
+/// A copy of `nats/` in which the example of an engine's user is no comment any more.
+fn with_dice(folder: &Path) -> PathBuf {
+    let (mut shown, mut lines) = (false, 0);
+    for entry in std::fs::read_dir(repository().join("nats")).expect("the folder") {
+        let path = entry.expect("an entry").path();
+        let text = std::fs::read_to_string(&path).expect("a text").lines().fold(String::new(), |text, line| {
+            shown = (shown || line.trim() == "# dice >>>") && line.trim() != "# dice <<<";
+            lines += usize::from(shown);
+            text + &if shown { line.replacen("# ", "", 1) } else { line.to_owned() } + "\n"
+        });
+        std::fs::write(folder.join(path.file_name().expect("a name")), text.replace("dice >>>", "# dice"))
+            .expect("written");
+    }
+    assert!(lines > 10, "nats/users.conf has no example");
+    folder.join("local.conf")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_token_shown_opens_the_door_shown() {
     within(Duration::from_secs(60), async {
@@ -118,8 +139,9 @@ async fn the_token_shown_opens_the_door_shown() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_engine_shown_answers_at_the_door_and_its_event_reaches_the_socket() {
     within(Duration::from_secs(60), async {
-        let nats = Nats::start().await;
-        let _engine = Launch::new("engine").env("NATS_URL", nats.url()).start().await;
+        let folder = tempfile::tempdir().expect("a folder");
+        let nats = Nats::start_with(NatsOptions { config: with_dice(folder.path()), ..NatsOptions::default() }).await;
+        let _engine = Launch::new("engine").user("dice").env("NATS_URL", nats.url()).start().await;
         let config = between(&readme(), "```toml\n", "```").replace("127.0.0.1:8001", "127.0.0.1:0");
         let edge = Edge::new(&nats).config(config).start().await;
         let socket = ws::Client::connect(&edge.ws("/ws/table-1"), ws::V1).await;

@@ -21,7 +21,7 @@ pub(crate) struct Engine {
 
 impl Engine {
     pub(crate) async fn start(nats: &str, load: Load, sender: Arc<Sender>) -> Self {
-        let client = async_nats::connect(nats).await.expect("NATS answers");
+        let client = herald_testkit::users::connect(nats).await.expect("NATS answers");
         let quit = CancellationToken::new();
         let told = quit.clone();
         let task = tokio::spawn(async move {

@@ -77,7 +77,7 @@ impl Wire {
         Self { address, shared, accepting }
     }
 
-    /// `nats://ADDRESS`.
+    /// Its URL, of nobody in particular.
     pub(crate) fn url(&self) -> String {
         format!("nats://{}", self.address)
     }

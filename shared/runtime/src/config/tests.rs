@@ -154,7 +154,12 @@ fn every_shared_key_is_a_variable() {
         ("HERALD_NATS__URL", "nats://n:1"),
         ("HERALD_NATS__USER", "u"),
         ("HERALD_NATS__PASSWORD", "p"),
-        ("HERALD_NATS__ROOT_CERTIFICATES", "/ca.pem"),
+        ("HERALD_NATS__INBOX_PREFIX", "_INBOX.x"),
+        ("HERALD_NATS__TLS", "required"),
+        // Files that can be read are all that is asked for here.
+        ("HERALD_NATS__ROOT_CERTIFICATES", "Cargo.toml"),
+        ("HERALD_NATS__CLIENT_CERTIFICATE", "Cargo.toml"),
+        ("HERALD_NATS__CLIENT_KEY", "Cargo.toml"),
         ("HERALD_NATS__CONNECT_TIMEOUT", "1s"),
         ("HERALD_NATS__RECONNECT_MIN", "1ms"),
         ("HERALD_NATS__RECONNECT_MAX", "2ms"),
@@ -173,7 +178,10 @@ fn every_shared_key_is_a_variable() {
     let seconds = HumanDuration::from_secs;
     assert_eq!((common.nats.url.as_str(), common.nats.user.as_deref()), ("nats://n:1", Some("u")));
     assert_eq!((common.nats.password.expose(), common.nats.token.expose()), ("p", ""));
-    assert_eq!(common.nats.root_certificates.as_deref(), Some(Path::new("/ca.pem")));
+    assert_eq!((common.nats.inbox_prefix.as_deref(), common.nats.tls), (Some("_INBOX.x"), NatsTls::Required));
+    for file in [&common.nats.root_certificates, &common.nats.client_certificate, &common.nats.client_key] {
+        assert_eq!(file.as_deref(), Some(Path::new("Cargo.toml")));
+    }
     assert_eq!((common.nats.connect_timeout, common.nats.request_timeout), (seconds(1), seconds(3)));
     assert_eq!((common.nats.reconnect_min.get().as_millis(), common.nats.reconnect_max.get().as_millis()), (1, 2));
     assert_eq!((common.nats.ping_interval, common.shutdown.limit), (seconds(4), seconds(8)));
@@ -187,11 +195,17 @@ fn every_shared_key_is_a_variable() {
     let keys = tree.iter().map(|(_, value)| value.as_object().map_or(1, serde_json::Map::len)).sum::<usize>();
     assert_eq!(
         keys,
-        environment.len() + 1,
-        "a new key? then name it here and in the README (nats.token excludes nats.user)"
+        environment.len() + 3,
+        "a new key? then name it here and in the README (nats.user excludes the other three ways to say who we are)"
     );
-    let token = Given { environment: &[("HERALD_NATS__TOKEN", "t")], ..Given::default() }.ok();
-    assert_eq!(token.common.nats.token.expose(), "t");
+    let alone = |variable, value| Given { environment: &[(variable, value)], ..Given::default() }.load();
+    let valid = |variable, value| alone(variable, value).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(valid("HERALD_NATS__TOKEN", "t").common.nats.token.expose(), "t");
+    let seed = format!("SU{}", "A".repeat(56));
+    assert_eq!(valid("HERALD_NATS__NKEY_SEED", &seed).common.nats.nkey_seed.expose(), seed);
+    let faults = alone("HERALD_NATS__CREDENTIALS_FILE", "/nowhere").expect_err("no such file");
+    let fault = "nats.credentials_file (env HERALD_NATS__CREDENTIALS_FILE): can't be read: entity not found";
+    assert_eq!(faults.0.iter().map(ToString::to_string).collect::<Vec<_>>(), [fault]);
 }
 
 #[test]
@@ -292,7 +306,7 @@ fn all_faults_are_reported_at_once() {
     assert_eq!(keys.len(), 17, "and nothing that follows from another: {faults:#?}");
     let text = faults.join("\n");
     assert!(!text.contains("hunter2"), "{text}");
-    assert!(text.contains("unknown key; known here: connect_timeout, "), "{text}");
+    assert!(text.contains("unknown key; known here: client_certificate, "), "{text}");
 }
 
 #[test]

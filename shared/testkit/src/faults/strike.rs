@@ -229,8 +229,7 @@ async fn strike_nats(
 /// Deletes the stream, waits until its owner has made another one, and fills that beyond the end of the old one: what a
 /// client remembers of the old one is then a place in the new one, too.
 async fn recreate(url: &str) -> Result<(), async_nats::Error> {
-    let urls: Vec<_> = url.split(',').collect();
-    let jetstream = async_nats::jetstream::new(async_nats::connect(urls).await?);
+    let jetstream = async_nats::jetstream::new(crate::users::connect(url).await?);
     let end = jetstream.get_stream(STREAM).await?.get_info().await?.state.last_sequence;
     jetstream.delete_stream(STREAM).await?;
     let begun = Instant::now();

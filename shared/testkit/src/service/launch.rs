@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{READY, Service, program::program};
-use crate::{folder::Folder, port::Reserved, process::Process};
+use crate::{folder::Folder, port::Reserved, process::Process, users};
 
 /// How to start one of our services, in any number of processes.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub struct Launch {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     config: Option<String>,
+    /// Who it is for NATS, wherever that is.
+    user: Option<&'static str>,
     folder: Option<PathBuf>,
     /// Looked for once: what is built while a test runs concerns the next one.
     program: OnceLock<PathBuf>,
@@ -31,6 +33,7 @@ impl Launch {
             arguments: Vec::new(),
             environment: Vec::new(),
             config: None,
+            user: None,
             folder: None,
             program: OnceLock::new(),
             ports: Vec::new(),
@@ -56,6 +59,13 @@ impl Launch {
     #[must_use]
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Makes it connect to NATS as that user, whoever its `NATS_URL` names.
+    #[must_use]
+    pub fn user(mut self, user: &'static str) -> Self {
+        self.user = Some(user);
         self
     }
 
@@ -140,7 +150,10 @@ impl Launch {
         command.env("HERALD_PORTS_FILE", folder.join("ports.json"));
         command.env("HERALD_OPERATIONS__ADDRESS", "127.0.0.1:0");
         command.env("HERALD_LOG__FORMAT", "pretty");
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.envs(self.environment.iter().map(|(name, value)| match self.user {
+            Some(user) if name == "NATS_URL" => (name, users::url_as(user, value)),
+            _ => (name, value.clone()),
+        }));
         Process::spawn(&self.binary, command, &folder.join("log"))
     }
 }

@@ -78,8 +78,7 @@ impl Source {
     pub(crate) async fn start(cluster: &NatsCluster, session: &str) -> Self {
         let options = async_nats::ConnectOptions::new().connection_timeout(Duration::from_millis(500));
         let options = options.ping_interval(Duration::from_millis(300));
-        let client = options.connect(cluster.servers.iter().map(herald_testkit::Nats::url).collect::<Vec<_>>());
-        let client = client.await.expect("a nats-server answers");
+        let client = herald_testkit::users::connect_with(options, &cluster.url()).await.expect("a nats-server answers");
         let stored = Arc::new(AtomicU64::new(0));
         let (count, session) = (Arc::clone(&stored), session.to_owned());
         let task = tokio::spawn(async move {
