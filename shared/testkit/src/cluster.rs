@@ -1,6 +1,6 @@
 //! Three nats-servers that are one, on the configuration that we ship: for what holds with replicas only.
 
-use std::{path::Path, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use async_nats::jetstream::{self, stream::ClusterInfo};
 use futures_util::{StreamExt as _, future::join_all};
@@ -21,7 +21,7 @@ pub struct NatsCluster {
     /// The servers; the first one's name is `herald-1`.
     pub servers: Vec<Nats>,
     monitors: Vec<Reserved>,
-    _routes: Vec<Reserved>,
+    routes: Vec<Reserved>,
 }
 
 impl NatsCluster {
@@ -79,8 +79,8 @@ impl NatsCluster {
         let urls: Vec<_> = routes.iter().map(|route| format!("nats://{}", route.address())).collect();
         let peers = users::url_as(users::ROUTE, &urls.join(","));
         let server = |(index, (route, monitor)): (usize, (&String, &Reserved))| {
-            let own =
-                ["--name", &format!("herald-{}", index + 1), "--cluster", route, "--routes", &peers].map(str::to_owned);
+            let (name, route) = (format!("herald-{}", index + 1), users::url_as(users::ROUTE, route));
+            let own = ["--name", &name, "--cluster", &route, "--routes", &peers].map(str::to_owned);
             let monitor = ["--http_port".to_owned(), monitor.port().to_string()];
             let arguments = own.into_iter().chain(monitor).chain(arguments.iter().map(|&argument| argument.to_owned()));
             let folder = folder.map(|folder| folder.join(format!("nats-{}", index + 1)));
@@ -93,13 +93,19 @@ impl NatsCluster {
             Nats::reserve(options)
         };
         let servers = urls.iter().zip(&monitors).enumerate().map(server).collect();
-        Self { servers, monitors, _routes: routes }
+        Self { servers, monitors, routes }
     }
 
     /// All addresses, as `NATS_URL` takes them.
     #[must_use]
     pub fn url(&self) -> String {
         self.servers.iter().map(Nats::url).collect::<Vec<_>>().join(",")
+    }
+
+    /// Where a server listens for the others.
+    #[must_use]
+    pub fn route(&self, index: usize) -> SocketAddr {
+        self.routes[index].address()
     }
 
     /// A plain client that knows all servers.

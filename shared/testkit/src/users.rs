@@ -1,14 +1,13 @@
 //! The users of `nats/users.conf` in tests: each with a password that is no secret.
 
-/// All of them, with the variable their password is in. `route` is that of the servers of a cluster.
-const USERS: [(&str, &str); 6] = [
+/// All of them, with the variable their password is in.
+const USERS: [(&str, &str); 5] = [
     ("gm-bridge", "HERALD_NATS_GM_BRIDGE_PASSWORD"),
     ("ws-edge", "HERALD_NATS_WS_EDGE_PASSWORD"),
     ("arena", "HERALD_NATS_ARENA_PASSWORD"),
     (OPERATOR, "HERALD_NATS_OPERATOR_PASSWORD"),
     // The example that the file shows.
     ("dice", "HERALD_NATS_DICE_PASSWORD"),
-    (ROUTE, "HERALD_NATS_ROUTE_PASSWORD"),
 ];
 
 /// Who may do everything: the tests themselves.

@@ -59,7 +59,7 @@ const RIGHTS: &[(&str, &[&str])] = &[
     // Reading them.
     ("PUB $JS.API.STREAM.INFO.EVENTS", &["gm-bridge", "ws-edge"]),
     ("PUB $JS.API.STREAM.MSG.GET.EVENTS", &["gm-bridge", "ws-edge"]),
-    ("PUB $JS.API.DIRECT.GET.EVENTS", &["ws-edge"]),
+    ("PUB $JS.API.DIRECT.GET.EVENTS", &["gm-bridge", "ws-edge"]),
     ("PUB $JS.API.DIRECT.GET.EVENTS.gm.s1.proposal", &[]),
     ("PUB $JS.API.CONSUMER.CREATE.EVENTS.own", &["ws-edge"]),
     ("PUB $JS.API.CONSUMER.CREATE.EVENTS", &[]),
@@ -81,10 +81,13 @@ const RIGHTS: &[(&str, &[&str])] = &[
     ("PUB $JS.API.STREAM.MSG.GET.KV_ACTIONS", &["gm-bridge"]),
     ("PUB $JS.API.DIRECT.GET.KV_SESSIONS", &[]),
     ("PUB $JS.API.DIRECT.GET.KV_SESSIONS.$KV.SESSIONS.s1", &[]),
+    ("PUB $JS.API.CONSUMER.CREATE.KV_SESSIONS", &[]),
     ("PUB $JS.API.CONSUMER.CREATE.KV_SESSIONS.own", &[]),
+    ("PUB $JS.API.CONSUMER.CREATE.KV_ACTIONS", &["gm-bridge"]),
+    ("PUB $JS.API.CONSUMER.CREATE.KV_ALIASES", &["ws-edge"]),
     ("PUB $JS.API.CONSUMER.CREATE.KV_SESSIONS.own.$KV.SESSIONS.>", &[]),
-    ("PUB $JS.API.CONSUMER.CREATE.KV_ACTIONS.own.$KV.ACTIONS.>", &["gm-bridge"]),
-    ("PUB $JS.API.CONSUMER.CREATE.KV_ALIASES.own.$KV.ALIASES.>", &["ws-edge"]),
+    ("PUB $JS.API.CONSUMER.CREATE.KV_ACTIONS.own.$KV.ACTIONS.>", &[]),
+    ("PUB $JS.API.CONSUMER.CREATE.KV_ALIASES.own.$KV.ALIASES.>", &[]),
     // Questions between services.
     ("PUB http.gm", &["gm-bridge", "ws-edge"]),
     ("PUB http.dice", &["ws-edge"]),
@@ -243,6 +246,9 @@ async fn who_says_no_name_or_a_wrong_password_stays_outside() {
         let mut cluster = NatsCluster::start().await;
         cluster.servers[0].options().refuses = true;
         let refusal = Raw::connect(cluster.servers[0].address(), NOBODY, "").await.err();
+        assert_eq!(refusal.as_deref(), Some("'Authorization Violation'"));
+        // Nor does a server join that does not know the word.
+        let refusal = Raw::connect(cluster.route(0), "route", "wrong").await.err();
         assert_eq!(refusal.as_deref(), Some("'Authorization Violation'"));
     })
     .await;

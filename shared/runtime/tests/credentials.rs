@@ -153,6 +153,75 @@ async fn encryption_may_come_first_or_be_insisted_on() {
     .await;
 }
 
+/// A token as `nsc` makes it: what `issuer` says about `subject`.
+fn jwt(issuer: &nkeys::KeyPair, subject: &str, nats: &serde_json::Value) -> String {
+    let claims = serde_json::json!({
+        "jti": "x", "iat": 1, "iss": issuer.public_key(), "name": subject, "sub": subject, "nats": nats,
+    });
+    let signed =
+        format!("{}.{}", base64(br#"{"typ":"JWT","alg":"ed25519-nkey"}"#), base64(claims.to_string().as_bytes()));
+    let signature = issuer.sign(signed.as_bytes()).expect("signed");
+    format!("{signed}.{}", base64(&signature))
+}
+
+/// As in URLs, without padding.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let group = |group: &[u8]| {
+        let bits = (0..3).fold(0_usize, |bits, at| bits << 8 | usize::from(group.get(at).copied().unwrap_or(0)));
+        (0..=group.len()).map(|at| char::from(DIGITS[bits >> (18 - 6 * at) & 63])).collect::<String>()
+    };
+    bytes.chunks(3).map(group).collect()
+}
+
+#[tokio::test]
+async fn a_user_may_be_known_by_a_file_of_credentials() {
+    within(LIMIT, async {
+        use nkeys::KeyPair;
+
+        let (operator, account, user) = (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_user());
+        let own = |kind: &str| serde_json::json!({ "type": kind, "version": 2 });
+        let mut limited = own("account");
+        limited["limits"] = serde_json::json!({ "subs": -1, "data": -1, "payload": -1, "conn": -1, "wildcards": true });
+        let named = jwt(&operator, &operator.public_key(), &own("operator"));
+        let preloaded = jwt(&operator, &account.public_key(), &limited);
+        let more = format!(
+            "operator: \"{named}\"\nresolver: MEMORY\nresolver_preload {{ {}: \"{preloaded}\" }}",
+            account.public_key()
+        );
+        let server = Server::start_with(NatsOptions {
+            config: "single.conf".into(),
+            jetstream: false,
+            refuses: true,
+            more,
+            ..NatsOptions::default()
+        })
+        .await;
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = |name: &str, key: &KeyPair| {
+            let mut speaks = own("user");
+            for (limit, value) in [("subs", -1), ("data", -1), ("payload", -1)] {
+                speaks[limit] = value.into();
+            }
+            let (token, seed) = (jwt(&account, &user.public_key(), &speaks), key.seed().expect("a pair has one"));
+            let path = folder.path().join(name);
+            let (begin, end) = ("-----BEGIN", "------END");
+            let jwt = format!("{begin} NATS USER JWT-----\n{token}\n{end} NATS USER JWT------\n");
+            let key = format!("{begin} USER NKEY SEED-----\n{seed}\n{end} USER NKEY SEED------\n");
+            std::fs::write(&path, format!("{jwt}\n{key}")).expect("written");
+            NatsConfig { url: server.url_of_nobody(), credentials_file: Some(path), ..NatsConfig::default() }
+        };
+        let context = Context::new("test", Common::with_operations_port(0));
+        let nats = connect(&file("own.creds", &user), "nats", &context).await.expect("connected");
+        let asked = nats.client().request("nobody.there", "".into()).await.expect_err("nobody answers");
+        assert_eq!(asked.kind(), async_nats::RequestErrorKind::NoResponders, "it is let in");
+        // The token alone, without the key it is for, opens nothing.
+        fails(file("stolen.creds", &KeyPair::new_user()), "authorization violation").await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_user_may_be_known_by_a_key() {
     within(LIMIT, async {
