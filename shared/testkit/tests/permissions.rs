@@ -5,7 +5,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use async_nats::jetstream::stream::Config;
-use herald_testkit::{Launch, Nats, NatsCluster, NatsOptions, users, within};
+use herald_testkit::{Launch, Nats, NatsCluster, NatsOptions, eventually, users, within};
 use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
@@ -86,8 +86,8 @@ const RIGHTS: &[(&str, &[&str])] = &[
     ("PUB $JS.API.CONSUMER.CREATE.KV_ACTIONS", &["gm-bridge"]),
     ("PUB $JS.API.CONSUMER.CREATE.KV_ALIASES", &["ws-edge"]),
     ("PUB $JS.API.CONSUMER.CREATE.KV_SESSIONS.own.$KV.SESSIONS.>", &[]),
-    ("PUB $JS.API.CONSUMER.CREATE.KV_ACTIONS.own.$KV.ACTIONS.>", &[]),
-    ("PUB $JS.API.CONSUMER.CREATE.KV_ALIASES.own.$KV.ALIASES.>", &[]),
+    ("PUB $JS.API.CONSUMER.CREATE.KV_ACTIONS.own.$KV.ACTIONS.>", &["gm-bridge"]),
+    ("PUB $JS.API.CONSUMER.CREATE.KV_ALIASES.own.$KV.ALIASES.>", &["ws-edge"]),
     // Questions between services.
     ("PUB http.gm", &["gm-bridge", "ws-edge"]),
     ("PUB http.dice", &["ws-edge"]),
@@ -250,6 +250,27 @@ async fn who_says_no_name_or_a_wrong_password_stays_outside() {
         // Nor does a server join that does not know the word.
         let refusal = Raw::connect(cluster.route(0), "route", "wrong").await.err();
         assert_eq!(refusal.as_deref(), Some("'Authorization Violation'"));
+    })
+    .await;
+}
+
+/// The limit of it all, as the README tells it. When a later nats-server closes it, this fails and the README is wrong.
+#[tokio::test]
+async fn where_an_answer_goes_is_not_checked_by_nats() {
+    within(LIMIT, async {
+        let server = Nats::start_with(refusing("local.conf")).await;
+        let jetstream = server.jetstream().await;
+        let subjects = vec!["gm.>".to_owned()];
+        let config = Config { name: "EVENTS".to_owned(), subjects, allow_direct: true, ..Config::default() };
+        let mut events = jetstream.create_stream(config).await.unwrap();
+        let mut edge = Raw::connect(server.address(), "ws-edge", &users::password("ws-edge")).await.unwrap();
+        let asked = edge.refusals("PUB $JS.API.STREAM.INFO.EVENTS gm.s1.told 0\r\n").await;
+        assert!(asked.is_empty(), "{asked:?}");
+        eventually("JetStream's answer is an event", SOON, async || {
+            let messages = events.info().await.map_err(|error| error.to_string())?.state.messages;
+            if messages == 1 { Ok(()) } else { Err(format!("{messages} messages")) }
+        })
+        .await;
     })
     .await;
 }
