@@ -64,14 +64,14 @@ fn assert_exact(result: &(Value, bool), clients: f64) {
 }
 
 /// A server without users: the load and the floor speak to NATS in the fewest words.
-async fn everybody_s(jetstream: bool) -> Nats {
+async fn open_server(jetstream: bool) -> Nats {
     Nats::start_with(NatsOptions { config: "single.conf".into(), jetstream, ..NatsOptions::default() }).await
 }
 
 #[tokio::test]
 async fn the_floor_loses_nothing_however_events_come() {
     within(LIMIT, async {
-        let nats = everybody_s(false).await;
+        let nats = open_server(false).await;
         for mode in [&[][..], &["--coalesce"]] {
             let floor = Floor::start(&nats, mode).await;
             let stream = floor.load(&nats, "--sessions 3 --clients 5 --rate 300 --seconds 1 --warmup 0.5").await;
@@ -92,7 +92,7 @@ async fn the_floor_loses_nothing_however_events_come() {
 #[tokio::test]
 async fn the_floor_reads_a_stream_as_well() {
     within(LIMIT, async {
-        let nats = everybody_s(true).await;
+        let nats = open_server(true).await;
         let gm = SimGm::new().arg("--no-door").start().await;
         let _bridge = Bridge::new(&nats).gm(&gm.url()).start().await;
         for mode in [&["--stream", "EVENTS"][..], &["--stream", "EVENTS", "--coalesce"]] {
@@ -114,7 +114,7 @@ async fn the_floor_reads_a_stream_as_well() {
 #[tokio::test]
 async fn clients_are_spread_over_several_doors() {
     within(LIMIT, async {
-        let nats = everybody_s(false).await;
+        let nats = open_server(false).await;
         let floors = [Floor::start(&nats, &[]).await, Floor::start(&nats, &[]).await];
         let url = floors.each_ref().map(|floor| floor.url.as_str()).join(",");
         for sessions in [1, 2, 3] {
@@ -130,7 +130,7 @@ async fn clients_are_spread_over_several_doors() {
 #[tokio::test]
 async fn a_client_that_stalls_gets_what_it_missed_and_delays_nobody() {
     within(LIMIT, async {
-        let nats = everybody_s(false).await;
+        let nats = open_server(false).await;
         let floor = Floor::start(&nats, &[]).await;
         let flags = "--clients 4 --rate 1000 --size 8000 --seconds 3 --warmup 0.2 --stalled 1 --stall-seconds 2 \
                      --receive-buffer 8192";
@@ -147,7 +147,7 @@ async fn a_client_that_stalls_gets_what_it_missed_and_delays_nobody() {
 #[tokio::test]
 async fn only_watched_sessions_are_expected_to_arrive() {
     within(LIMIT, async {
-        let nats = everybody_s(false).await;
+        let nats = open_server(false).await;
         let floor = Floor::start(&nats, &[]).await;
         let flags = "--sessions 100 --watched 5 --clients 2 --sources 3 --seconds 1 --warmup 0";
         let (rate, success) = floor.load(&nats, &format!("{flags} --rate 2000")).await;
@@ -164,7 +164,7 @@ async fn only_watched_sessions_are_expected_to_arrive() {
 #[tokio::test]
 async fn what_is_missed_is_lost_where_nobody_keeps_it() {
     within(LIMIT, async {
-        let nats = everybody_s(false).await;
+        let nats = open_server(false).await;
         let floor = Floor::start(&nats, &[]).await;
         let flags = "--sessions 2 --clients 3 --resume 7 --within 100ms --settle 1s";
         let (result, success) = floor.load(&nats, flags).await;
@@ -179,7 +179,7 @@ async fn what_is_missed_is_lost_where_nobody_keeps_it() {
 #[tokio::test]
 async fn idle_connections_are_held_and_weighed() {
     within(LIMIT, async {
-        let nats = everybody_s(false).await;
+        let nats = open_server(false).await;
         let floor = Floor::start(&nats, &[]).await;
         let (idle, success) = floor.load(&nats, "--sessions 10 --clients 50 --idle --seconds 0.5").await;
         assert!(success && number(&idle, "connections") == 500.0, "{idle}");
@@ -218,7 +218,7 @@ async fn nats_own_sockets_are_read_as_well() {
 #[tokio::test]
 async fn clients_of_herald_come_back_by_their_cursors() {
     within(LIMIT, async {
-        let nats = everybody_s(true).await;
+        let nats = open_server(true).await;
         let gm = SimGm::new().arg("--no-door").start().await;
         let _bridge = Bridge::new(&nats).gm(&gm.url()).start().await;
         let edge = Edge::new(&nats).start().await;
