@@ -21,7 +21,7 @@ use herald_runtime::{
     },
     nats::{self, Nats},
 };
-use herald_testkit::{Nats as Server, eventually};
+use herald_testkit::{Nats as Server, eventually, users};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
@@ -312,7 +312,7 @@ pub(crate) struct Way {
 impl Way {
     pub(crate) async fn to(server: &Server) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("nats://{}", listener.local_addr().unwrap());
+        let url = users::url_as(users::OPERATOR, &format!("nats://{}", listener.local_addr().unwrap()));
         let (open, done) = (watch::Sender::new(true), watch::Sender::new(true));
         let is_open = done.subscribe();
         let mut tasks = JoinSet::new();
