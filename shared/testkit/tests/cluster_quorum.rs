@@ -34,8 +34,9 @@ const STORED: [(&str, &str); 6] = [
 /// What has to be read, and can be as long as somebody leads.
 const READ: [(&str, &str); 3] =
     [("POST", "/api/cancel?session_id=S"), ("GET", "/api/state?session_id=S"), ("GET", "/api/images/S/real.png")];
-/// The longest time until the answer.
-const ANSWERED: Duration = Duration::from_secs(8);
+/// The longest time until the answer: a read and a write, each of which may wait for a leader as long as
+/// `nats.request_timeout`, 5 s.
+const ANSWERED: Duration = Duration::from_secs(11);
 
 /// Asks everything at once; each must be refused, clearly and in time.
 async fn all_refused(house: &House, led: bool) {
