@@ -23,6 +23,7 @@ mod claim;
 mod ending;
 mod keeper;
 mod ledger;
+mod open;
 mod patience;
 mod runner;
 mod running;
@@ -43,10 +44,12 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::claim::Claim;
+pub(crate) use self::open::Admission;
 use self::{
     claim::{Condition, NotClaimed},
     ending::Ending,
     ledger::Ledger,
+    open::Open,
     running::Running,
 };
 use crate::{
@@ -114,6 +117,9 @@ pub enum ActionError {
     /// This bridge runs as many actions as it may, or is shutting down.
     #[error("the bridge takes no more actions")]
     Busy,
+    /// As many actions are open, on all bridges, as may be.
+    #[error("too many actions are running")]
+    TooMany,
     /// Another action was claimed in the same moment and took over.
     #[error("another action took over")]
     Superseded,
@@ -152,6 +158,7 @@ struct Shared {
     lease: Arc<dyn Lease>,
     bridge: InstanceId,
     running: Arc<Running>,
+    open: Arc<Open>,
     permits: Arc<Semaphore>,
     /// Those of cancels: what makes room must not wait for room.
     cancels: Arc<Semaphore>,
@@ -185,6 +192,7 @@ impl Actions {
             lease,
             bridge: context.instance.clone(),
             running: Arc::default(),
+            open: Open::new(config.max_open),
             permits: Arc::new(Semaphore::new(config.max_running)),
             cancels: Arc::new(Semaphore::new(config.max_running)),
             tasks: TaskTracker::new(),
@@ -207,10 +215,22 @@ impl Actions {
         command: Command,
         policy: ActionPolicy,
     ) -> Result<Accepted, ActionError> {
-        match policy {
+        let admission = self.admit(session)?;
+        let accepted = match policy {
             ActionPolicy::Cancel => self.drive(self.supersede(session, command.kind()).await, command),
             ActionPolicy::Queue => self.queue_or_drive(session, command).await,
-        }
+        }?;
+        admission.opened();
+        Ok(accepted)
+    }
+
+    /// Asks whether an action may be opened in a session; one that takes over from another always may. The answer counts as
+    /// an open action as long as it is kept.
+    ///
+    /// # Errors
+    /// [`ActionError::TooMany`].
+    pub(crate) fn admit(&self, session: &SessionId) -> Result<Admission, ActionError> {
+        self.shared.open.admit(session)
     }
 
     /// Stops the running action and drops the waiting command. Returns once the end is published.

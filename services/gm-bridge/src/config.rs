@@ -115,6 +115,9 @@ pub struct ActionConfig {
     pub drain: HumanDuration,
     /// Actions running at once in one bridge; more are refused. Default 1000.
     pub max_running: usize,
+    /// Actions open at once on all bridges together, 0: any number; a command that would open one more is refused with 429. One
+    /// that takes over from another action of its session is not, nor is a cancel. Default 0.
+    pub max_open: usize,
 }
 
 /// Whether events go as batches.
@@ -244,6 +247,7 @@ impl Default for ActionConfig {
             claim_wait: HumanDuration::from_secs(5),
             drain: HumanDuration::from_secs(12),
             max_running: 1000,
+            max_open: 0,
         }
     }
 }

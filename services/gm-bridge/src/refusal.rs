@@ -15,6 +15,9 @@ use crate::{
     action::ActionError, arena::ArenaError, bucket::BucketError, game_master::RequestError, metrics, pool::PoolError,
 };
 
+/// When it is worth trying again where an action must end first, in seconds: they take minutes, but there are many.
+const ROOM: u32 = 10;
+
 /// The answer to a request that is not done. Its text is for the client: no address, subject or path of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
@@ -22,11 +25,13 @@ pub(crate) struct Refusal {
     pub(crate) text: Cow<'static, str>,
     /// For a wrong method: the right ones.
     allow: Option<&'static str>,
+    /// When it is worth trying again, in seconds.
+    retry: Option<u32>,
 }
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, text: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, text: text.into(), allow: None }
+        Self { status, text: text.into(), allow: None, retry: None }
     }
 
     /// 400: something about the request is wrong; the text names what.
@@ -88,6 +93,9 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         metrics::refused(self.status.as_u16());
         let mut response = (self.status, Json(json!({ "error": self.text }))).into_response();
+        if let Some(retry) = self.retry {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry));
+        }
         if let Some(allow) = self.allow {
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
         }
@@ -137,6 +145,9 @@ impl From<ActionError> for Refusal {
         match error {
             ActionError::NotConnected => Self::nats(&error),
             ActionError::Busy => Self::new(StatusCode::SERVICE_UNAVAILABLE, "gm-bridge is busy"),
+            ActionError::TooMany => {
+                Self { retry: Some(ROOM), ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too many actions are running") }
+            }
             ActionError::Superseded => Self::new(StatusCode::SERVICE_UNAVAILABLE, "another action took over"),
         }
     }

@@ -18,7 +18,7 @@ use tracing::Instrument;
 
 pub(crate) use self::record::{Answer, StartRecord, start_key};
 use crate::{
-    action::Actions,
+    action::{Actions, Admission},
     arena::Arena,
     bucket::{Bucket, BucketError},
     config::Config,
@@ -94,10 +94,11 @@ impl Starts {
                     return Ok(answer);
                 }
                 _ => {
+                    let admission = self.actions.admit(&session)?;
                     let starter = uuid::Uuid::new_v4().to_string();
                     let mut held = Held { key: key.clone(), starter, revision: slot.revision };
                     match self.write(&mut held, None).await {
-                        Ok(()) => return self.begin(session, lang, held).await,
+                        Ok(()) => return self.begin(session, lang, held, admission).await,
                         Err(error) if error.is_conflict() => {}
                         Err(error) => return Err(error.into()),
                     }
@@ -108,13 +109,14 @@ impl Starts {
     }
 
     /// Runs the start in a task of its own and waits for its answer.
-    async fn begin(&self, session: SessionId, lang: Lang, held: Held) -> Result<Answer, Refusal> {
+    async fn begin(&self, session: SessionId, lang: Lang, held: Held, admission: Admission) -> Result<Answer, Refusal> {
         let (answer, answered) = oneshot::channel();
         let this = self.clone();
         let span = tracing::info_span!("start", %session);
         let start = async move {
             // Nobody listens any more where the caller has gone away.
             let _gone = answer.send(this.lead(&session, lang, held).await);
+            drop(admission);
         };
         self.context.supervise("start of a game", start.instrument(span));
         answered.await.unwrap_or_else(|_| Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the start failed")))

@@ -5,6 +5,8 @@
 
 #[path = "games/bad_input.rs"]
 mod bad_input;
+#[path = "games/cap.rs"]
+mod cap;
 #[path = "games/failing.rs"]
 mod failing;
 #[path = "games/house.rs"]

@@ -2,6 +2,7 @@
 
 mod builtin;
 mod check;
+mod limits;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ use crate::{
 };
 
 pub use builtin::Builtin;
+pub use limits::LimitsConfig;
 
 /// The section `[ws-edge]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -35,6 +37,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// Connections that watch a session.
     pub socket: SocketConfig,
+    /// How much one address, user or session may have and ask for.
+    pub limits: LimitsConfig,
     /// Server-sent events.
     pub sse: SseConfig,
     /// The tokens that listeners with `auth = "jwt"` ask for.
@@ -169,6 +173,11 @@ pub struct ForwardConfig {
     pub door: Name,
     /// Whether its requests change something although they are GET: a browser's prefetch is then refused. Default false.
     pub commands: bool,
+    /// Whether its requests cost nothing although it is marked `commands`: they are not limited (`limits.commands_*`).
+    /// Default false.
+    pub free: bool,
+    /// The query parameter, or field of a JSON body, that names the session of a command. Default `session_id`.
+    pub session: String,
     /// How long the answer may take to begin. Default 30s.
     pub timeout: HumanDuration,
     /// Whether the edge answers itself, with `/health` as the contract has it, where no service does. Default false.
@@ -343,6 +352,7 @@ impl Default for Config {
                 history_patience: HumanDuration::from_secs(30),
                 close_timeout: HumanDuration::from_secs(5),
             },
+            limits: LimitsConfig::default(),
             sse: SseConfig { heartbeat: HumanDuration::from_secs(15) },
             jwt: JwtConfig {
                 secret: Secret::default(),
@@ -430,6 +440,8 @@ impl Default for ForwardConfig {
             strip: String::new(),
             door: name(herald_protocol::headers::DEFAULT_DOOR),
             commands: false,
+            free: false,
+            session: "session_id".to_owned(),
             timeout: HumanDuration::from_secs(30),
             health: false,
         }

@@ -8,6 +8,7 @@ mod closing;
 #[cfg(feature = "echo")]
 mod echo;
 mod heartbeat;
+mod inflow;
 mod socket;
 
 use std::{
@@ -41,6 +42,8 @@ use crate::{
 
 pub(crate) use closing::{name as close_name, resumes_at};
 use heartbeat::{Due, Heartbeat};
+pub use inflow::InflowLimits;
+use inflow::{Flood, Inflow};
 use socket::{Control, Socket};
 
 /// Frames written with one system call at most.
@@ -74,6 +77,8 @@ pub struct ConnectionLimits {
     pub close_timeout: Duration,
     /// Largest message a client may send, in bytes (1009).
     pub inbound_message: u64,
+    /// How much a client may send (1008).
+    pub inflow: InflowLimits,
     /// Size of the kernel's send buffer, in bytes; set before anything else is known of a connection.
     pub send_buffer: usize,
 }
@@ -172,6 +177,7 @@ struct Connection {
     /// A pong or ping that waits for the end of a frame. One is enough: the latest.
     control: Option<Bytes>,
     inbound: Inbound,
+    inflow: Inflow,
     heartbeat: Heartbeat,
     blocked_since: Option<Instant>,
     leave_at: Option<Instant>,
@@ -206,6 +212,7 @@ impl Connection {
             view,
             // Who has no token to renew says nothing of interest.
             inbound: Inbound::new(limits.inbound_message).keeping(lease.as_ref().map_or(0, |_| token::MAX_FRAME)),
+            inflow: Inflow::new(Instant::now()),
             limits,
             drain,
             alias,
@@ -241,7 +248,9 @@ impl Connection {
     /// Waits for whatever may happen, and takes it in. What has a say over the connection comes before what only moves
     /// it, and both before the client, who could otherwise keep the task busy with itself.
     async fn wait(&mut self) -> Result<(), End> {
-        let wake_at = self.wake_at();
+        let now = Instant::now();
+        let hears_at = self.inflow.waits_until(now);
+        let wake_at = hears_at.map_or_else(|| self.wake_at(), |at| at.min(self.wake_at()));
         tokio::select! {
             biased;
             () = self.drain.called(), if self.leave_at.is_none() => {
@@ -264,7 +273,7 @@ impl Connection {
                 self.doing = if self.asking.is_some() { Doing::Asking } else { Doing::Going };
             }
             () = sleep_until(wake_at) => {}
-            readable = self.socket.tcp().readable() => {
+            readable = self.socket.tcp().readable(), if hears_at.is_none() => {
                 readable?;
                 self.read()?;
             }
@@ -294,6 +303,10 @@ impl Connection {
         }
         if self.asking.is_none() && self.blocked_since.is_some_and(|since| now >= since + LAG_CHECK) {
             self.feed.let_go(&mut self.queue, self.written > 0, self.place);
+        }
+        if self.inflow.waits_until(now).is_some() {
+            // What it says is not listened to; it says too much, but it lives.
+            self.heartbeat.heard();
         }
         let due = self.heartbeat.due(now);
         if let Some(since) = self.blocked_since
@@ -482,7 +495,8 @@ impl Connection {
 
     /// Takes in what the client sent: signs of life, a close, and what is of no interest.
     fn receive(&mut self, mut input: &[u8]) -> Result<(), End> {
-        if !input.is_empty() {
+        let bytes = input.len();
+        if bytes > 0 {
             self.heartbeat.heard();
         }
         while let Some(received) = self.inbound.read(&mut input).map_err(End::Broken)? {
@@ -492,6 +506,11 @@ impl Connection {
                 Received::Pong => {}
                 Received::Close(_) => return Err(End::Asked),
             }
+        }
+        match self.inflow.read(&self.limits.inflow, self.inbound.take_frames(), bytes, Instant::now()) {
+            Ok(false) => {}
+            Ok(true) => counter!("herald_inbound_slowed_total").increment(1),
+            Err(Flood) => return Err(End::Broken(Close::Policy("too much is sent"))),
         }
         Ok(())
     }

@@ -5,7 +5,6 @@ use std::{convert::Infallible, net::SocketAddr, path::PathBuf, sync::Arc};
 use axum::body::Body;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, request::Parts};
 use hyper::body::Incoming;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tower_http::{
     cors::{AllowHeaders, AllowMethods, CorsLayer, ExposeHeaders},
@@ -19,6 +18,7 @@ use crate::{
     edge::Edge,
     forward::Forward,
     identity::{Identity, Refusal, Verifier, token::Token},
+    limits::{ConnectionTicket, Trust},
     origins::Origins,
     path::Pattern,
     pictures::{self, PicturesError},
@@ -42,7 +42,7 @@ pub struct Peer {
     /// Ends its connection at once.
     pub abort: CancellationToken,
     /// Its place among the connections of the process, kept for as long as the connection lives.
-    pub place: Arc<OwnedSemaphorePermit>,
+    pub place: Arc<ConnectionTicket>,
 }
 
 /// One listener's routes, forwards and pictures.
@@ -87,7 +87,8 @@ impl Door {
         }
         for forward in &config.forwards {
             for path in &forward.paths {
-                let place = Forward::new(forward, &edge.forwards).map(|forward| Place::Forward(Box::new(forward)));
+                let place = Forward::new(forward, Trust::of(config), &edge.forwards)
+                    .map(|forward| Place::Forward(Box::new(forward)));
                 places.extend(path.parse().ok().zip(place));
             }
         }

@@ -11,19 +11,31 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    alias::Aliases, config::Config, connection::ConnectionLimits, drain::Drain, feed::StreamHub, forward::Forwards,
-    identity::Verifier, view::Views,
+    alias::Aliases,
+    config::Config,
+    connection::{ConnectionLimits, InflowLimits},
+    drain::Drain,
+    feed::StreamHub,
+    forward::Forwards,
+    identity::Verifier,
+    limits::Limits,
+    view::Views,
 };
+
+/// How many connections may be told at a time that there is no place for them.
+const TURNED_AWAY: usize = 128;
 
 /// What all listeners of a process share.
 pub struct Edge {
     upstream: OnceLock<Upstream>,
-    /// Limits of the connections that watch.
-    pub limits: Arc<ConnectionLimits>,
+    /// How much clients may have.
+    pub limits: Arc<Limits>,
+    /// Limits of each connection that watches.
+    pub per_connection: Arc<ConnectionLimits>,
     /// How often an event stream gets a comment.
     pub comment: Duration,
-    /// Room for connections that watch.
-    pub places: Arc<Semaphore>,
+    /// Who may be told at this moment that there is no place; others are closed without a word.
+    pub turned_away: Arc<Semaphore>,
     /// The planned end.
     pub drain: Drain,
     /// All connections.
@@ -50,10 +62,12 @@ impl Edge {
     /// An edge with nothing behind it yet. Its connections are sent away once `end` is cancelled.
     #[must_use]
     pub fn new(config: &Config, verifier: Option<Arc<Verifier>>, end: CancellationToken) -> Arc<Self> {
-        let socket = &config.socket;
+        let (socket, limits) = (&config.socket, Limits::new(config));
+        let forwards = Forwards::new(&config.http, limits.clone());
         Arc::new(Self {
             upstream: OnceLock::new(),
-            limits: Arc::new(ConnectionLimits {
+            limits,
+            per_connection: Arc::new(ConnectionLimits {
                 unwritable: socket.write_timeout.get(),
                 lag_frames: socket.max_lag_frames,
                 lag_bytes: socket.max_lag.as_u64(),
@@ -62,14 +76,19 @@ impl Edge {
                 heartbeat_timeout: socket.heartbeat_timeout.get(),
                 close_timeout: socket.close_timeout.get(),
                 inbound_message: socket.max_message.as_u64(),
+                inflow: InflowLimits {
+                    frames: config.limits.inbound_frames,
+                    bytes: config.limits.inbound_bytes.as_u64(),
+                    patience: config.limits.inbound_patience.get(),
+                },
                 send_buffer: socket.send_buffer.as_usize(),
             }),
             comment: config.sse.heartbeat.get(),
-            places: Arc::new(Semaphore::new(socket.max_connections.min(Semaphore::MAX_PERMITS))),
+            turned_away: Arc::new(Semaphore::new(TURNED_AWAY)),
             drain: Drain::new(end, config.drain.period.get(), config.drain.retry.get()),
             tasks: TaskTracker::new(),
             views: Views::default(),
-            forwards: Forwards::new(&config.http),
+            forwards,
             verifier,
         })
     }

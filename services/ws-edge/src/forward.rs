@@ -1,5 +1,7 @@
 //! HTTP that a service answers over NATS.
 
+mod commands;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::body::Body;
@@ -22,6 +24,7 @@ use crate::{
     answer::{self, Answer, NO_STORE},
     config::{ForwardConfig, HttpConfig},
     identity::Identity,
+    limits::{Limits, Refusal, Trust},
 };
 
 /// How many times the limit of a body that is too large is read and thrown away before the answer: a client that is still
@@ -33,6 +36,7 @@ pub struct Forwards {
     slots: Semaphore,
     max_body: u64,
     body_timeout: Duration,
+    limits: Arc<Limits>,
 }
 
 /// One forward: some paths, one service.
@@ -42,6 +46,9 @@ pub struct Forward {
     strip: String,
     commands: bool,
     health: bool,
+    /// What names the session of a command that is counted; `None`: its commands are not.
+    session: Option<String>,
+    trust: Trust,
     meta: RequestMeta,
     shared: Arc<Forwards>,
 }
@@ -49,25 +56,29 @@ pub struct Forward {
 impl Forwards {
     /// The limits of `http`.
     #[must_use]
-    pub fn new(http: &HttpConfig) -> Arc<Self> {
+    pub fn new(http: &HttpConfig, limits: Arc<Limits>) -> Arc<Self> {
         Arc::new(Self {
             slots: Semaphore::new(http.max_forwards),
             max_body: http.max_body.as_u64(),
             body_timeout: http.body_timeout.get(),
+            limits,
         })
     }
 }
 
 impl Forward {
-    /// The forward that `config` describes; `None` where it names no service, which the configuration's check refuses.
+    /// The forward that `config` describes, on a listener that has that trust in its clients; `None` where it names no
+    /// service, which the configuration's check refuses.
     #[must_use]
-    pub fn new(config: &ForwardConfig, shared: &Arc<Forwards>) -> Option<Self> {
+    pub fn new(config: &ForwardConfig, trust: Trust, shared: &Arc<Forwards>) -> Option<Self> {
         Some(Self {
             name: config.name.as_str().into(),
             service: config.service.clone()?,
             strip: config.strip.clone(),
             commands: config.commands,
             health: config.health,
+            session: (config.commands && !config.free).then(|| config.session.clone()),
+            trust,
             meta: RequestMeta {
                 door: config.door.clone(),
                 timeout: config.timeout.get(),
@@ -103,6 +114,9 @@ impl Forward {
         if self.commands && is_prefetch(request.headers()) {
             return answer::unavailable("Not for prefetching");
         }
+        if let Err(refusal) = self.admit(&request, identity, peer) {
+            return refusal.answer();
+        }
         let Ok(_slot) = self.shared.slots.try_acquire() else {
             metrics::counter!("herald_forward_failures_total", "forward" => self.label(), "reason" => "too_many")
                 .increment(1);
@@ -132,6 +146,7 @@ impl Forward {
         let (mut head, body) = request.into_parts();
         let expects = head.headers.contains_key(EXPECT);
         let body = self.body(body, expects).await?;
+        self.admit_body(&head, &body)?;
         let client = client.ok_or(Failure::Forward(ForwardError::NotConnected))?;
         self.strip(&mut head);
         if let Some(claims) = identity.claims() {
@@ -139,6 +154,26 @@ impl Forward {
         }
         let request = Request::from_parts(head, Body::from(body));
         Ok(client.request(&self.service, request, &self.meta).await?)
+    }
+
+    /// Counts a command by what can be known before its body is read.
+    fn admit(&self, request: &Request<Incoming>, identity: &Identity, peer: SocketAddr) -> Result<(), Refusal> {
+        let Some(name) = &self.session else { return Ok(()) };
+        self.shared.limits.admit_command(self.trust, peer.ip(), identity.user())?;
+        let session = request.uri().query().and_then(|query| commands::session_in_query(query, name));
+        session.map_or(Ok(()), |session| self.shared.limits.admit_command_in(self.trust, &session))
+    }
+
+    /// Counts a command in the session that its body names. Where the query names one too, the service follows one of them:
+    /// both have had their share.
+    fn admit_body(&self, head: &Parts, body: &[u8]) -> Result<(), Refusal> {
+        let Some(name) = self.session.as_ref().filter(|_| self.shared.limits.ask_for_session(self.trust)) else {
+            return Ok(());
+        };
+        let session = commands::session_in_body(body, name);
+        let counted = head.uri.query().and_then(|query| commands::session_in_query(query, name));
+        let session = session.filter(|session| counted.as_ref() != Some(session));
+        session.map_or(Ok(()), |session| self.shared.limits.admit_command_in(self.trust, &session))
     }
 
     /// The whole body: what is sent on can then no longer be cut off by its client.
@@ -184,6 +219,7 @@ impl Forward {
             .increment(1);
         let name = &self.name;
         let error = match failure {
+            Failure::Refused(refusal) => return refusal.answer(),
             Failure::BodyTooLarge => return closing(StatusCode::PAYLOAD_TOO_LARGE, "The request's body is too large"),
             Failure::BodySlow => {
                 return closing(StatusCode::REQUEST_TIMEOUT, "The request's body did not arrive in time");
@@ -246,6 +282,8 @@ enum Failure {
     #[error("the body broke off")]
     BodyBroken,
     #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
     Forward(#[from] ForwardError),
 }
 
@@ -254,6 +292,7 @@ impl Failure {
         match self {
             Self::BodyTooLarge | Self::Forward(ForwardError::BodyTooLarge) => "body_too_large",
             Self::BodySlow => "body_slow",
+            Self::Refused(_) => "over_limit",
             Self::BodyBroken | Self::Forward(ForwardError::BodyBroken(_)) => "body_broken",
             Self::Forward(ForwardError::NotConnected) => "not_connected",
             Self::Forward(ForwardError::NoResponders) => "no_responders",
@@ -302,14 +341,15 @@ mod tests {
 
     #[test]
     fn the_doors_prefix_stays_at_the_door() {
-        let http = crate::config::Config::default().http;
+        let defaults = crate::config::Config::default();
         let config = ForwardConfig {
             name: "x".into(),
             service: Name::new("gm").ok(),
             strip: "/app".into(),
             ..ForwardConfig::default()
         };
-        let forward = Forward::new(&config, &Forwards::new(&http)).unwrap();
+        let forward =
+            Forward::new(&config, Trust::None, &Forwards::new(&defaults.http, Limits::new(&defaults))).unwrap();
         let (mut head, ()) = Request::get("/app/api/start?lang=fr&x=%2F").body(()).unwrap().into_parts();
         forward.strip(&mut head);
         assert_eq!(head.uri, "/api/start?lang=fr&x=%2F");

@@ -37,7 +37,7 @@ use herald_runtime::{
     jetstream::epoch::EpochWatcher,
     nats::{self, Nats},
 };
-use tokio::{runtime::Handle, sync::Semaphore, time::Instant};
+use tokio::{runtime::Handle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub mod alias;
@@ -55,6 +55,7 @@ pub mod handshake;
 pub mod history;
 pub mod identity;
 pub mod intake;
+pub mod limits;
 pub mod listener;
 pub mod log;
 pub mod metrics;
@@ -106,6 +107,10 @@ pub async fn start(config: Config, context: Context) -> anyhow::Result<()> {
     let verifier = asks.then(|| Verifier::start(&config.jwt, &context, context.shutdown.token())).transpose()?;
     let edge = Edge::new(&config, verifier, context.shutdown.token());
     listen(&config, &edge, &context).await?;
+    let (tended, until) = (edge.limits.clone(), context.shutdown.token());
+    context.supervise("limits", async move {
+        until.run_until_cancelled(tended.tend()).await;
+    });
     // What serves connections lives until the last of them is gone, however this function is left.
     let (end, last) = (CancellationToken::new(), CancellationToken::new());
     let _guards = [end.clone().drop_guard(), last.clone().drop_guard()];
@@ -159,7 +164,6 @@ async fn intake_thread(context: &Context, end: &CancellationToken) -> anyhow::Re
 
 /// Binds all listeners, then lets the connections in: a port in use is found before anybody is served.
 async fn listen(config: &Config, edge: &Arc<Edge>, context: &Context) -> anyhow::Result<()> {
-    let places = Arc::new(Semaphore::new(config.http.max_connections.min(Semaphore::MAX_PERMITS)));
     let mut listeners = Vec::new();
     for listener in config.listeners() {
         let name = listener.name.to_string();
@@ -167,7 +171,7 @@ async fn listen(config: &Config, edge: &Arc<Edge>, context: &Context) -> anyhow:
         warn_of(&listener);
         let door = Arc::new(Door::new(&listener, edge)?);
         let proxies = Arc::new(Proxies::of(&listener, config.http.header_timeout.get()));
-        listeners.push(Listener { name, tcp, door, proxies, places: places.clone(), http: config.http.clone() });
+        listeners.push(Listener { name, tcp, door, proxies, http: config.http.clone() });
     }
     for listener in listeners {
         context.supervise("listener", listener.run(edge.clone(), context.shutdown.token()));

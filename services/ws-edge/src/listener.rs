@@ -10,8 +10,9 @@ use hyper_util::{
 };
 use socket2::SockRef;
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::oneshot,
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,7 @@ use crate::{
     config::HttpConfig,
     door::{Door, Peer, Served},
     edge::Edge,
+    limits::{ConnectionTicket, Limit, Refusal},
     metrics::Counted,
     proxy::{Proxies, Vouched},
 };
@@ -30,6 +32,9 @@ use crate::{
 const UNACKNOWLEDGED: Duration = Duration::from_secs(90);
 /// The first and the longest pause after a connection could not be taken, mostly for want of file descriptors.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// How long a connection that there is no place for may take to hear it.
+const TURNING_AWAY: Duration = Duration::from_secs(1);
 
 /// One address, taking connections.
 pub struct Listener {
@@ -41,8 +46,6 @@ pub struct Listener {
     pub door: Arc<Door>,
     /// Who speaks for others.
     pub proxies: Arc<Proxies>,
-    /// Room for connections, shared by all listeners.
-    pub places: Arc<Semaphore>,
     /// How HTTP is spoken.
     pub http: HttpConfig,
 }
@@ -60,13 +63,18 @@ impl Listener {
             match accepted {
                 Ok((tcp, address)) => {
                     pause = PAUSE.0;
-                    let Ok(place) = self.places.clone().try_acquire_owned() else {
-                        ::metrics::counter!("herald_connections_refused_total", "reason" => "too_many").increment(1);
-                        continue;
+                    // A proxy has as many as its clients; those are counted by what it says of them.
+                    let from = Some(address.ip()).filter(|ip| !self.proxies.trusts(*ip));
+                    let (place, lost) = match edge.limits.admit_connection(from) {
+                        Ok(admitted) => admitted,
+                        Err(refusal) => {
+                            turn_away(&edge, tcp, &refusal);
+                            continue;
+                        }
                     };
                     ::metrics::counter!("herald_connections_total", "listener" => self.name.clone()).increment(1);
-                    prepare(&tcp, edge.limits.send_buffer);
-                    let connection = self.connection(tcp, address, place, stop.clone());
+                    prepare(&tcp, edge.per_connection.send_buffer);
+                    let connection = self.connection(tcp, address, (place, lost), stop.clone());
                     edge.tasks.spawn(connection);
                 }
                 Err(error) if is_the_clients(&error) => {}
@@ -87,28 +95,32 @@ impl Listener {
         &self,
         mut tcp: TcpStream,
         address: SocketAddr,
-        place: OwnedSemaphorePermit,
+        (place, lost): (ConnectionTicket, oneshot::Receiver<()>),
         stop: CancellationToken,
     ) -> impl Future<Output = ()> + Send + 'static {
         let (door, proxies, http) = (self.door.clone(), self.proxies.clone(), self.http.clone());
+        let place = Arc::new(place);
         let counted = Counted::http();
         async move {
             let _counted = counted;
+            let mut lost = std::pin::pin!(place_lost(lost, &place));
             let client = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 client = proxies.client_of(&mut tcp, address) => client,
+                () = &mut lost => return,
             };
             let (address, vouched) = match client {
                 Ok(client) if client != address => (client, Vouched::Protocol),
                 Ok(client) => (client, Vouched::Nothing),
                 Err(error) => return tracing::debug!(%error, %address, "connection refused"),
             };
-            let peer = Peer { address, vouched, abort: CancellationToken::new(), place: Arc::new(place) };
+            let peer = Peer { address, vouched, abort: CancellationToken::new(), place: place.clone() };
             let abort = peer.abort.clone();
             let service =
                 ServiceBuilder::new().layer(door.cors()).service(service_fn(move |mut request: Request<_>| {
                     let (door, mut peer) = (door.clone(), peer.clone());
+                    peer.place.open();
                     let (client, vouched) = proxies.client_of_request(request.headers_mut(), address);
                     peer.address = client;
                     if vouched != Vouched::Nothing {
@@ -128,6 +140,8 @@ impl Listener {
                 biased;
                 () = abort.cancelled() => return,
                 ended = connection.as_mut() => ended,
+                // Behind the connection, which so has read all that is there: whoever has asked for something stays.
+                () = lost => return,
                 () = stop.cancelled() => {
                     connection.as_mut().graceful_shutdown();
                     tokio::select! {
@@ -138,10 +152,53 @@ impl Listener {
                 }
             };
             if let Err(error) = ended {
+                if let Some(reason) = unread(&error) {
+                    ::metrics::counter!("herald_requests_refused_total", "reason" => reason).increment(1);
+                }
                 tracing::debug!(%error, %address, "connection broke off");
             }
         }
     }
+}
+
+/// Waits until the place goes to another connection, because nothing was asked for on this one.
+async fn place_lost(lost: oneshot::Receiver<()>, place: &ConnectionTicket) {
+    if lost.await.is_err() || place.is_open() {
+        return std::future::pending().await;
+    }
+    ::metrics::counter!("herald_connections_refused_total", "reason" => "half_open").increment(1);
+}
+
+/// Why the head of a request could not be read, if it is that.
+fn unread(error: &hyper::Error) -> Option<&'static str> {
+    match error {
+        error if error.is_timeout() => Some("head_slow"),
+        error if error.is_parse_too_large() => Some("head_too_large"),
+        error if error.is_parse() => Some("head_malformed"),
+        _ => None,
+    }
+}
+
+/// Tells a connection that there is no place for it, as far as there is time for that: some at once, for a moment each.
+/// Where all places are taken, none is left for that either.
+fn turn_away(edge: &Edge, mut tcp: TcpStream, refusal: &Refusal) {
+    let Ok(turn) = edge.turned_away.clone().try_acquire_owned() else { return };
+    if refusal.limit == Limit::Connections {
+        return;
+    }
+    let text = refusal.raw();
+    edge.tasks.spawn(async move {
+        let said = async {
+            tcp.write_all(text.as_bytes()).await?;
+            tcp.shutdown().await?;
+            // A connection dropped with unread bytes in it takes back what was said.
+            let mut thrown_away = [0; 1024];
+            while tcp.read(&mut thrown_away).await? > 0 {}
+            io::Result::Ok(())
+        };
+        let _late = timeout(TURNING_AWAY, said).await;
+        drop(turn);
+    });
 }
 
 /// Nothing waits for more to send, a peer that is gone does not stay for ever, and one that does not read does not fill the

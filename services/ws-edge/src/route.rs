@@ -12,7 +12,6 @@ use percent_encoding::percent_decode_str;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::OwnedSemaphorePermit,
     time::timeout,
 };
 
@@ -26,6 +25,7 @@ use crate::{
     feed::{Setup, Start, Target},
     handshake::{Asked, Handshake, take_over},
     identity::{self, Identity, Lease, Refusal, Unheard, Verifier},
+    limits::{self, WatchTicket},
     metrics::Counted,
     sse,
     view::{Encoding, Topics, View},
@@ -84,6 +84,9 @@ impl Route {
         verifier: Option<&Arc<Verifier>>,
         peer: Peer,
     ) -> Answer {
+        if let Err(refusal) = edge.limits.admit_handshake(peer.address.ip()) {
+            return refusal.answer();
+        }
         let session = percent_decode_str(session).decode_utf8().ok().and_then(|id| SessionId::new(&id).ok());
         let Some(session) = session else { return answer::error(http::StatusCode::NOT_FOUND, "No such session") };
         match self.asked(session, &head, verifier, peer).and_then(|asked| self.open(edge, asked, &head, identity)) {
@@ -169,9 +172,11 @@ impl Route {
         encoding: Encoding,
         Permit(identity): &Permit,
     ) -> Result<Admitted, Unwatched> {
+        let Watch { peer, session, .. } = watch;
+        let place = edge.limits.admit_watching(&peer.place, peer.address.ip(), identity.user(), session);
+        let place = place.map_err(Unwatched::OverLimit)?;
         let setup = self.setup(edge, upstream, watch, encoding).filter(|setup| !setup.misses_now());
         let setup = setup.ok_or(Unwatched::NotReady)?;
-        let place = edge.places.clone().try_acquire_owned().map_err(|_| Unwatched::Full)?;
         let lease = watch.verifier.as_ref().zip(identity.claims());
         let lease = lease.map(|(verifier, claims)| Box::new(Lease::new(verifier.clone(), claims.clone())));
         Ok(Admitted { setup, place, lease })
@@ -202,7 +207,7 @@ impl Route {
     ) -> Result<(Bytes, Admitted), Unheard> {
         let not_ready = || Unheard::Close(Unwatched::NotReady.close());
         let verifier = watch.verifier.as_ref().ok_or_else(not_ready)?;
-        let (token, leftover) = identity::hear(tcp, leftover, verifier, edge.limits.inbound_message).await?;
+        let (token, leftover) = identity::hear(tcp, leftover, verifier, edge.per_connection.inbound_message).await?;
         let verified = verifier.verify(&token).await;
         let permit = verified.and_then(|claims| self.permit(watch, Identity::Known(claims)));
         let permit = permit.map_err(|refusal| Unheard::Close(refusal.close()))?;
@@ -244,7 +249,7 @@ struct Permit(Identity);
 /// What somebody needs who may watch.
 struct Admitted {
     setup: Setup,
-    place: OwnedSemaphorePermit,
+    place: WatchTicket,
     lease: Option<Box<Lease>>,
 }
 
@@ -254,8 +259,8 @@ enum Unwatched {
     Refused(Refusal),
     /// The stream is not served now.
     NotReady,
-    /// There is no room.
-    Full,
+    /// It would be over a limit.
+    OverLimit(limits::Refusal),
 }
 
 impl Unwatched {
@@ -263,10 +268,7 @@ impl Unwatched {
         match self {
             Self::Refused(refusal) => refusal.answer(),
             Self::NotReady => answer::unavailable("Not ready"),
-            Self::Full => {
-                no_room();
-                answer::unavailable("Too many connections")
-            }
+            Self::OverLimit(refusal) => refusal.answer(),
         }
         .into()
     }
@@ -275,23 +277,16 @@ impl Unwatched {
         match self {
             Self::Refused(refusal) => refusal.close(),
             Self::NotReady => Close::TryLater("not ready"),
-            Self::Full => {
-                no_room();
-                Close::TryLater("too many connections")
-            }
+            Self::OverLimit(refusal) => refusal.close(),
         }
     }
-}
-
-fn no_room() {
-    ::metrics::counter!("herald_connections_refused_total", "reason" => "too_many_watching").increment(1);
 }
 
 /// The events of a session as the body of a response.
 fn stream(edge: &Edge, watch: Watch, admitted: Admitted) -> Answer {
     let Admitted { setup, place, lease } = admitted;
     let (ends, peer) = (lease.map(|lease| lease.ends()), watch.peer);
-    let (limits, drain) = (edge.limits.clone(), edge.drain.clone());
+    let (limits, drain) = (edge.per_connection.clone(), edge.drain.clone());
     let (response, feeding) = sse::respond(setup, ends, limits, edge.comment, drain, peer.abort.clone());
     edge.tasks.spawn(async move {
         let _counted = Counted::watching("sse");
@@ -312,7 +307,7 @@ async fn serve(edge: Arc<Edge>, upgrade: OnUpgrade, peer: Peer, admitted: Admitt
 fn begin(edge: &Edge, tcp: TcpStream, leftover: Bytes, peer: Peer, admitted: Admitted) {
     let Admitted { setup, place, lease } = admitted;
     let (counted, places) = (Counted::watching("socket"), (place, peer.place));
-    let serving = connection::serve(tcp, leftover, setup, lease, edge.limits.clone(), edge.drain.clone());
+    let serving = connection::serve(tcp, leftover, setup, lease, edge.per_connection.clone(), edge.drain.clone());
     edge.tasks.spawn(serving.map(move |()| drop((counted, places))));
 }
 
@@ -332,7 +327,7 @@ async fn farewell(edge: &Edge, mut tcp: TcpStream, close: &Close) {
         }
     };
     // Whoever does not answer the close is closed all the same.
-    let _late = timeout(edge.limits.close_timeout, closing).await;
+    let _late = timeout(edge.per_connection.close_timeout, closing).await;
 }
 
 /// A socket dropped with unread bytes in it takes the close frame back.

@@ -26,6 +26,13 @@ pub enum Close {
     },
     /// 1013: a limit is reached; try again later.
     TryLater(&'static str),
+    /// 1013: as that, with the time to wait.
+    Full {
+        /// What there is too much of.
+        what: &'static str,
+        /// After how many seconds it is worth trying again.
+        retry: u32,
+    },
     /// 4401: not identified; come back with a fresh token.
     NotIdentified(&'static str),
     /// 4403: not allowed; do not come back.
@@ -57,7 +64,7 @@ impl Close {
             Self::TooLarge => 1009,
             Self::Internal(_) => 1011,
             Self::Restart { .. } => 1012,
-            Self::TryLater(_) => 1013,
+            Self::TryLater(_) | Self::Full { .. } => 1013,
             Self::NotIdentified(_) => 4401,
             Self::NotAllowed(_) => 4403,
             Self::NoSession => 4404,
@@ -79,6 +86,7 @@ impl Close {
             | Self::TryLater(why)
             | Self::NotIdentified(why)
             | Self::NotAllowed(why) => (*why).into(),
+            Self::Full { what, retry } => format!("{what}; retry in {retry} s"),
             Self::TooLarge => "message too large".into(),
             Self::Restart { after: Some(after) } => format!("restart after={after}"),
             Self::Restart { after: None } => "restart".into(),

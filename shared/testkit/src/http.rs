@@ -1,6 +1,9 @@
 //! HTTP in one line: plain requests, and raw bytes where a proper client would refuse to send them.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -9,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 
 /// How long any request may take.
@@ -155,6 +158,19 @@ impl Raw {
     /// If nobody listens.
     pub async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap_or_else(|error| panic!("{address}: {error}"));
+        stream.set_nodelay(true).expect("a TCP option");
+        Self { stream }
+    }
+
+    /// Connects from an address of this machine: all of 127.0.0.0/8 are.
+    ///
+    /// # Panics
+    /// If nobody listens, or the address is none of ours.
+    pub async fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
+        let socket = if source.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+        let socket = socket.expect("a socket");
+        socket.bind((source, 0).into()).unwrap_or_else(|error| panic!("{source}: {error}"));
+        let stream = socket.connect(address).await.unwrap_or_else(|error| panic!("{address}: {error}"));
         stream.set_nodelay(true).expect("a TCP option");
         Self { stream }
     }

@@ -160,6 +160,7 @@ impl Watcher {
         let Ok(session) = SessionId::new(&entry.key) else { return };
         if entry.operation != Operation::Put {
             self.book.deleted(&session, Instant::now());
+            self.shared.open.seen(&session, false);
         } else if let Ok(record) = serde_json::from_slice::<ActionRecord>(&entry.value) {
             self.see(session, record);
         } else {
@@ -170,6 +171,7 @@ impl Watcher {
 
     fn see(&mut self, session: SessionId, record: ActionRecord) {
         self.shared.running.supersede(session.as_str(), record.n);
+        self.shared.open.seen(&session, true);
         self.book.written(session, record, Instant::now());
     }
 
@@ -218,7 +220,10 @@ impl Watcher {
         let now = Instant::now();
         match ledger.record() {
             Some(record) => self.see(session.clone(), record.clone()),
-            None if ledger.ended() => return self.book.closed(&session),
+            None if ledger.ended() => {
+                self.shared.open.seen(&session, false);
+                return self.book.closed(&session);
+            }
             None => {}
         }
         if let Some(n) = ledger.number() {

@@ -9,6 +9,8 @@ use crate::{identity, origins::Allowed, path::Pattern, pictures, proxy::ProxyPro
 
 /// hyper's smallest buffer; a head must fit the buffer.
 const SMALLEST_HEADER: ByteSize = ByteSize::from_kib(8);
+/// Below what is read from a socket at once a client would pay for what it may never have sent in time.
+const SMALLEST_INBOUND: ByteSize = ByteSize::from_kib(4);
 /// More than any head or message needs; what is asked for is allocated.
 const LARGEST_HEADER: ByteSize = ByteSize::from_mib(1);
 
@@ -55,12 +57,14 @@ impl Check {
     }
 
     fn limits(&mut self, config: &Config) {
-        let Config { http, socket, sse, ring, intake, history, drain, .. } = config;
+        let Config { http, socket, limits, sse, ring, intake, history, drain, .. } = config;
         for (key, value) in [
             ("http.max_connections", http.max_connections),
             ("http.max_headers", http.max_headers),
             ("http.max_forwards", http.max_forwards),
             ("socket.max_connections", socket.max_connections),
+            ("limits.max_opening", limits.max_opening),
+            ("limits.max_keys", limits.max_keys),
             ("ring.frames", ring.frames),
             ("history.max_reads", history.max_reads),
         ] {
@@ -89,6 +93,7 @@ impl Check {
             ("socket.history_patience", socket.history_patience),
             ("socket.write_timeout", socket.write_timeout),
             ("socket.close_timeout", socket.close_timeout),
+            ("limits.opening_grace", limits.opening_grace),
             ("sse.heartbeat", sse.heartbeat),
             ("history.timeout", history.timeout),
         ] {
@@ -96,6 +101,9 @@ impl Check {
         }
         if !(SMALLEST_HEADER..=LARGEST_HEADER).contains(&http.max_header) {
             self.fault("http.max_header", format!("must be from {SMALLEST_HEADER} to {LARGEST_HEADER}"));
+        }
+        if limits.inbound_bytes.as_u64() > 0 && limits.inbound_bytes < SMALLEST_INBOUND {
+            self.fault("limits.inbound_bytes", format!("must be at least {SMALLEST_INBOUND}, which is read at once"));
         }
         if ring.total < ring.bytes {
             self.fault("ring.total", "must be at least ring.bytes");
@@ -233,6 +241,12 @@ impl Check {
         let plain = forward.strip.is_empty() || is_plain_path(&forward.strip);
         if !plain || !forward.paths.iter().all(stripped) {
             self.fault(format!("{key}.strip"), "must be a path that all of its paths begin with");
+        }
+        if forward.free && !forward.commands {
+            self.fault(format!("{key}.free"), "is for forwards marked `commands`: others are not limited");
+        }
+        if forward.session.is_empty() {
+            self.fault(format!("{key}.session"), "must be a parameter's name");
         }
         if forward.timeout.get().is_zero() || forward.timeout.get() > LONGEST_FORWARD {
             self.fault(format!("{key}.timeout"), "must be longer than zero and at most 10m");

@@ -110,6 +110,11 @@ fn all_faults_are_reported_at_once() {
         max_header = "1KiB"
         [ws-edge.socket]
         heartbeat_timeout = "0s"
+        [ws-edge.limits]
+        max_opening = 0
+        max_keys = 0
+        opening_grace = "0s"
+        inbound_bytes = "1KiB"
         [[ws-edge.listeners]]
         avatars = "/nowhere/at/all"
         origins = ["play.example"]
@@ -123,6 +128,8 @@ fn all_faults_are_reported_at_once() {
         start = "snapshot"
         [[ws-edge.listeners.forwards]]
         name = ""
+        free = true
+        session = ""
         paths = ["/a/*/b", "no-slash"]
         strip = "/app"
         [[ws-edge.listeners]]
@@ -141,6 +148,10 @@ fn all_faults_are_reported_at_once() {
         "http.header_timeout",
         "http.max_header",
         "socket.heartbeat_timeout",
+        "limits.max_opening",
+        "limits.max_keys",
+        "limits.opening_grace",
+        "limits.inbound_bytes",
         "listeners[0].avatars",
         "listeners[0].origins",
         "listeners[0].routes[0].path",
@@ -151,6 +162,8 @@ fn all_faults_are_reported_at_once() {
         "listeners[0].forwards[0].name",
         "listeners[0].forwards[0].service",
         "listeners[0].forwards[0].paths",
+        "listeners[0].forwards[0].free",
+        "listeners[0].forwards[0].session",
         "listeners[0].forwards[0].strip",
         "listeners[1].name",
         "listeners[1].address",

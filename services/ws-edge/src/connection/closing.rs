@@ -5,7 +5,7 @@ use std::time::Duration;
 use herald_protocol::{Close, Cursor, frame};
 use metrics::counter;
 use socket2::SockRef;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{Connection, End};
 use crate::{feed::Out, websocket};
@@ -14,6 +14,9 @@ use crate::{feed::Out, websocket};
 /// that they are there when it wakes up.
 const LAST_WORDS: usize = 4 << 20;
 
+/// Pause between two reads from a client that has sent too much: it is not to keep a core busy with its end.
+const SKIP_PAUSE: Duration = Duration::from_millis(5);
+
 /// Whom to wait for once everything is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wait {
@@ -21,6 +24,8 @@ enum Wait {
     Close,
     /// The end of what it sends; what that is makes no sense any more.
     End,
+    /// The same, in no hurry: it sends more than it may.
+    SlowEnd,
     /// Nobody.
     No,
 }
@@ -31,6 +36,7 @@ impl Connection {
         let limit = self.limits.close_timeout;
         let (close, wait, limit) = match end {
             End::Close(close) => (close, Wait::Close, limit),
+            End::Broken(close @ Close::Policy(_)) => (close, Wait::SlowEnd, limit),
             End::Broken(close) => (close, Wait::End, limit),
             End::Asked => (Close::Normal, Wait::No, limit),
             // A last word, in case it is only slow to answer.
@@ -79,7 +85,7 @@ impl Connection {
                     Ok(all) => said = all,
                     Err(_) => return,
                 }
-                if said && wait == Wait::End {
+                if said && matches!(wait, Wait::End | Wait::SlowEnd) {
                     // A client may wait for us to close first.
                     let _gone = SockRef::from(self.socket.tcp()).shutdown(std::net::Shutdown::Write);
                 }
@@ -90,6 +96,9 @@ impl Connection {
             let heard = tokio::select! {
                 writable = self.socket.tcp().writable(), if !said => writable.is_ok(),
                 readable = self.socket.tcp().readable() => {
+                    if wait == Wait::SlowEnd {
+                        sleep(SKIP_PAUSE).await;
+                    }
                     readable.is_ok() && if wait == Wait::Close { self.read().is_ok() } else { self.skip() }
                 }
             };
@@ -134,7 +143,7 @@ pub(crate) const fn name(close: &Close) -> &'static str {
         Close::TooLarge => "too_large",
         Close::Internal(_) => "internal",
         Close::Restart { .. } => "restart",
-        Close::TryLater(_) => "try_later",
+        Close::TryLater(_) | Close::Full { .. } => "try_later",
         Close::NotIdentified(_) => "not_identified",
         Close::NotAllowed(_) => "not_allowed",
         Close::NoSession => "no_session",

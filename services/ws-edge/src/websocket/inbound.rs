@@ -75,6 +75,8 @@ pub struct Inbound {
     /// Longest text that is kept.
     keep: usize,
     kept: Option<Box<Kept>>,
+    /// Frames that have begun, fragments and control frames included, since that was last asked.
+    frames: u32,
     state: State,
 }
 
@@ -120,6 +122,7 @@ impl Inbound {
         Self {
             max_message,
             message: None,
+            frames: 0,
             text: None,
             #[cfg(feature = "echo")]
             echo: Echo::default(),
@@ -175,6 +178,7 @@ impl Inbound {
                     let used = usize::try_from(cursor.position()).unwrap_or(start) - start;
                     *input = &input[used..];
                     self.state = self.begin(&header, length)?;
+                    self.frames = self.frames.saturating_add(1);
                 }
                 State::Data { left, last } => {
                     let taken = input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
@@ -214,6 +218,11 @@ impl Inbound {
                 }
             }
         }
+    }
+
+    /// How many frames have begun since this was last asked.
+    pub const fn take_frames(&mut self) -> u32 {
+        std::mem::replace(&mut self.frames, 0)
     }
 
     /// Judges a header: what follows it, or why it is refused.
@@ -367,6 +376,15 @@ mod tests {
         for step in 1..=bytes.len() {
             assert_eq!(read_all(&bytes, step).unwrap(), expected, "in pieces of {step}");
         }
+    }
+
+    #[test]
+    fn frames_are_counted_whatever_they_are_part_of() {
+        let mut bytes = client(0x01, b"one");
+        bytes.extend([client(0x00, b""), client(0x89, b""), client(0x80, b"two"), client(0x82, b"x")].concat());
+        let (mut inbound, mut input) = (Inbound::new(LIMIT), &bytes[..]);
+        while inbound.read(&mut input).unwrap().is_some() {}
+        assert_eq!((inbound.take_frames(), inbound.take_frames()), (5, 0));
     }
 
     #[test]

@@ -6,9 +6,11 @@ mod aliases;
 mod auth;
 mod cursors;
 mod door;
+mod floods;
 #[path = "../../src/identity/forge.rs"]
 mod forge;
 mod keys;
+mod limits;
 mod proxies;
 mod selftest;
 mod shelf;
