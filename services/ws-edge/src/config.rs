@@ -173,9 +173,10 @@ pub struct ForwardConfig {
     pub door: Name,
     /// Whether its requests change something although they are GET: a browser's prefetch is then refused. Default false.
     pub commands: bool,
-    /// Whether its requests cost nothing although it is marked `commands`: they are not limited (`limits.commands_*`).
-    /// Default false.
-    pub free: bool,
+    /// Which of its paths cost nothing although it is marked `commands`: their requests are not limited
+    /// (`limits.commands_*`). Whole paths; comma-separated in an environment variable. Default: none.
+    #[serde(deserialize_with = "comma_separated")]
+    pub free: Vec<String>,
     /// The query parameter, or field of a JSON body, that names the session of a command. Default `session_id`.
     pub session: String,
     /// How long the answer may take to begin. Default 30s.
@@ -440,7 +441,7 @@ impl Default for ForwardConfig {
             strip: String::new(),
             door: name(herald_protocol::headers::DEFAULT_DOOR),
             commands: false,
-            free: false,
+            free: Vec::new(),
             session: "session_id".to_owned(),
             timeout: HumanDuration::from_secs(30),
             health: false,

@@ -25,6 +25,7 @@ use crate::{
     config::{ForwardConfig, HttpConfig},
     identity::Identity,
     limits::{Limits, Refusal, Trust},
+    path::Pattern,
 };
 
 /// How many times the limit of a body that is too large is read and thrown away before the answer: a client that is still
@@ -46,8 +47,10 @@ pub struct Forward {
     strip: String,
     commands: bool,
     health: bool,
-    /// What names the session of a command that is counted; `None`: its commands are not.
+    /// What names the session of a command that is counted; `None`: its requests are not.
     session: Option<String>,
+    /// Paths whose requests are not counted all the same.
+    free: Vec<Pattern>,
     trust: Trust,
     meta: RequestMeta,
     shared: Arc<Forwards>,
@@ -77,7 +80,8 @@ impl Forward {
             strip: config.strip.clone(),
             commands: config.commands,
             health: config.health,
-            session: (config.commands && !config.free).then(|| config.session.clone()),
+            session: config.commands.then(|| config.session.clone()),
+            free: config.free.iter().filter_map(|path| path.parse().ok()).collect(),
             trust,
             meta: RequestMeta {
                 door: config.door.clone(),
@@ -156,9 +160,15 @@ impl Forward {
         Ok(client.request(&self.service, request, &self.meta).await?)
     }
 
+    /// What names the session of a request that is counted.
+    fn counted_by(&self, uri: &Uri) -> Option<&str> {
+        let free = self.free.iter().any(|path| path.matches(uri.path()).is_some());
+        self.session.as_deref().filter(|_| !free)
+    }
+
     /// Counts a command by what can be known before its body is read.
     fn admit(&self, request: &Request<Incoming>, identity: &Identity, peer: SocketAddr) -> Result<(), Refusal> {
-        let Some(name) = &self.session else { return Ok(()) };
+        let Some(name) = self.counted_by(request.uri()) else { return Ok(()) };
         self.shared.limits.admit_command(self.trust, peer.ip(), identity.user())?;
         let session = request.uri().query().and_then(|query| commands::session_in_query(query, name));
         session.map_or(Ok(()), |session| self.shared.limits.admit_command_in(self.trust, &session))
@@ -167,9 +177,10 @@ impl Forward {
     /// Counts a command in the session that its body names. Where the query names one too, the service follows one of them:
     /// both have had their share.
     fn admit_body(&self, head: &Parts, body: &[u8]) -> Result<(), Refusal> {
-        let Some(name) = self.session.as_ref().filter(|_| self.shared.limits.ask_for_session(self.trust)) else {
+        if !self.shared.limits.ask_for_session(self.trust) {
             return Ok(());
-        };
+        }
+        let Some(name) = self.counted_by(&head.uri) else { return Ok(()) };
         let session = commands::session_in_body(body, name);
         let counted = head.uri.query().and_then(|query| commands::session_in_query(query, name));
         let session = session.filter(|session| counted.as_ref() != Some(session));

@@ -97,7 +97,7 @@ impl Door {
         [route("ws", Transport::Socket), route("sse", Transport::Sse)]
     }
 
-    fn forwards(&self) -> [ForwardConfig; 5] {
+    fn forwards(&self) -> [ForwardConfig; 4] {
         let forward = |paths: &[&str]| ForwardConfig {
             name: "gm-bridge".to_owned(),
             service: Some(name("gm")),
@@ -108,9 +108,12 @@ impl Door {
         };
         [
             forward(&["/api/state", "/api/images/*"]),
-            ForwardConfig { commands: true, ..forward(&["/api/*", "/init_session"]) },
-            // What ends a running action saves what it would cost.
-            ForwardConfig { commands: true, free: true, ..forward(&["/api/cancel"]) },
+            ForwardConfig {
+                commands: true,
+                // What ends a running action saves what it would cost.
+                free: vec![format!("{}/api/cancel", self.prefix)],
+                ..forward(&["/api/*", "/init_session"])
+            },
             ForwardConfig { commands: true, timeout: NEWS_TIMEOUT, ..forward(&["/submit_news"]) },
             ForwardConfig { health: true, timeout: HEALTH_TIMEOUT, ..forward(&["/health"]) },
         ]

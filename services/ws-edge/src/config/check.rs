@@ -242,8 +242,13 @@ impl Check {
         if !plain || !forward.paths.iter().all(stripped) {
             self.fault(format!("{key}.strip"), "must be a path that all of its paths begin with");
         }
-        if forward.free && !forward.commands {
+        if !forward.free.is_empty() && !forward.commands {
             self.fault(format!("{key}.free"), "is for forwards marked `commands`: others are not limited");
+        }
+        let patterns: Vec<Pattern> = forward.paths.iter().filter_map(|path| path.parse().ok()).collect();
+        let own = |path: &String| is_plain_path(path) && patterns.iter().any(|pattern| pattern.matches(path).is_some());
+        if !forward.free.iter().all(own) {
+            self.fault(format!("{key}.free"), "must be whole paths that are among its paths");
         }
         if forward.session.is_empty() {
             self.fault(format!("{key}.session"), "must be a parameter's name");

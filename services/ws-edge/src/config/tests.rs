@@ -128,7 +128,7 @@ fn all_faults_are_reported_at_once() {
         start = "snapshot"
         [[ws-edge.listeners.forwards]]
         name = ""
-        free = true
+        free = ["/b"]
         session = ""
         paths = ["/a/*/b", "no-slash"]
         strip = "/app"
