@@ -246,10 +246,11 @@ impl Publisher {
         }
     }
 
-    /// The sequence of the stored message, if it is stored: one at a time is under way, so it would be the last one.
-    pub(crate) async fn stored(&self, message: &Message<'_>) -> Result<Option<u64>, jetstream::ApiError> {
-        let last = self.last_stored(std::slice::from_ref(message)).await?;
-        Ok(last.map(|(_, sequence)| sequence))
+    /// The sequence of a message on the fence itself, if it is stored, whatever came after it: the server took it only right
+    /// behind the one that it names.
+    pub(crate) async fn behind_fence(&self, message: &Message<'_>) -> Result<Option<u64>, jetstream::ApiError> {
+        let next = self.next(message.sequence + 1, message.fence).await?;
+        Ok(next.filter(|next| next.message_id() == Some(message.id)).map(|next| next.sequence))
     }
 
     /// How many of these messages are stored, and the sequence of the last one that is; `None` where none is. They are stored

@@ -7,7 +7,7 @@ use herald_runtime::config::HumanDuration;
 use herald_testkit::{
     eventually,
     game_master::{Answer, CHOOSE as CHOOSE_PATH, Gate, PROPOSE as PROPOSE_PATH, sse},
-    proxy::{Network, Proxy},
+    proxy::{Direction, Network, Proxy},
     within,
 };
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::harness::{BOUND, Bridge, CHOOSE, LIMIT, PROPOSE, World, quick, session};
+use crate::harness::{BOUND, Bridge, CHOOSE, LIMIT, Logged, PROPOSE, World, quick, session};
 
 fn numbered(from: u64, to: u64) -> bytes::Bytes {
     sse((from..to).map(|i| json!({"type": "llm_text", "i": i})))
@@ -28,7 +28,7 @@ fn long(gate: &Gate) -> Answer {
     Answer::sse().send(numbered(0, 100)).until(gate).send(numbered(100, 300)).send(result)
 }
 
-fn whole(log: &[crate::harness::Logged]) {
+fn whole(log: &[Logged]) {
     let numbers: Vec<Value> = log.iter().filter(|e| e.topic == "llm_text").map(|e| e.json()["i"].clone()).collect();
     assert_eq!(numbers, (0..300).map(Value::from).collect::<Vec<_>>(), "each once, in order");
     assert_eq!(log.iter().filter(|event| event.topic == "_action").count(), 1, "not taken for lost");
@@ -178,15 +178,49 @@ async fn a_claim_that_was_answered_with_a_failure_is_never_carried_out() {
             } else {
                 refused += 1;
             }
-            // If the claim was stored all the same it is ended by itself; whichever comes first, nothing is left open.
+            // If the claim was stored all the same it is ended by itself, or by the cancel, whichever comes first.
             eventually("the cancel is taken", BOUND, async || bridge.cancel(&s).await).await;
-            let log = world.wait_idle(&s).await;
-            if let Some(last) = log.last() {
-                assert!(last.topic == "error" || last.topic == "_done", "{log:?}");
-            }
-            assert_eq!(world.gm.asked(PROPOSE_PATH).len(), carried_out, "{log:?}");
         }
+        for trial in 0..16_u64 {
+            // The server may take a claim from its queue only after it has said that there is none.
+            let ended = async || match world.wait_idle(&session(&format!("late-{trial}"))).await {
+                log if log.last().is_none_or(|last| last.topic == "error" || last.topic == "_done") => Ok(()),
+                log => Err(log),
+            };
+            eventually("no action is left open", BOUND, ended).await;
+        }
+        assert_eq!(
+            world.gm.asked(PROPOSE_PATH).len(),
+            carried_out,
+            "what was answered with a failure is not carried out"
+        );
         assert!(refused > 0, "the server was halted in time at least once");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_claim_that_was_superseded_before_its_acknowledgement_came_is_not_made_again() {
+    within(LIMIT, async {
+        let world = World::new().await;
+        let proxy = Proxy::start(world.server.address()).await;
+        let [far, near] = [Bridge::start_behind(&world, &proxy, "far").await, Bridge::start(&world, "near").await];
+        world.gm.on(PROPOSE_PATH, [Answer::sse().send(sse([json!({"type": "phase"})])).hang()]);
+        let s = session("superseded");
+        proxy.set(Network::Delayed { by: Duration::from_millis(150), jitter: Duration::ZERO });
+        let supersede = async {
+            world.wait_log("the claim is stored", &s, |log| !log.is_empty()).await;
+            // It has been, but its bridge does not come to hear of it.
+            proxy.set(Network::HalfOpen(Direction::ToClient));
+            near.cancel(&s).await.unwrap();
+            proxy.set(Network::Down);
+            proxy.set(Network::Works);
+        };
+        let ((), claimed) = tokio::join!(supersede, far.run(&s, PROPOSE));
+        let log = world.wait_idle(&s).await;
+        let actions: Vec<_> = log.iter().filter(|event| event.topic == "_action").map(Logged::action).collect();
+        assert_eq!(actions, [(1, "propose".to_owned()), (2, "cancel".to_owned())], "{claimed:?} {log:?}");
+        assert_eq!(world.gm.asked(PROPOSE_PATH).len(), 0, "{log:?}");
     })
     .await;
 }

@@ -96,8 +96,9 @@ impl Claim {
             };
             let sequence = match shared.publisher.publish(&message, left).await {
                 Ok(sequence) => sequence,
-                // Somebody was faster, or it was our own copy whose acknowledgement got lost.
-                Err(PublishFailure::Superseded) => match shared.publisher.stored(&message).await {
+                // Somebody was faster, or it was our own copy whose acknowledgement got lost. Others may have superseded
+                // that one meanwhile: claimed once more, the command would have two actions.
+                Err(PublishFailure::Superseded) => match shared.publisher.behind_fence(&message).await {
                     Ok(Some(sequence)) => sequence,
                     Ok(None) => continue,
                     Err(error) => return Err(doubtful(ledger, id, permit, error.into())),
