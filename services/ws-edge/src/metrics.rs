@@ -53,6 +53,7 @@ const GAUGES: &[(&str, &str)] = &[
     ("herald_limited_keys_count", "Addresses, users or sessions whose rate is remembered, by limit"),
     ("herald_ring_bytes", "Memory of all rings"),
     ("herald_shelf_bytes", "What the shelf of a stream takes on the disk, by stream"),
+    ("herald_shelf_looks_back", "1 while the shelf of a stream takes in what was stored before it began, by stream"),
     ("herald_shelf_messages", "Messages that the shelf of a stream spans, by stream"),
     ("herald_watched_sessions", "Sessions with a ring, by stream"),
     ("herald_watching_connections_count", "Connections that watch a session now, by transport"),

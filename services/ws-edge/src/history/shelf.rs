@@ -82,6 +82,7 @@ pub struct Shelf {
 struct Meters {
     messages: Gauge,
     bytes: Gauge,
+    looks_back: Gauge,
 }
 
 struct State {
@@ -135,6 +136,9 @@ impl Shelf {
     fn of_parts(stream: &str, config: &HistoryConfig, part: usize) -> Arc<Self> {
         let (full, written) = mpsc::channel(WRITING);
         let label = || stream.to_owned();
+        let looks_back = gauge!("herald_shelf_looks_back", "stream" => label());
+        // It will, as soon as the intake knows the stream.
+        looks_back.set(1.0);
         Arc::new(Self {
             stream: stream.to_owned(),
             folder: folder(config),
@@ -150,6 +154,7 @@ impl Shelf {
             meters: Meters {
                 messages: gauge!("herald_shelf_messages", "stream" => label()),
                 bytes: gauge!("herald_shelf_bytes", "stream" => label()),
+                looks_back,
             },
         })
     }

@@ -11,8 +11,10 @@ use tokio::time::{Instant, sleep};
 use super::{Off, Part, PoisonError, Shelf, Table};
 use crate::{event::Event, history::reads::Reads};
 
-/// Messages and bytes asked for at a time.
-const BATCH: (u32, u32) = (8192, 4 << 20);
+/// Messages and bytes asked for at a time: some milliseconds of this machine's and the server's time.
+const BATCH: (u32, u32) = (2048, 1 << 20);
+/// So many times as long as it was busy it rests: others want to read, and all want their events now.
+const REST: u32 = 3;
 /// Messages of the first part that is read; how many fit is seen then.
 const FIRST: u64 = if cfg!(test) { 16 } else { 1_000 };
 /// How long nothing is kept after the disk failed: at first, and at most, doubled each time.
@@ -59,6 +61,7 @@ impl Shelf {
             loop {
                 self.anew.notified().await;
                 let begun = Instant::now();
+                self.meters.looks_back.set(1.0);
                 let reason = match self.look_back(reads).await {
                     End::Complete => "complete",
                     End::Anew => "cleared",
@@ -67,6 +70,7 @@ impl Shelf {
                 };
                 let (floor, upto) = self.held();
                 let seconds = begun.elapsed().as_secs();
+                self.meters.looks_back.set(0.0);
                 tracing::info!(stream = self.stream, floor, upto, reason, seconds, "the shelf has taken in the past");
             }
         };
@@ -120,7 +124,6 @@ impl Shelf {
         let mut window = FIRST;
         let round = self.lock().round;
         loop {
-            let begun = Instant::now();
             let (now, floor, epoch, bytes) = {
                 let state = self.lock();
                 (state.round, state.floor, state.epoch, state.bytes + state.open.bytes())
@@ -154,7 +157,7 @@ impl Shelf {
             if reads.life().await != Some(epoch) {
                 continue;
             }
-            let (begin, bytes) = (table.floor(), table.bytes());
+            let (begin, bytes, begun) = (table.floor(), table.bytes(), Instant::now());
             let folder = self.folder.clone();
             let part = Part::Table(table);
             let written =
@@ -175,8 +178,7 @@ impl Shelf {
             }
             let each = (bytes / (floor - begin)).max(1);
             window = (self.part as u64 / each).clamp(1, 1 << 20);
-            // Never more than half of the time: others want to read, too.
-            sleep(begun.elapsed()).await;
+            sleep(begun.elapsed() * REST).await;
         }
     }
 
@@ -188,6 +190,7 @@ impl Shelf {
             let left = u32::try_from(upto - table.upto()).unwrap_or(u32::MAX);
             let request =
                 BatchGet { filter: ">", from: table.upto() + 1, batch: left.min(BATCH.0), max_bytes: BATCH.1 };
+            let begun = Instant::now();
             let batch: Result<Batch, ApiError> = reads.batch(request).await;
             let before = table.upto();
             for message in batch.map(|batch| batch.messages).unwrap_or_default() {
@@ -215,6 +218,7 @@ impl Shelf {
             if table.bytes() > 2 * self.part as u64 && from < upto {
                 return Between::TooMuch;
             }
+            sleep(begun.elapsed() * REST).await;
         }
         Between::All(table)
     }
