@@ -8,6 +8,8 @@ from bench.stage import Failed
 
 # Beyond what a load takes by its flags: connecting 20,000 clients, and its last deliveries.
 SLACK_S = 90
+# How long an edge may read the past.
+SETTLE_S = 120
 
 
 def flags(load):
@@ -47,6 +49,7 @@ def load(stage, running, wanted):
 KINDS = {"page": "history_reads", "snapshot": "history_reads", "shelf": "shelf_reads",
          "before": "lookups", "first": "lookups", "proof": "lookups"}
 READ = re.compile(r'^herald_history_read_seconds_count\{[^}]*kind="(\w+)"[^}]*\} ([0-9.e+]+)$', re.MULTILINE)
+LOOKS_BACK = re.compile(r"^herald_shelf_looks_back\{[^}]*\} 1$", re.MULTILINE)
 SHARED = re.compile(r"^herald_history_shared_reads_total(?:\{[^}]*\})? ([0-9.e+]+)$", re.MULTILINE)
 
 
@@ -65,10 +68,17 @@ def metrics(running):
     return [text for status, text in map(stages.get, running.metrics) if status == 200]
 
 
+def settle(stage, running):
+    """Waits until an edge has taken the stream's past into its shelf: once per process, in the background, and not what is
+    measured."""
+    running.children[0].wait_for("the end of the look back", lambda: not any(map(LOOKS_BACK.search, metrics(running))), SETTLE_S)
+
+
 def sockets(stage, backbone, peer, work, case):
     """A case that `sim load` does."""
     running = peers.PEERS[peer](stage, backbone, work, case)
     try:
+        settle(stage, running)
         before = reads(metrics(running))
         found = load(stage, running, case["load"])
         if running.metrics:
