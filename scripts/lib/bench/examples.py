@@ -13,6 +13,7 @@ EXAMPLES = {
              "resume, snapshot and replay of sessions that nobody has in memory, from 4 million events; --storm: all at once"),
     "comeback": ("ws-edge", "2,000 sockets come back at once to an edge that has nothing of their sessions in memory"),
     "durability": ("herald-runtime", "what is stored per second and how soon, single publishes and batches, by how often NATS syncs"),
+    "flood": ("ws-edge", "what floods cost those who watch, beside what it costs to share a machine with them"),
     "players": ("gm-bridge", "how many players one NATS, one bridge and one edge carry; from Game Master or engine to the client"),
     "slow": ("ws-edge", "what clients that never read cost those who do: from publishing to arrival, with and without"),
 }
