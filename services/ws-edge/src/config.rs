@@ -22,6 +22,7 @@ use crate::{
 };
 
 pub use builtin::Builtin;
+pub(crate) use builtin::api_of;
 pub use limits::LimitsConfig;
 
 /// The section `[ws-edge]`.
@@ -86,6 +87,8 @@ pub struct ListenerConfig {
     pub avatars: Option<PathBuf>,
     /// The path these pictures are served under. Default `/static/agent-skins`.
     pub avatars_path: String,
+    /// Whether `/openapi.json` says what is to be had here; a path of the configuration comes first. Default true.
+    pub openapi: bool,
     /// Streams of events, besides the built-in ones. Default: none.
     pub routes: Vec<RouteConfig>,
     /// HTTP that goes on over NATS, besides the built-in one. Default: none.
@@ -410,6 +413,7 @@ impl Default for ListenerConfig {
             proxy_protocol: ProxyProtocol::Off,
             avatars: None,
             avatars_path: "/static/agent-skins".to_owned(),
+            openapi: true,
             routes: Vec::new(),
             forwards: Vec::new(),
         }

@@ -19,6 +19,7 @@ use crate::{
     forward::Forward,
     identity::{Identity, Refusal, Verifier, token::Token},
     limits::{ConnectionTicket, Trust},
+    openapi::{self, Document},
     origins::Origins,
     path::Pattern,
     pictures::{self, PicturesError},
@@ -52,6 +53,8 @@ pub struct Door {
     places: Vec<(Pattern, Place)>,
     origins: Origins,
     selftest: Selftest,
+    /// What is to be had here, for who may ask that.
+    document: Option<Document>,
     /// Verifies the tokens it asks for; without, it asks nobody.
     verifier: Option<Arc<Verifier>>,
 }
@@ -100,7 +103,9 @@ impl Door {
         places.sort_by(|(one, _), (other, _)| one.specificity(other));
         let verifier = edge.verifier.clone().filter(|_| config.auth == Auth::Jwt);
         let (origins, selftest) = (Origins::new(&config.origins), Selftest::new(config));
-        Ok(Self { edge: edge.clone(), places, origins, selftest, verifier })
+        let in_query = verifier.as_ref().is_some_and(|verifier| verifier.reads_query());
+        let document = config.openapi.then(|| Document::new(config, in_query));
+        Ok(Self { edge: edge.clone(), places, origins, selftest, document, verifier })
     }
 
     /// Whom browsers may let talk to us, preflights (200 on any path) included.
@@ -118,7 +123,10 @@ impl Door {
         let path = request.uri().path();
         let found = self.places.iter().find_map(|(pattern, place)| Some((place, pattern.matches(path)?)));
         match found {
-            None => answer::not_found(),
+            None => match self.document.as_ref().filter(|_| path == openapi::PATH) {
+                Some(document) => document.answer(request.method()),
+                None => answer::not_found(),
+            },
             Some((Place::Forward(forward), _)) => {
                 if forward.is_for_commands() && !self.origins.allow_command(request.headers()) {
                     return answer::error(StatusCode::FORBIDDEN, "Origin not allowed");

@@ -14,7 +14,7 @@
 //!
 //! 1. A [`listener`] takes the connection, hyper reads the request, a [`door`] finds its place by its [`path`]. Who is at the
 //!    other end is known by then, through any [`proxy`] that is trusted; a page must be of one of the [`origins`].
-//!    Whether anything in between buffers is told by the [`selftest`].
+//!    Whether anything in between buffers is told by the [`selftest`], what is to be had at all by its document ([`openapi`]).
 //! 2. A [`forward`] sends it on over NATS and its answer back; `/health` is answered here where nobody else can.
 //! 3. A [`route`] checks what is asked for ([`handshake`]), takes the socket from hyper and hands it to a connection. An
 //!    [`alias`] moves a connection from session to session.
@@ -59,6 +59,7 @@ pub mod limits;
 pub mod listener;
 pub mod log;
 pub mod metrics;
+pub mod openapi;
 pub mod origins;
 pub mod path;
 pub mod pictures;

@@ -28,10 +28,19 @@ const SNAPSHOT: [&str; 16] = [
 ];
 /// News on its way to the engine: an event by its subject, but none for players.
 const HIDDEN: [&str; 1] = ["arena.input.fakenews"];
+/// Who answers HTTP.
+const SERVICE: &str = "gm";
+/// What it answers.
+const API: &str = include_str!("builtin/arena.json");
 /// The Game Master gives up on its news after 10 s and must have an answer within 8.
 const NEWS_TIMEOUT: HumanDuration = HumanDuration::from_secs(8);
 /// Asked about its health, a bridge answers at once or counts as absent.
 const HEALTH_TIMEOUT: HumanDuration = HumanDuration::from_secs(2);
+
+/// What is known of the HTTP interface of a service, as paths and components of an OpenAPI document.
+pub(crate) fn api_of(service: &Name) -> Option<&'static str> {
+    (service.as_str() == SERVICE).then_some(API)
+}
 
 /// Routes and forwards that are built in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,7 +109,7 @@ impl Door {
     fn forwards(&self) -> [ForwardConfig; 4] {
         let forward = |paths: &[&str]| ForwardConfig {
             name: "gm-bridge".to_owned(),
-            service: Some(name("gm")),
+            service: Some(name(SERVICE)),
             paths: paths.iter().map(|path| format!("{}{path}", self.prefix)).collect(),
             strip: self.prefix.to_owned(),
             door: name(self.name),

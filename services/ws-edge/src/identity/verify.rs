@@ -87,6 +87,12 @@ impl Verifier {
         token::find(head, self.config.query)?.ok_or(Refusal::Missing)
     }
 
+    /// Whether a token may stand in the query.
+    #[must_use]
+    pub fn reads_query(&self) -> bool {
+        self.config.query
+    }
+
     /// Takes the token out of a request that goes on.
     pub fn strip(&self, head: &mut Parts) {
         token::strip(head, self.config.query);

@@ -1,0 +1,296 @@
+//! `/openapi.json`: what is to be had at a listener by HTTP, as an OpenAPI 3.1 document.
+//!
+//! What the door answers itself is written in `openapi/door.json`, once for the routes of all games. What a service answers
+//! is written beside the built-in game that it belongs to; of other services it is only known that requests are passed on.
+//! The listener's configuration says which of that is there, under which paths, and what else each may be answered. The
+//! tests compare it with what is answered indeed.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{
+    HeaderValue, Method, Response,
+    header::{CACHE_CONTROL, CONTENT_TYPE},
+};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    answer::{self, Answer, NO_STORE},
+    config::{Auth, ForwardConfig, ListenerConfig, RouteConfig, Transport, api_of},
+    path::Pattern,
+    selftest,
+};
+
+/// Where it is to be had, unless something else is there by configuration.
+pub const PATH: &str = "/openapi.json";
+
+const DOOR: &str = include_str!("openapi/door.json");
+/// The methods of a path that is passed on, whatever they do there.
+const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
+
+type Object = Map<String, Value>;
+
+/// The document of one listener.
+#[derive(Debug, Clone)]
+pub struct Document(Bytes);
+
+impl Document {
+    /// That of the listener that `config` describes, built-in routes and forwards included. `in_query`: a token may stand in the
+    /// query.
+    #[must_use]
+    pub fn new(config: &ListenerConfig, in_query: bool) -> Self {
+        Self(Draft::new(config, in_query).written().to_string().into())
+    }
+
+    /// Answers a request for it. It is for everybody: whoever is to bring a token reads in it how.
+    #[must_use]
+    pub fn answer(&self, method: &Method) -> Answer {
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            return answer::method_not_allowed("GET, HEAD");
+        }
+        let mut answer = Response::new(Body::from(self.0.clone()));
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        answer.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+        answer
+    }
+}
+
+/// What a path leads to.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Route(&'a RouteConfig),
+    Forward(&'a ForwardConfig),
+    Pictures,
+}
+
+/// Who may ask.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asker {
+    /// Everybody.
+    Anybody,
+    /// Who has a token, if the listener asks for one.
+    Known,
+    /// The same, but who has none yet may bring it later.
+    KnownLater,
+}
+
+struct Draft<'a> {
+    config: &'a ListenerConfig,
+    /// The texts of `door.json`.
+    texts: Value,
+    /// What the listener has, the special before the general.
+    places: Vec<(Pattern, &'a str, Place<'a>)>,
+    document: Value,
+    ids: HashSet<String>,
+}
+
+impl<'a> Draft<'a> {
+    fn new(config: &'a ListenerConfig, in_query: bool) -> Self {
+        let texts = parsed(DOOR);
+        let mut document = texts["document"].clone();
+        document["info"]["version"] = env!("CARGO_PKG_VERSION").into();
+        let mut bearers = vec![json!({ "bearer": [] })];
+        bearers.extend(in_query.then(|| json!({ "query": [] })));
+        match config.auth {
+            Auth::Jwt => document["security"] = bearers.into(),
+            Auth::Off => drop(object(&mut document["components"]).remove("securitySchemes")),
+        }
+        if config.auth == Auth::Jwt && !in_query {
+            object(&mut document["components"]["securitySchemes"]).remove("query");
+        }
+        Self { config, texts, places: places(config), document, ids: HashSet::new() }
+    }
+
+    fn written(mut self) -> Value {
+        for at in 0..self.places.len() {
+            let (path, place) = (self.places[at].1, self.places[at].2);
+            match place {
+                Place::Route(route) => self.route(at, path, route),
+                Place::Forward(forward) => self.forward(at, path, forward),
+                Place::Pictures => {
+                    let picture = self.operation("picture", Asker::Anybody, false);
+                    self.add(&format!("{path}/{{file}}"), "get", picture.clone());
+                    self.add(&format!("{path}/{{file}}"), "head", without_body(&picture));
+                }
+            }
+        }
+        if self.found(PATH).is_none() {
+            let itself = self.operation("document_itself", Asker::Anybody, false);
+            self.add(PATH, "get", itself.clone());
+            self.add(PATH, "head", without_body(&itself));
+        }
+        self.document
+    }
+
+    /// The place that a path leads to; its parameters are of what no literal is made of.
+    fn found(&self, path: &str) -> Option<usize> {
+        self.places.iter().position(|(pattern, ..)| pattern.matches(path).is_some())
+    }
+
+    fn route(&mut self, at: usize, path: &str, route: &RouteConfig) {
+        let parameter = |name: &str| json!({ "$ref": format!("#/components/parameters/{name}") });
+        let is_socket = route.transport == Transport::Socket;
+        let (text, asker) = if is_socket { ("socket", Asker::KnownLater) } else { ("events", Asker::Known) };
+        let mut operation = self.operation(text, asker, true);
+        let mut parameters = vec![parameter(if route.alias.is_some() { "Alias" } else { "Sid" }), parameter("After")];
+        parameters.extend((!route.snapshot.is_empty()).then(|| parameter("Snapshot")));
+        parameters.push(parameter("Dialect"));
+        parameters.extend(operation["parameters"].as_array().cloned().unwrap_or_default());
+        operation.insert("parameters".into(), parameters.into());
+        self.add(path, "get", operation);
+        let selftest = path.replace("{sid}", selftest::NAME);
+        if self.found(&selftest) == Some(at) {
+            let operation = self.operation(&format!("{text}_selftest"), Asker::Anybody, false);
+            self.add(&selftest, "get", operation);
+        }
+    }
+
+    fn forward(&mut self, at: usize, path: &str, forward: &ForwardConfig) {
+        let asker = if forward.health { Asker::Anybody } else { Asker::Known };
+        let mut api = forward.service.as_ref().and_then(api_of).map(parsed).unwrap_or_default();
+        let mut known = false;
+        for (inner, item) in api["paths"].as_object_mut().map(std::mem::take).unwrap_or_default() {
+            let outer = format!("{}{inner}", forward.strip);
+            if self.found(&outer) != Some(at) {
+                continue;
+            }
+            known = true;
+            for (method, mut operation) in item.as_object().cloned().unwrap_or_default() {
+                if method == "head" {
+                    operation = item["get"].clone();
+                }
+                let mut operation = self.passed_on(object(&mut operation).clone(), forward, asker);
+                if method == "head" {
+                    operation = without_body(&operation);
+                }
+                self.add(&outer, &method, operation);
+            }
+        }
+        if known {
+            for (kind, components) in api["components"].as_object_mut().map(std::mem::take).unwrap_or_default() {
+                let all = object(&mut self.document["components"][kind]);
+                all.extend(components.as_object().cloned().unwrap_or_default());
+            }
+            return;
+        }
+        let outer = path.strip_suffix('*').map_or(path.to_owned(), |path| format!("{path}{{rest}}"));
+        if self.found(&outer) != Some(at) {
+            // Paths of two segments and more: there is no way to say that.
+            return;
+        }
+        for method in METHODS {
+            let mut operation = object(&mut self.texts["forward"]).clone();
+            operation.insert("summary".into(), format!("Answered by {}", forward.name).into());
+            if outer != path {
+                let rest = json!({ "name": "rest", "in": "path", "required": true, "schema": { "type": "string" } });
+                operation.insert("parameters".into(), json!([rest]));
+            }
+            let operation = self.passed_on(operation, forward, asker);
+            self.add(&outer, method, operation);
+        }
+    }
+
+    /// An operation of the door's own.
+    fn operation(&mut self, text: &str, asker: Asker, of_pages: bool) -> Object {
+        let operation = object(&mut self.texts[text]).clone();
+        self.guarded(operation, asker, of_pages)
+    }
+
+    /// An operation of a service, with all that it may be answered on its way there.
+    fn passed_on(&mut self, mut operation: Object, forward: &ForwardConfig, asker: Asker) -> Object {
+        self.answered(&mut operation, "forwarded");
+        if !forward.health {
+            self.answered(&mut operation, "unanswered");
+        }
+        self.guarded(operation, asker, forward.commands)
+    }
+
+    /// An operation, with what it is answered where it is not allowed. `of_pages`: not to pages of all origins.
+    fn guarded(&mut self, mut operation: Object, asker: Asker, of_pages: bool) -> Object {
+        self.answered(&mut operation, "always");
+        let asked = self.config.auth == Auth::Jwt;
+        let responses = object(operation.entry("responses").or_insert_with(|| json!({})));
+        if asked && asker == Asker::Known {
+            responses.insert("401".into(), json!({ "$ref": "#/components/responses/NotIdentified" }));
+        }
+        let all_origins = self.config.origins.iter().any(|origin| origin == "*");
+        if asked && asker == Asker::Known || of_pages && !all_origins {
+            responses.insert("403".into(), json!({ "$ref": "#/components/responses/NotAllowed" }));
+        }
+        match asker {
+            Asker::Anybody if asked => drop(operation.insert("security".into(), json!([]))),
+            Asker::KnownLater if asked => {
+                let mut either = self.document["security"].as_array().cloned().unwrap_or_default();
+                either.push(json!({}));
+                operation.insert("security".into(), either.into());
+            }
+            _ => {}
+        }
+        operation
+    }
+
+    /// Adds the answers of a text to those of an operation, which has said the same more exactly where it has said it.
+    fn answered(&mut self, operation: &mut Object, text: &str) {
+        let responses = object(operation.entry("responses").or_insert_with(|| json!({})));
+        for (status, response) in object(&mut self.texts[text]).clone() {
+            responses.entry(status).or_insert(response);
+        }
+    }
+
+    fn add(&mut self, path: &str, method: &str, mut operation: Object) {
+        let parts = path.split(['/', '{', '}']).filter(|part| !part.is_empty());
+        let name = parts.fold(method.to_owned(), |name, part| name + "_" + part);
+        let name = name.replace(|char: char| !char.is_ascii_alphanumeric(), "_");
+        let mut id = name.clone();
+        for again in 2.. {
+            if self.ids.insert(id.clone()) {
+                break;
+            }
+            id = format!("{name}_{again}");
+        }
+        operation.insert("operationId".into(), id.into());
+        object(&mut self.document["paths"][path]).insert(method.to_owned(), operation.into());
+    }
+}
+
+/// What the listener has, in the order in which the door looks.
+fn places(config: &ListenerConfig) -> Vec<(Pattern, &str, Place<'_>)> {
+    let routes = config.routes.iter().map(|route| (route.path.as_str(), Place::Route(route)));
+    let forwards = config.forwards.iter();
+    let forwards = forwards.flat_map(|it| it.paths.iter().map(move |path| (path.as_str(), Place::Forward(it))));
+    let all = routes.chain(forwards).filter_map(|(path, place)| Some((path.parse().ok()?, path, place)));
+    let pictures = config.avatars.is_some().then(|| {
+        let base = config.avatars_path.as_str();
+        format!("{base}/*").parse().ok().map(|pattern: Pattern| (pattern, base, Place::Pictures))
+    });
+    let mut places: Vec<_> = all.chain(pictures.flatten()).collect();
+    places.sort_by(|(one, ..), (other, ..)| one.specificity(other));
+    places
+}
+
+/// The same operation by HEAD.
+fn without_body(operation: &Object) -> Object {
+    let mut head = operation.clone();
+    let statuses = operation.get("responses").and_then(Value::as_object).into_iter().flatten();
+    let responses: Object = statuses
+        .map(|(status, _)| (status.clone(), json!({ "description": "That of a GET, without its body." })))
+        .collect();
+    head.insert("responses".into(), responses.into());
+    head
+}
+
+/// A value that is an object, or becomes one.
+fn object(value: &mut Value) -> &mut Object {
+    if !value.is_object() {
+        *value = Value::Object(Map::new());
+    }
+    value.as_object_mut().unwrap_or_else(|| unreachable!("it is an object"))
+}
+
+fn parsed(text: &'static str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| unreachable!("a document of ours is JSON"))
+}
