@@ -324,7 +324,12 @@ impl Connection {
             }
             Due::Ping => {
                 self.heartbeat.pinged(now);
-                self.send_control(Bytes::from_static(websocket::ping_frame()))
+                let chained = self.view.is_chained();
+                self.send_control(Bytes::from_static(if chained {
+                    websocket::beat_frames()
+                } else {
+                    websocket::ping_frame()
+                }))
             }
         }
     }

@@ -114,7 +114,7 @@ impl Door {
             .allow_origin(self.origins.cors())
             .allow_methods(AllowMethods::mirror_request())
             .allow_headers(AllowHeaders::mirror_request())
-            .expose_headers(ExposeHeaders::list([http::header::ETAG]))
+            .expose_headers(ExposeHeaders::list([http::header::ETAG, http::header::RETRY_AFTER]))
             .max_age(std::time::Duration::from_secs(PREFLIGHT_AGE))
     }
 

@@ -83,6 +83,12 @@ pub const fn ping_frame() -> &'static [u8] {
     &[FIN | PING, 0]
 }
 
+/// The same for a client of `herald.v1`, and behind it [`BEAT`](herald_protocol::frame::BEAT).
+#[must_use]
+pub const fn beat_frames() -> &'static [u8] {
+    b"\x89\x00\x81\x21{\"event\":\"herald.beat\",\"data\":{}}"
+}
+
 /// A whole pong frame: the answer to a ping, with the ping's payload.
 #[must_use]
 pub fn pong_frame(ping: &Payload) -> Vec<u8> {
@@ -150,5 +156,10 @@ mod tests {
     #[test]
     fn an_empty_ping_is_two_bytes() {
         assert_eq!(ping_frame(), [0x89, 0]);
+    }
+
+    #[test]
+    fn a_beat_is_a_ping_and_a_text() {
+        assert_eq!(beat_frames(), [ping_frame(), &text_frame(herald_protocol::frame::BEAT.as_bytes())].concat());
     }
 }

@@ -14,6 +14,9 @@ pub const SUB_PROTOCOL: &str = "herald.v1";
 pub const PLAIN_PROTOCOL: &str = "herald.plain";
 /// How an item of the list of sub-protocols begins that is a token: `herald.token.<jwt>`. It is never the one chosen.
 pub const TOKEN_PROTOCOL: &str = "herald.token.";
+/// The frame by which a client of `herald.v1` hears, with each ping, that a connection on which nothing happens lives: browsers
+/// keep pings to themselves.
+pub const BEAT: &str = r#"{"event":"herald.beat","data":{}}"#;
 
 /// A payload as JSON text: JSON passes byte for byte, other text becomes a JSON string, nothing becomes `""`.
 /// `None` where it is not UTF-8 and can't be shown at all.

@@ -31,6 +31,8 @@ pub const V1: &[&str] = &["herald.v1"];
 /// No sub-protocol: the contract of the originals.
 pub const PLAIN: &[&str] = &[];
 
+/// The frame by which a door says, under `herald.v1`, that it lives.
+const BEAT: &str = r#"{"event":"herald.beat","data":{}}"#;
 /// How long the opening may take.
 const OPENING: Duration = Duration::from_secs(10);
 
@@ -77,6 +79,7 @@ struct Shared {
 struct Record {
     frames: Vec<Frame>,
     pings: Vec<Instant>,
+    beats: Vec<Instant>,
     pongs: Vec<Bytes>,
     end: Option<End>,
 }
@@ -172,6 +175,12 @@ impl Client {
     #[must_use]
     pub fn pings(&self) -> Vec<Instant> {
         self.shared.lock().pings.clone()
+    }
+
+    /// When the door has said in a frame that it lives. These are none of [`Client::frames`]: they come at any time.
+    #[must_use]
+    pub fn beats(&self) -> Vec<Instant> {
+        self.shared.lock().beats.clone()
     }
 
     /// What the door has answered to our pings.
@@ -344,6 +353,9 @@ impl Shared {
                     None => return,
                 },
                 message = socket.next(), if !stalled => match message {
+                    Some(Ok(Message::Text(text))) if text.as_str() == BEAT => {
+                        self.note(|record| record.beats.push(Instant::now()));
+                    }
                     Some(Ok(Message::Text(text))) => {
                         let text = text.as_str().to_owned();
                         let json = serde_json::from_str(&text).unwrap_or_default();

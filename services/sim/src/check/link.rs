@@ -205,6 +205,7 @@ pub(super) fn read(text: &str) -> Heard {
 pub(super) fn control(name: &str, data: &str) -> Heard {
     match Control::read(name, data) {
         Ok(Some(control)) => Heard::Control(control),
+        Ok(None) if data == "{}" && name == "herald.beat" => Heard::Nothing,
         Ok(None) => odd(name, &"an unknown event"),
         Err(error) => odd(data, &error),
     }
@@ -219,7 +220,7 @@ fn odd(text: &str, error: &dyn std::fmt::Display) -> Heard {
 
 #[cfg(test)]
 mod tests {
-    use herald_protocol::Epoch;
+    use herald_protocol::{Epoch, frame};
 
     use super::*;
 
@@ -230,6 +231,7 @@ mod tests {
         let event = Heard::Event { seq: 7, prev: Some(0), hash: hash(data.as_bytes()), snapshot: true, ts: 5 };
         assert_eq!(read(&frame), event);
         assert_eq!(read(r#"{"event":"herald.live","data":{"after":3}}"#), Heard::Control(Control::Live { after: 3 }));
+        assert_eq!(read(frame::BEAT), Heard::Nothing);
         for odd in ["", "{}", "[1]", r#"{"event":"herald.odd","data":{}}"#, r#"{"event":"herald.gap","data":{}}"#] {
             assert!(matches!(read(odd), Heard::Event { seq: 0, .. }), "{odd}");
         }

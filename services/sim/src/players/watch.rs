@@ -4,7 +4,7 @@ use std::{io::Write, time::Duration};
 
 use anyhow::{Result, bail};
 use futures_util::StreamExt;
-use herald_protocol::{Cursor, Epoch, SessionId};
+use herald_protocol::{Cursor, Epoch, SessionId, frame};
 use serde::Deserialize;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_util::sync::CancellationToken;
@@ -49,6 +49,8 @@ pub async fn watch(api: &Api, session: &SessionId, options: &PlayersOptions, tok
         };
         while let Some(Some(message)) = token.run_until_cancelled(stream.next()).await {
             let text = match message {
+                // Of interest to nobody who reads along.
+                Ok(Message::Text(text)) if text.as_str() == frame::BEAT => continue,
                 Ok(Message::Text(text)) => text,
                 Ok(Message::Close(close)) => {
                     tracing::warn!(close = close.map(|close| close.to_string()), "closed");

@@ -410,6 +410,37 @@ async fn a_client_that_answers_no_ping_is_dropped_and_one_that_does_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_hears_that_its_silent_connection_lives() {
+    within(MINUTES, async {
+        let nats = Nats::start().await;
+        let engine = Engine::start(&nats).await;
+        let edge = Edge::new(&nats).set("socket.heartbeat", "200ms").start().await;
+        let page = ws::Client::connect(&edge.ws("/ws/S"), ws::V1).await;
+        let plain = ws::Client::connect(&edge.ws("/ws/S"), ws::PLAIN).await;
+        for client in [&page, &plain] {
+            eventually("pings", BOUND, async || {
+                let pings = client.pings().len();
+                if pings >= 5 { Ok(()) } else { Err(pings) }
+            })
+            .await;
+        }
+        eventually("a beat with each ping", BOUND, async || {
+            let beats = page.beats().len();
+            if beats >= 5 { Ok(()) } else { Err(beats) }
+        })
+        .await;
+        let seq = engine.publish("gm.S.phase", "1").await;
+        for client in [&page, &plain] {
+            client.wait_for("the event", BOUND, |frame| frame.seq() == Some(seq)).await;
+            client.check_order();
+        }
+        // The contract of the originals knows nothing of it.
+        assert_eq!((plain.frames().len(), plain.beats().len()), (1, 0));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_event_stream_has_the_headers_ids_and_comments_it_needs() {
     within(MINUTES, async {
         let nats = Nats::start().await;

@@ -151,6 +151,7 @@ async fn commands_have_a_price_for_the_session_and_the_address() {
             let retry: u64 = reply.header("retry-after").parse().unwrap();
             assert!((1..=30).contains(&retry), "{retry}");
             assert_eq!(reply.header("access-control-allow-origin"), "*", "a page can read it");
+            assert_eq!(reply.header("access-control-expose-headers"), "etag,retry-after", "and when to come back");
         }
         // By the body, too; and two in it are one.
         let news = json!({"session_id": "S", "content": "x"});
