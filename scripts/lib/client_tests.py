@@ -1,0 +1,76 @@
+"""The tests of the TypeScript client (shared/client): its types, its units, and itself against a real Herald in Node and in Chromium."""
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+CLIENT = ROOT / "shared" / "client"
+OLDEST = 20
+# Seconds.
+LIMITS = {"ask": 60, "install": 300, "build": 1200, "apt": 600, "test": 300}
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
+
+
+class NotRun(Exception):
+    """The tests can't be run here; the text says why."""
+
+
+def node_version(text):
+    """The major version in what `node --version` prints, 0 where there is none."""
+    found = re.match(r"v(\d+)\.", text)
+    return int(found.group(1)) if found else 0
+
+
+def counted(out):
+    """How many tests have passed and failed, by what node's test runner says at its end."""
+    number = lambda word: sum(map(int, re.findall(rf"^[#ℹ] {word} (\d+)$", out, re.MULTILINE)))  # noqa: E731
+    return number("pass"), number("fail") + number("cancelled")
+
+
+def is_installed():
+    """Whether what package-lock.json names is there."""
+    lock, installed = CLIENT / "package-lock.json", CLIENT / "node_modules" / ".package-lock.json"
+    return installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime
+
+
+def browser(run, say):
+    """The path of a Chromium, Debian's if none is there and it can be installed; None where there is none."""
+    found = os.environ.get("HERALD_CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUMS)), None)
+    if found or not shutil.which("apt-get") or os.geteuid():
+        return found
+    say("installing Debian's chromium, for the client's tests in a browser")
+    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+    for words in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", "chromium"]):
+        if run(["apt-get", *words], LIMITS["apt"], quiet, capture="all")[0]:
+            return None
+    return shutil.which("chromium")
+
+
+def binaries(run):
+    """The folder of the services, built."""
+    if run(["cargo", "build", "--locked", "--workspace", "--bins", "--examples"], LIMITS["build"])[0]:
+        return None
+    code, out = run(["cargo", "metadata", "--locked", "--no-deps", "--format-version", "1"], LIMITS["ask"], capture="stdout")
+    return None if code else Path(json.loads(out)["target_directory"]) / "debug"
+
+
+def test(run, say, env):
+    """Runs the tests; (whether all is well, their output)."""
+    if not shutil.which("node") or not shutil.which("npm"):
+        raise NotRun("no Node.js and npm on the PATH")
+    if node_version(run(["node", "--version"], LIMITS["ask"], capture="stdout")[1]) < OLDEST:
+        raise NotRun(f"Node.js is older than {OLDEST}")
+    if not is_installed():
+        say("installing what the client is built with (npm ci, pinned by package-lock.json) into shared/client/node_modules")
+        if run(["npm", "ci", "--no-audit", "--no-fund"], LIMITS["install"], cwd=CLIENT)[0]:
+            return False, ""
+    chromium = browser(run, say)
+    folder = binaries(run)
+    if folder is None:
+        return False, ""
+    env = {**env, "HERALD_BINARIES": str(folder), **({"HERALD_CHROMIUM": chromium} if chromium else {})}
+    code, out = run(["npm", "test", "--silent"], LIMITS["test"], env, capture="all", cwd=CLIENT)
+    return code == 0, out

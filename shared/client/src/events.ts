@@ -1,0 +1,114 @@
+// Names of events, patterns of names, and who wants to hear of them.
+
+import type { HeraldError } from "./errors.ts";
+import type { Gap } from "./position.ts";
+
+/** Events by name, with what stands under `data`. A `*` in a name stands for one token, as in `arena.agent.*.output`. */
+export type EventMap = object;
+
+/** The names that a name with stars stands for. */
+type Named<K extends string> = K extends `${infer Head}*${infer Tail}` ? `${Head}${string}${Named<Tail>}` : K;
+
+/** The keys of `E` that a pattern means: one by its name, all below a prefix (`gm.>`), or all (`>`). */
+export type KeysOf<E, P extends string> = P extends ">"
+  ? keyof E & string
+  : P extends `${infer Root}.>`
+    ? Extract<keyof E, `${Root}.${string}`>
+    : P extends keyof E
+      ? P
+      : { [K in keyof E & string]: P extends Named<K> ? K : K extends Named<P> ? K : never }[keyof E & string];
+
+/** An event of the session. */
+export interface HeraldEvent<Name extends string = string, Data = unknown> {
+  /** Its name: `gm.proposal`, `arena.event.death`. */
+  readonly event: Name;
+  /** What its engine published. */
+  readonly data: Data;
+  /** Its place in the log. */
+  readonly seq: number;
+  /** When it was stored, ms since 1970. */
+  readonly ts: number;
+  /** Where to go on behind it, for `from`. None within a snapshot. */
+  readonly cursor?: string;
+  /** It is part of a snapshot: the state as it was, not something that happened now. */
+  readonly snapshot?: true;
+}
+
+/** The event that a pattern brings. */
+export type EventOf<E, P extends string> = [KeysOf<E, P>] extends [never]
+  ? HeraldEvent
+  : { [K in KeysOf<E, P>]: HeraldEvent<Named<K & string>, E[K & keyof E]> }[KeysOf<E, P>];
+
+/** What the connection is doing. */
+export type Status =
+  /** A connection is being opened. */
+  | { readonly state: "connecting" }
+  /** Events flow. */
+  | { readonly state: "open"; readonly transport: "websocket" | "sse" }
+  /** It ended, and is tried again in `retryMs`. `error` says why, for people too. */
+  | { readonly state: "waiting"; readonly retryMs: number; readonly error: HeraldError }
+  /** A consumer is behind: the connection is closed until it has caught up, and goes on where it was. */
+  | { readonly state: "paused" }
+  /** It has ended for good: the session is `over`, the door `refused`, or `close()` was called. */
+  | { readonly state: "closed"; readonly reason: "closed" }
+  | { readonly state: "closed"; readonly reason: "over" | "refused"; readonly error: HeraldError };
+
+/** What the client itself tells; names without a dot are never a session's. */
+export interface ClientEvents {
+  /** What the connection is doing has changed. */
+  status: Status;
+  /** Events are missing for good: reload what is derived from them. */
+  gap: Gap;
+  /** The snapshot is complete. */
+  live: { after: number };
+  /** Something failed. What comes of it says `status`; here is everything that went wrong. */
+  error: HeraldError;
+}
+
+type Handler = (value: never) => void;
+
+/** A test for names by a pattern: tokens separated by dots, `*` for any one, `>` at the end for one or more. */
+export function matcher(pattern: string): (name: string) => boolean {
+  if (!/[*>]/.test(pattern)) return (name) => name === pattern;
+  const tokens = pattern.split(".").map((token, place, all) => {
+    if (token === "*") return "[^.]+";
+    if (token === ">" && place === all.length - 1) return ".+";
+    return token.replace(/\W/g, "\\$&");
+  });
+  const test = new RegExp(`^${tokens.join("\\.")}$`, "s");
+  return (name) => test.test(name);
+}
+
+/** Who wants to hear of what. */
+export class Listeners {
+  #all = new Map<string, { matches: (name: string) => boolean; handlers: Set<Handler> }>();
+
+  /** Adds a handler; the answer takes it away again. */
+  add(pattern: string, handler: Handler): () => void {
+    let entry = this.#all.get(pattern);
+    if (!entry) this.#all.set(pattern, (entry = { matches: matcher(pattern), handlers: new Set() }));
+    // The same function may be added twice: each time is its own.
+    const own: Handler = (value) => handler(value);
+    entry.handlers.add(own);
+    return () => {
+      if (entry.handlers.delete(own) && !entry.handlers.size) this.#all.delete(pattern);
+    };
+  }
+
+  /** Calls the handlers of a name, in the order of their patterns. One that throws keeps nobody from being called, and its
+   * error goes where uncaught errors go. */
+  call(name: string, value: unknown): void {
+    for (const { matches, handlers } of [...this.#all.values()]) {
+      if (!matches(name)) continue;
+      for (const handler of [...handlers]) {
+        try {
+          handler(value as never);
+        } catch (error) {
+          setTimeout(() => {
+            throw error;
+          });
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,159 @@
+// One connection to the door, by either way: a WebSocket, or server-sent events where WebSockets are blocked.
+
+import type { Frame } from "./position.ts";
+import { NO_DOOR, NONSENSE, type End } from "./verdict.ts";
+
+/** What a connection tells. Nothing more after `end`, and nothing after `close`. */
+export interface Sink {
+  /** Something was heard: the connection lives. */
+  heard(): void;
+  frame(frame: Frame): void;
+  end(end: End): void;
+}
+
+/** An open connection. */
+export interface Link {
+  /** Ends it without a word to the sink. */
+  close(): void;
+  /** Says something to the door; event streams can't. */
+  send?(text: string): void;
+}
+
+/** The part of `WebSocket` that is needed; that of browsers and Node, and those of packages. */
+export interface Socket {
+  onopen: unknown;
+  onmessage: ((event: never) => void) | null;
+  onclose: ((event: never) => void) | null;
+  onerror: ((event: never) => void) | null;
+  send(text: string): void;
+  close(code?: number): void;
+}
+
+export type SocketClass = new (url: string, protocols?: string[]) => unknown;
+
+/** Opens a socket. */
+export function openSocket(Class: SocketClass, url: URL, token: string | undefined, sink: Sink): Link {
+  const href = url.href.replace(/^http/, "ws");
+  const socket = new Class(href, token ? ["herald.v1", `herald.token.${token}`] : ["herald.v1"]) as Socket;
+  // The close that follows says it; without a handler some packages throw.
+  socket.onerror = () => {};
+  const close = () => {
+    socket.onmessage = socket.onclose = null;
+    socket.close(1000);
+  };
+  socket.onmessage = ({ data }: { data: unknown }) => {
+    sink.heard();
+    const frame = parse(data);
+    if (frame) return sink.frame(frame);
+    close();
+    sink.end({ code: NONSENSE });
+  };
+  socket.onclose = ({ code, reason }: { code: number; reason: unknown }) => {
+    socket.onmessage = socket.onclose = null;
+    // 1006: the socket could not be opened, or it broke; which of them the sink knows.
+    sink.end({ code, reason: String(reason ?? "") });
+  };
+  return { close, send: (text) => socket.send(text) };
+}
+
+/** Opens an event stream, by fetch: an `EventSource` can't say who it is, nor why it failed. */
+export function openStream(request: typeof fetch, url: URL, token: string | undefined, sink: Sink): Link {
+  const abort = new AbortController();
+  const headers: Record<string, string> = { accept: "text/event-stream" };
+  if (token) headers.authorization = `Bearer ${token}`;
+  const read = async (): Promise<End> => {
+    // A worker or a framework may want to keep answers; this one has no end.
+    const answer = await request(url, { headers, signal: abort.signal, cache: "no-store" });
+    // 204: there is nothing more to come.
+    if (!answer.ok || answer.status === 204) return refusal(answer);
+    const type = answer.headers.get("content-type") ?? "";
+    if (!answer.body || !type.startsWith("text/event-stream")) return { code: NO_DOOR };
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    const events = new EventStream();
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return { code: 1012, retryMs: events.retryMs };
+      sink.heard();
+      for (const frame of events.push(value)) {
+        if (abort.signal.aborted) break;
+        if (!frame) return { code: NONSENSE };
+        sink.frame(frame);
+      }
+    }
+  };
+  read()
+    .catch((cause: unknown): End => ({ code: 0, cause }))
+    .then((end) => {
+      if (abort.signal.aborted) return;
+      abort.abort();
+      sink.end(end);
+    });
+  return { close: () => abort.abort() };
+}
+
+/** What an answer other than 200 says. */
+export async function refusal(answer: Response): Promise<End> {
+  const text = await answer.text().catch(() => "");
+  const seconds = Number(answer.headers.get("retry-after") ?? NaN);
+  let reason = "";
+  try {
+    reason = String((JSON.parse(text) as { error?: unknown }).error ?? "");
+  } catch {
+    // Not ours: a proxy's page, of no use to people.
+  }
+  return { code: answer.status, reason, retryMs: seconds >= 0 ? seconds * 1000 : undefined };
+}
+
+/** Reads server-sent events as the standard has them, whatever pieces they come in. */
+export class EventStream {
+  /** What the stream last said about coming back. */
+  retryMs: number | undefined;
+  #rest = "";
+  #event = "";
+  #id: string | undefined;
+  #data: string[] = [];
+
+  /** The frames that a piece of text completes; `undefined` for one that makes no sense. */
+  *push(text: string): Generator<Frame | undefined> {
+    const all = this.#rest + text;
+    // A line break may come in two pieces.
+    const end = all.endsWith("\r") ? -1 : all.length;
+    const lines = all.slice(0, end).split(/\r\n|\n|\r/);
+    this.#rest = (lines.pop() ?? "") + all.slice(end);
+    for (const line of lines) {
+      const [, name, value] = /^([^:]*):? ?(.*)$/s.exec(line) as unknown as [string, string, string];
+      if (!line) {
+        if (this.#data.length) yield this.#frame();
+        this.#event = "";
+        this.#id = undefined;
+        this.#data = [];
+      } else if (name === "data") this.#data.push(value);
+      else if (name === "event") this.#event = value;
+      else if (name === "id") this.#id = value;
+      else if (name === "retry" && /^\d+$/.test(value)) this.retryMs = Number(value);
+    }
+  }
+
+  #frame(): Frame | undefined {
+    const text = this.#data.join("\n");
+    if (!this.#event) {
+      const frame = parse(text);
+      // What is part of a snapshot has no place of its own to come back to.
+      if (frame && this.#id === undefined) frame.snapshot = true;
+      return frame;
+    }
+    return parse(`{"event":${JSON.stringify(this.#event)},"data":${text}}`);
+  }
+}
+
+/** A text as a frame; `undefined` where it is none. */
+function parse(text: unknown): Frame | undefined {
+  try {
+    const frame = JSON.parse(text as string) as Frame | null;
+    if (typeof frame?.event !== "string") return undefined;
+    if (frame.event.startsWith("herald.")) return typeof frame.data === "object" && frame.data ? frame : undefined;
+    return typeof frame.seq === "number" ? frame : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,75 @@
+// An async iterator that others fill: bounded, and it says when it is full and when there is room again.
+
+export class Queue<T> implements AsyncIterableIterator<T> {
+  #items: T[] = [];
+  // Where the first one is: taking it away each time would move all others.
+  #head = 0;
+  #waiting: [(result: IteratorResult<T>) => void, (error: unknown) => void][] = [];
+  #done = false;
+  #error: unknown;
+
+  constructor(
+    readonly limit: number,
+    /** Called when a full queue is half empty again, and when nobody reads it any more. */
+    private readonly drained: (queue: Queue<T>, left: boolean) => void,
+  ) {}
+
+  get size(): number {
+    return this.#items.length - this.#head;
+  }
+
+  get full(): boolean {
+    return this.size >= this.limit;
+  }
+
+  push(item: T): void {
+    if (this.#done) return;
+    const reader = this.#waiting.shift();
+    if (reader) reader[0]({ done: false, value: item });
+    else this.#items.push(item);
+  }
+
+  /** Nothing more comes. What waits is still read, unless it is to be thrown away; then the reader gets `error`, if any. */
+  end(error?: unknown, discard = false): void {
+    if (this.#done) return;
+    this.#done = true;
+    if (discard) this.#clear();
+    this.#error = error;
+    for (const reader of this.#waiting.splice(0)) this.next().then(...reader);
+  }
+
+  async next(): Promise<IteratorResult<T>> {
+    if (this.size) {
+      const value = this.#items[this.#head++] as T;
+      if (this.#head * 2 >= this.#items.length) {
+        this.#items.splice(0, this.#head);
+        this.#head = 0;
+      }
+      if (this.size * 2 <= this.limit) this.drained(this, false);
+      return { done: false, value };
+    }
+    if (this.#done) {
+      const error = this.#error;
+      this.#error = undefined;
+      if (error) throw error;
+      return { done: true, value: undefined };
+    }
+    return new Promise((...reader) => this.#waiting.push(reader));
+  }
+
+  /** The reader leaves: `break` in a `for await`. */
+  async return(): Promise<IteratorResult<T>> {
+    this.end(undefined, true);
+    this.drained(this, true);
+    return { done: true, value: undefined };
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  #clear(): void {
+    this.#items = [];
+    this.#head = 0;
+  }
+}

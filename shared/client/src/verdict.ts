@@ -1,0 +1,82 @@
+// The end of a connection: what it means, and what to do about it. Pure.
+
+import { HeraldError, type ErrorCode } from "./errors.ts";
+
+/** How a connection, or an attempt at one, ended. */
+export interface End {
+  /** A close code (1000 and above), an HTTP status, or 0 where nothing was said. */
+  code: number;
+  /** What the door said. */
+  reason?: string;
+  /** When to come back, where the door said so. */
+  retryMs?: number | undefined;
+  cause?: unknown;
+}
+
+/** What to do: come back, with a fresh token, behind a gap; or not at all. */
+export type Verdict = { error: HeraldError; floor: number } & (
+  | { act: "retry" | "renew" | "stop" | "over" }
+  | { act: "gap"; after: string }
+);
+
+/** The close code of a session that is over: nothing will come any more. An event stream is answered 204 then. */
+export const OVER = 4411;
+/** The token function failed. */
+export const NO_TOKEN = -1;
+/** What came was no frame of Herald's. */
+export const NONSENSE = -2;
+/** Something answers at this URL, but it is no door. */
+export const NO_DOOR = -3;
+
+// No sooner than this where the door has too much to do.
+const BUSY_MS = 1000;
+const FIRST_MS = 400;
+const LONGEST_MS = 20_000;
+
+type Row = [act: "retry" | "renew" | "stop" | "over", code: ErrorCode, text: string, floor?: number];
+
+const ROWS: Record<number, Row> = {
+  [NO_DOOR]: ["stop", "bad_url", "something answers at this URL, but it is not Herald: check the URL"],
+  [NONSENSE]: ["retry", "protocol", "the door sent something that makes no sense: connecting again"],
+  [NO_TOKEN]: ["retry", "token", "the token function failed: trying again"],
+  0: ["retry", "unreachable", "the door does not answer: check URL and network; trying again"],
+  400: ["stop", "bad_request", "the door can't follow this request"],
+  401: ["renew", "unauthorized", "the door wants a valid token"],
+  403: ["stop", "forbidden", "this session is not yours to watch"],
+  404: ["stop", "not_found", "there is no such session, or no Herald under this URL"],
+  1008: ["retry", "limited", "the door has had too much from here: backing off", BUSY_MS],
+  1013: ["retry", "limited", "the door is full: trying again later", BUSY_MS],
+  4408: ["retry", "broken", "this client read too slowly: going on where it was"],
+  [OVER]: ["over", "not_found", "the session is over"],
+};
+ROWS[4401] = ROWS[401] as Row;
+ROWS[4403] = ROWS[403] as Row;
+ROWS[4404] = ROWS[404] as Row;
+ROWS[204] = ROWS[OVER] as Row;
+
+function row(code: number): Row {
+  const known = ROWS[code];
+  if (known) return known;
+  if (code === 429 || code === 408) return ROWS[1013] as Row;
+  if (code >= 400 && code < 500) return ROWS[NO_DOOR] as Row;
+  if (code >= 500 && code < 600) return ["retry", "unavailable", "the door is not ready: trying again", BUSY_MS];
+  return ["retry", "broken", "the connection broke off: going on where it was"];
+}
+
+/** What to do about an end. */
+export function judge(end: End): Verdict {
+  const { code, reason } = end;
+  const [act, word, text, floor = 0] = row(code);
+  const after = /after=([0-9a-f]{8}-\d+)$/.exec(reason ?? "")?.[1];
+  const seconds = /retry in (\d+) s/.exec(reason ?? "")?.[1];
+  const retryMs = end.retryMs ?? (seconds ? Number(seconds) * 1000 : undefined);
+  const message = reason ? `${text} (${reason})` : text;
+  const error = new HeraldError(word, message, Math.max(code, 0), retryMs, end.cause);
+  return code === 4410 && after ? { act: "gap", after, error, floor } : { act, error, floor };
+}
+
+/** How long to wait before attempt number `attempt` (from 0): any time up to a limit that doubles, so that many who were
+ * cut off together don't come back together; but not less than `floor`. */
+export function pause(attempt: number, floor = 0): number {
+  return floor + Math.random() * Math.min(LONGEST_MS, FIRST_MS * 2 ** Math.min(attempt, 16));
+}
