@@ -1,5 +1,5 @@
-// Runs the tests: `node scripts/test.mjs [unit] [system]`. The whole-system ones need HERALD_BINARIES, the folder of ws-edge,
-// gm-bridge and sim, and a nats-server (HERALD_NATS_SERVER, else the one of the PATH).
+// Runs the tests: `node scripts/test.mjs [unit] [system]`, or some of them: `system/node`. The whole-system ones need
+// HERALD_BINARIES, the folder of ws-edge, gm-bridge and sim, and a nats-server (HERALD_NATS_SERVER, else the one of the PATH).
 
 import { spawnSync } from "node:child_process";
 import { readdirSync, rmSync } from "node:fs";
@@ -9,10 +9,11 @@ import { build } from "esbuild";
 process.chdir(fileURLToPath(new URL("..", import.meta.url)));
 const wanted = process.argv.slice(2).filter((word) => !word.startsWith("-"));
 const names = process.argv.slice(2).filter((word) => word.startsWith("--test-"));
-const folders = wanted.length ? wanted : process.env.HERALD_BINARIES ? ["unit", "system"] : ["unit"];
-const files = folders.flatMap((folder) =>
-  readdirSync(`tests/${folder}`).filter((name) => name.endsWith(".test.ts")).map((name) => `tests/${folder}/${name}`),
-);
+const parts = wanted.length ? wanted : process.env.HERALD_BINARIES ? ["unit", "system"] : ["unit"];
+const files = ["unit", "system"]
+  .flatMap((folder) => readdirSync(`tests/${folder}`).map((name) => `${folder}/${name}`))
+  .filter((name) => name.endsWith(".test.ts") && parts.some((part) => name.startsWith(part)))
+  .map((name) => `tests/${name}`);
 rmSync("build", { recursive: true, force: true });
 await build({
   entryPoints: files, outdir: "build", outbase: ".", bundle: true, packages: "external", platform: "node", format: "esm",

@@ -371,7 +371,7 @@ class Client implements Herald<EventMap> {
   #watch(run: number): void {
     const limit = this.#heartbeat * 1.5 + SLACK_MS;
     const silent = Date.now() - this.#heardAt;
-    if (silent >= limit) return this.#ended(run, { code: 1006, reason: "nothing was heard for too long" });
+    if (silent >= limit) return this.#ended(run, { code: 1006, reason: "silence for too long" });
     // A clock that was set back must not make it wait for ever.
     this.#after("watch", Math.min(limit, limit - silent), () => this.#watch(run));
   }
@@ -441,18 +441,18 @@ export function connect<E extends EventMap = ArenaEvents>(options: Options): Her
   const settled = { from: "live", transport: "auto", limit: 1000, timeout: 10_000, paths: {}, WebSocket: globalThis.WebSocket, fetch: globalThis.fetch, ...options } as Settled;
   const { session, url = (globalThis.location as Location | undefined)?.origin } = options;
   if (!/^[a-zA-Z0-9][\w-]{0,63}$/.test(session)) {
-    throw new HeraldError("bad_request", `session: "${session}" is none; 1 to 64 letters, digits, '-' or '_', the first a letter or digit`);
+    throw new HeraldError("bad_request", `session: "${session}" is none; 1 to 64 letters, digits, '-' or '_'`);
   }
   if (settled.transport === "websocket" && !settled.WebSocket) {
-    throw new HeraldError("bad_request", "transport: no WebSocket here; pass one as WebSocket, or use sse");
+    throw new HeraldError("bad_request", "transport: no WebSocket here; pass one, or use sse");
   }
   let base: URL;
   try {
     base = new URL(String(url).replace(/^ws/, "http"));
+    if (!/^https?:$/.test(base.protocol)) throw base;
   } catch {
-    throw new HeraldError("bad_url", `url: "${url}" is no URL; it looks like https://play.example`);
+    throw new HeraldError("bad_url", `url: "${url}" is no URL like https://play.example`);
   }
-  if (!/^https?:$/.test(base.protocol)) throw new HeraldError("bad_url", `url: "${url}" must begin with http or https`);
   base.search = base.hash = "";
   if (!base.pathname.endsWith("/")) base.pathname += "/";
   return new Client(settled, base) as unknown as Herald<E>;

@@ -24,7 +24,7 @@ export interface Socket {
   onopen: unknown;
   onmessage: ((event: never) => void) | null;
   onclose: ((event: never) => void) | null;
-  onerror: ((event: never) => void) | null;
+  onerror: ((event: never) => unknown) | null;
   send(text: string): void;
   close(code?: number): void;
 }
@@ -35,24 +35,25 @@ export type SocketClass = new (url: string, protocols?: string[]) => unknown;
 export function openSocket(Class: SocketClass, url: URL, token: string | undefined, sink: Sink): Link {
   const href = url.href.replace(/^http/, "ws");
   const socket = new Class(href, token ? ["herald.v1", `herald.token.${token}`] : ["herald.v1"]) as Socket;
-  // The close that follows says it; without a handler some packages throw.
-  socket.onerror = () => {};
   const close = () => {
     socket.onmessage = socket.onclose = null;
     socket.close(1000);
   };
+  const end = (code: number, reason?: unknown) => {
+    if (!socket.onclose) return;
+    close();
+    sink.end({ code, reason: String(reason ?? "") });
+  };
+  // The close that follows says it. In Node 20 none follows where nobody answers.
+  socket.onerror = () => setTimeout(() => end(1006));
   socket.onmessage = ({ data }: { data: unknown }) => {
     sink.heard();
     const frame = parse(data);
-    if (frame) return sink.frame(frame);
-    close();
-    sink.end({ code: NONSENSE });
+    if (frame) sink.frame(frame);
+    else end(NONSENSE);
   };
-  socket.onclose = ({ code, reason }: { code: number; reason: unknown }) => {
-    socket.onmessage = socket.onclose = null;
-    // 1006: the socket could not be opened, or it broke; which of them the sink knows.
-    sink.end({ code, reason: String(reason ?? "") });
-  };
+  // 1006: the socket could not be opened, or it broke; which of them the sink knows.
+  socket.onclose = ({ code, reason }: { code: number; reason: unknown }) => end(code, reason);
   return { close, send: (text) => socket.send(text) };
 }
 

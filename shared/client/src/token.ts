@@ -66,7 +66,7 @@ function claims(token: string): { exp?: unknown; iat?: unknown } {
 /** A token goes into a header and a list of sub-protocols: what is no token never gets that far. */
 function checked<T extends string | undefined>(token: T): T {
   if (token !== undefined && !/^[\w.-]+$/.test(token)) {
-    throw new HeraldError("token", "the token is no JSON Web Token: letters, digits, '-', '_' and dots");
+    throw new HeraldError("token", "the token is no JSON Web Token");
   }
   return token;
 }

@@ -36,17 +36,16 @@ const LONGEST_MS = 20_000;
 type Row = [act: "retry" | "renew" | "stop" | "over", code: ErrorCode, text: string, floor?: number];
 
 const ROWS: Record<number, Row> = {
-  [NO_DOOR]: ["stop", "bad_url", "something answers at this URL, but it is not Herald: check the URL"],
-  [NONSENSE]: ["retry", "protocol", "the door sent something that makes no sense: connecting again"],
+  [NO_DOOR]: ["stop", "bad_url", "this URL is answered, but not by Herald: check it"],
+  [NONSENSE]: ["retry", "protocol", "the door sent nonsense: connecting again"],
   [NO_TOKEN]: ["retry", "token", "the token function failed: trying again"],
   0: ["retry", "unreachable", "the door does not answer: check URL and network; trying again"],
   400: ["stop", "bad_request", "the door can't follow this request"],
   401: ["renew", "unauthorized", "the door wants a valid token"],
   403: ["stop", "forbidden", "this session is not yours to watch"],
   404: ["stop", "not_found", "there is no such session, or no Herald under this URL"],
-  1008: ["retry", "limited", "the door has had too much from here: backing off", BUSY_MS],
+  1008: ["retry", "limited", "the door has had too much of us: backing off", BUSY_MS],
   1013: ["retry", "limited", "the door is full: trying again later", BUSY_MS],
-  4408: ["retry", "broken", "this client read too slowly: going on where it was"],
   [OVER]: ["over", "not_found", "the session is over"],
 };
 ROWS[4401] = ROWS[401] as Row;

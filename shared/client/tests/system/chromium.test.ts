@@ -62,7 +62,9 @@ test("cuts, kills, silence and delay: every event once, in order", { skip, timeo
   const ways = ["websocket", "auto", "sse"] as const;
   const proxies = await Promise.all(ways.map(() => FaultProxy.start(() => house.port)));
   for (const [at, transport] of ways.entries()) await follow(transport, { session, transport, url: (proxies[at] as FaultProxy).url });
+  const began = Date.now();
   await faults(house, proxies, session);
+  t.diagnostic(`faults: ${Date.now() - began} ms`);
   const log = await logOf(house, session, EVENTS - 1);
   assert.ok(log.length > EVENTS * 0.99);
   for (const way of ways) {
@@ -70,7 +72,7 @@ test("cuts, kills, silence and delay: every event once, in order", { skip, timeo
     const { seen, gaps, opened } = await look(way);
     compare(way, seen, log);
     assert.equal(gaps, 0);
-    t.diagnostic(`${way}: ${seen.length} events, ${opened.length} connections`);
+    t.diagnostic(`${way}: ${seen.length} events, ${opened.length} connections, at the end after ${Date.now() - began} ms`);
     assert.ok(opened.length >= 5, `${way}: ${opened.length} connections`);
     await leave(way);
   }

@@ -32,8 +32,7 @@ test("the page plays a turn", { skip, timeout: 60_000 }, async () => {
   try {
     await page.goto(new URL(`/examples/page.html?url=${url}&session=${fresh()}`, page.url()).href);
     await page.locator("#status", { hasText: "open" }).waitFor();
-    await page.locator("#start").click();
-    await page.waitForResponse(/\/api\/start/);
+    await Promise.all([page.waitForResponse(/\/api\/start/), page.locator("#start").click()]);
     await page.locator("#propose").click();
     await page.locator("#news button").nth(2).waitFor();
     await page.locator("#log", { hasText: "gm.result" }).waitFor();

@@ -75,7 +75,9 @@ export class House {
     this.#run("gm", "sim", flags, { HERALD_PORTS_FILE: gm.file });
     const master = await eventually("the Game Master", () => gm.read().listeners[0]);
     const bridge = this.#ports("gm-bridge");
-    this.#run("gm-bridge", "gm-bridge", [], { GM_BASE_URL: `http://${master}`, HERALD_PORTS_FILE: bridge.file, HERALD_GM__CUT_CHOOSE: "0s" });
+    this.#run("gm-bridge", "gm-bridge", [], {
+      GM_BASE_URL: `http://${master}`, HERALD_PORTS_FILE: bridge.file, HERALD_GM__CUT_CHOOSE: "0s", HERALD_GM__WHEN_BUSY: "takeover",
+    });
     await this.openDoor();
     await ready(() => bridge.read().operations, "gm-bridge");
     if (this.#options.arena) this.#run("arena", "sim", ["arena", "--speed", "50"]);

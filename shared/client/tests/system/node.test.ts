@@ -56,7 +56,9 @@ test("cuts, kills, silence and delay: every event once, in order", { timeout: 60
       if (data.n === EVENTS - 1) break;
     }
   })();
+  const began = Date.now();
   await faults(house, proxies, session);
+  t.diagnostic(`faults: ${Date.now() - began} ms`);
   const log = await logOf(house, session, EVENTS - 1);
   assert.ok(log.length > EVENTS * 0.99, `the log has ${log.length}`);
   for (const [at, { seen, herald }] of clients.entries()) {
@@ -66,7 +68,7 @@ test("cuts, kills, silence and delay: every event once, in order", { timeout: 60
   for (const [at, { seen, gaps, opened }] of clients.entries()) {
     compare(`${ways[at]}`, seen, log);
     assert.equal(gaps, 0);
-    t.diagnostic(`${ways[at]}: ${seen.length} events, ${opened.length} connections`);
+    t.diagnostic(`${ways[at]}: ${seen.length} events, ${opened.length} connections, at the end after ${Date.now() - began} ms`);
     assert.ok(opened.length >= 5, `${ways[at]}: ${opened.length} connections`);
   }
   compare("slow reader", read, log);
