@@ -3,7 +3,7 @@
 
 import { spawn, type ChildProcess } from "node:child_process";
 import { createConnection, type Socket } from "node:net";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -35,6 +35,8 @@ export interface HouseOptions {
   /** Flags of `sim gm`. */
   gm?: string[];
   arena?: boolean;
+  /** The text of `herald.toml`. */
+  toml?: string;
 }
 
 export class House {
@@ -64,6 +66,7 @@ export class House {
   }
 
   async #open(): Promise<void> {
+    if (this.#options.toml) writeFileSync(join(this.folder, "herald.toml"), this.#options.toml);
     const nats = process.env.HERALD_NATS_SERVER ?? "nats-server";
     this.#run("nats", nats, ["-js", "-a", "127.0.0.1", "-p", "-1", "-sd", join(this.folder, "store"), "--ports_file_dir", this.folder]);
     this.#nats = await eventually("nats-server", () => {
