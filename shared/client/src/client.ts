@@ -142,7 +142,7 @@ class Client implements Herald<EventMap> {
   events(pattern = ">"): AsyncIterableIterator<never> {
     const queue = new Queue<HeraldEvent>(this.#options.limit, (queue, left) => {
       if (left) this.#queues.delete(queue);
-      if (this.#status.state === "paused" && !this.#behind((one) => one.size * 2 > one.limit)) this.#connect();
+      if (this.#status.state === "paused" && !this.#some((one) => one.behind)) this.#connect();
     });
     if (this.#status.state === "closed") this.#finish(queue, this.#status);
     else this.#queues.set(queue, matcher(pattern));
@@ -166,7 +166,7 @@ class Client implements Herald<EventMap> {
     this.#after("hello", this.#options.timeout, () => {
       // It may be the token function that has no answer.
       this.#tokens.drop();
-      this.#ended(run, { code: 0, reason: "no answer in time" });
+      this.#ended(run, { code: 0, reason: "no answer" });
     });
     this.#streams = this.#wantsStream();
     let token: string | undefined;
@@ -294,12 +294,12 @@ class Client implements Herald<EventMap> {
 
   /** Closes the connection while a consumer is behind: a socket knows no other way to make the door wait. */
   #hold(): void {
-    if (this.#status.state !== "open" || !this.#behind((queue) => queue.full)) return;
+    if (this.#status.state !== "open" || !this.#some((queue) => queue.full)) return;
     this.#leave();
     this.#set({ state: "paused" });
   }
 
-  #behind(is: (queue: Queue<HeraldEvent>) => boolean): boolean {
+  #some(is: (queue: Queue<HeraldEvent>) => boolean): boolean {
     return [...this.#queues.keys()].some(is);
   }
 
@@ -314,8 +314,8 @@ class Client implements Herald<EventMap> {
     const { error, floor } = verdict;
     let act = verdict.act;
     this.#leave();
-    // A socket that was closed in proper form got through, whatever was said; all else is tried another way.
-    if (!this.#streams && code >= 1000) this.#socketWorked = true;
+    // A socket that was closed in our words got through, whatever they were; all else is tried another way.
+    if (!this.#streams && /^(4|10(08|1[23]))/.test(`${code}`)) this.#socketWorked = true;
     else if (!greeted && code !== NO_TOKEN) this.#failures++;
     if (act === "renew") {
       this.#tokens.drop();

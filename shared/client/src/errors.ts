@@ -31,15 +31,14 @@ export type ErrorCode =
 export class HeraldError extends Error {
   override readonly name = "HeraldError";
 
-  constructor(
-    readonly code: ErrorCode,
-    message: string,
-    /** The HTTP status or close code behind it, 0 where there is none. */
-    readonly status = 0,
-    /** After how many milliseconds it is worth trying again, where the door said so. */
-    readonly retryMs?: number,
-    cause?: unknown,
-  ) {
+  declare readonly code: ErrorCode;
+  /** The HTTP status or close code behind it, 0 where there is none. */
+  declare readonly status: number;
+  /** After how many milliseconds it is worth trying again, where the door said so. */
+  declare readonly retryMs: number | undefined;
+
+  constructor(code: ErrorCode, message: string, status = 0, retryMs?: number, cause?: unknown) {
     super(message, cause === undefined ? undefined : { cause });
+    Object.assign(this, { code, status, retryMs });
   }
 }

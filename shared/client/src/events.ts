@@ -70,11 +70,9 @@ type Handler = (value: never) => void;
 /** A test for names by a pattern: tokens separated by dots, `*` for any one, `>` at the end for one or more. */
 export function matcher(pattern: string): (name: string) => boolean {
   if (!/[*>]/.test(pattern)) return (name) => name === pattern;
-  const tokens = pattern.split(".").map((token, place, all) => {
-    if (token === "*") return "[^.]+";
-    if (token === ">" && place === all.length - 1) return ".+";
-    return token.replace(/\W/g, "\\$&");
-  });
+  const tokens = pattern
+    .split(".")
+    .map((token) => (token === "*" ? "[^.]+" : token === ">" ? ".+" : token.replace(/\W/g, "\\$&")));
   const test = new RegExp(`^${tokens.join("\\.")}$`, "s");
   return (name) => test.test(name);
 }

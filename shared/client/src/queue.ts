@@ -8,18 +8,26 @@ export class Queue<T> implements AsyncIterableIterator<T> {
   #done = false;
   #error: unknown;
 
-  constructor(
-    readonly limit: number,
-    /** Called when a full queue is half empty again, and when nobody reads it any more. */
-    private readonly drained: (queue: Queue<T>, left: boolean) => void,
-  ) {}
+  #limit: number;
+  #drained: (queue: Queue<T>, left: boolean) => void;
+
+  /** `drained` is called when a queue is half empty again, and when nobody reads it any more (`left`). */
+  constructor(limit: number, drained: (queue: Queue<T>, left: boolean) => void) {
+    this.#limit = limit;
+    this.#drained = drained;
+  }
 
   get size(): number {
     return this.#items.length - this.#head;
   }
 
   get full(): boolean {
-    return this.size >= this.limit;
+    return this.size >= this.#limit;
+  }
+
+  /** It is more than half full. */
+  get behind(): boolean {
+    return this.size * 2 > this.#limit;
   }
 
   push(item: T): void {
@@ -33,7 +41,10 @@ export class Queue<T> implements AsyncIterableIterator<T> {
   end(error?: unknown, discard = false): void {
     if (this.#done) return;
     this.#done = true;
-    if (discard) this.#clear();
+    if (discard) {
+      this.#items = [];
+      this.#head = 0;
+    }
     this.#error = error;
     for (const reader of this.#waiting.splice(0)) this.next().then(...reader);
   }
@@ -45,7 +56,7 @@ export class Queue<T> implements AsyncIterableIterator<T> {
         this.#items.splice(0, this.#head);
         this.#head = 0;
       }
-      if (this.size * 2 <= this.limit) this.drained(this, false);
+      if (!this.behind) this.#drained(this, false);
       return { done: false, value };
     }
     if (this.#done) {
@@ -60,16 +71,11 @@ export class Queue<T> implements AsyncIterableIterator<T> {
   /** The reader leaves: `break` in a `for await`. */
   async return(): Promise<IteratorResult<T>> {
     this.end(undefined, true);
-    this.drained(this, true);
+    this.#drained(this, true);
     return { done: true, value: undefined };
   }
 
   [Symbol.asyncIterator](): this {
     return this;
-  }
-
-  #clear(): void {
-    this.#items = [];
-    this.#head = 0;
   }
 }

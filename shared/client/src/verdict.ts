@@ -48,13 +48,10 @@ const ROWS: Record<number, Row> = {
   1013: ["retry", "limited", "the door is full: trying again later", BUSY_MS],
   [OVER]: ["over", "not_found", "the session is over"],
 };
-ROWS[4401] = ROWS[401] as Row;
-ROWS[4403] = ROWS[403] as Row;
-ROWS[4404] = ROWS[404] as Row;
-ROWS[204] = ROWS[OVER] as Row;
 
 function row(code: number): Row {
-  const known = ROWS[code];
+  // A socket says by 4401, 4403 and 4404 what an event stream says by the status.
+  const known = ROWS[code === 204 ? OVER : code > 4400 && code < 4405 ? code - 4000 : code];
   if (known) return known;
   if (code === 429 || code === 408) return ROWS[1013] as Row;
   if (code >= 400 && code < 500) return ROWS[NO_DOOR] as Row;

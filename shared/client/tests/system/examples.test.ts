@@ -1,14 +1,16 @@
 // Each example runs.
 
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { execFile, spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { promisify } from "node:util";
 import { build } from "esbuild";
 import { found, open } from "./browser.ts";
 import { fresh } from "./faults.ts";
-import { House } from "./house.ts";
+import { eventually, House } from "./house.ts";
 
 const path = found();
 const skip = path ? false : "no Chromium found: install Debian's chromium, or name one by HERALD_CHROMIUM";
@@ -24,6 +26,28 @@ after(() => house?.end());
 test("the Node script plays a turn", { timeout: 60_000 }, async () => {
   const { stdout } = await promisify(execFile)(process.execPath, ["examples/node.mjs", url], { timeout: 50_000 });
   for (const line of [/^\[open\]/m, /^real: /m, /^indices: /m, /^turn 2 may begin/m]) assert.match(stdout, line);
+});
+
+test("the package installs, and the first lines of its README run", { timeout: 60_000 }, async () => {
+  const folder = mkdtempSync(join(tmpdir(), "herald-user-"));
+  try {
+    const npm = (...argv: string[]) => promisify(execFile)("npm", [...argv, "--silent", "--offline", "--no-audit", "--no-fund"], { timeout: 50_000 });
+    // What is to be packed is built already.
+    const { stdout } = await npm("pack", "--ignore-scripts", "--pack-destination", folder);
+    await npm("install", "--prefix", folder, join(folder, stdout.trim().split("\n").at(-1) as string));
+    const [, text] = /```js\n(.*?)```/s.exec(readFileSync("README.md", "utf8")) as unknown as [string, string];
+    writeFileSync(join(folder, "first.mjs"), text.replace("http://127.0.0.1:8000", url));
+    const child = spawn(process.execPath, ["first.mjs"], { cwd: folder, stdio: ["ignore", "pipe", "inherit"] });
+    let said = "";
+    child.stdout.setEncoding("utf8").on("data", (text: string) => (said += text));
+    try {
+      await eventually("its news", () => /^open/m.test(said) && (/^(?!connecting|open|waiting)\S+ .{9}/m.test(said) || assert.fail(said)));
+    } finally {
+      child.kill("SIGKILL");
+    }
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 });
 
 test("the page plays a turn", { skip, timeout: 60_000 }, async () => {
