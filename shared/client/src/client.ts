@@ -75,6 +75,11 @@ const SLACK_MS = 2000;
 // So many fresh tokens are tried in a row.
 const TOKENS = 3;
 const HEARTBEAT_MS = 25_000;
+// An hour: timers know no longer times than a few weeks, and end at once where they are told one.
+const LONGEST_MS = 3_600_000;
+
+/** Whether it is a number that a door may say. */
+const isPlace = (value: unknown): value is number => typeof value === "number" && value >= 0;
 
 class Client implements Herald<EventMap> {
   readonly session: string;
@@ -213,16 +218,18 @@ class Client implements Herald<EventMap> {
   // ---- what comes
 
   #frame(run: number, frame: Frame): void {
-    const data = frame.data as Record<string, never>;
+    const data = frame.data as Record<string, unknown>;
     switch (frame.event) {
       case "herald.hello":
         return this.#hello(run, data);
       case "herald.gap": {
+        if (!isPlace(data.to)) return this.#ended(run, { code: NONSENSE });
         const gap = this.#position.gap(data as unknown as Gap);
         return gap && this.#emit("gap", gap);
       }
       case "herald.live": {
-        const after = Number(data.after);
+        const { after } = data;
+        if (!isPlace(after)) return this.#ended(run, { code: NONSENSE });
         this.#position.live(after);
         const shown = this.#snapshot;
         this.#snapshot = [];
@@ -236,19 +243,18 @@ class Client implements Herald<EventMap> {
       }
       case "herald.bye": {
         // Its cursor is not needed: what was seen is known here, and proved.
-        const { retry_ms, over } = data as { retry_ms?: number; over?: boolean };
-        this.#byeMs = retry_ms;
-        return over ? this.#ended(run, { code: OVER }) : undefined;
+        if (isPlace(data.retry_ms)) this.#byeMs = data.retry_ms;
+        return data.over ? this.#ended(run, { code: OVER }) : undefined;
       }
     }
     if (!frame.event.startsWith("herald.")) this.#event(run, frame as Frame & { seq: number });
   }
 
   #hello(run: number, { epoch, head, heartbeat_ms }: Record<string, unknown>): void {
-    if (typeof epoch !== "string" || typeof head !== "number") return this.#ended(run, { code: NONSENSE });
+    if (typeof epoch !== "string" || !isPlace(head)) return this.#ended(run, { code: NONSENSE });
     const gap = this.#position.hello(epoch, head);
     this.#snapshot = [];
-    this.#heartbeat = Number(heartbeat_ms) || HEARTBEAT_MS;
+    this.#heartbeat = Math.min(Number(heartbeat_ms) || HEARTBEAT_MS, LONGEST_MS);
     this.#refused = 0;
     if (this.#status.state !== "open") {
       this.#cancel("hello");
@@ -278,7 +284,7 @@ class Client implements Herald<EventMap> {
     }
     const step = this.#position.event(seq, prev);
     if (step === "double") return;
-    if (step === "lost") return this.#ended(run, { code: 1006, reason: "an event was missing" });
+    if (step === "lost") return this.#ended(run, { code: 1006, reason: "an event is missing" });
     // A connection that brings something new is a good one, however short its life.
     this.#attempts = 0;
     if (step !== "new") this.#emit("gap", step);
@@ -337,7 +343,7 @@ class Client implements Herald<EventMap> {
     if (this.#byeMs === undefined) this.#attempts++;
     // A handler may have ended it.
     if (this.#status.state === ("closed" as Status["state"])) return;
-    const retryMs = Math.round(ms);
+    const retryMs = Math.min(Math.round(ms), LONGEST_MS);
     this.#after("retry", retryMs, () => this.#connect());
     this.#set({ state: "waiting", retryMs, error });
   }
@@ -389,10 +395,15 @@ class Client implements Herald<EventMap> {
 
   #renewLater(run: number, token: string | undefined): void {
     const ms = token && this.#tokens.renewable ? renewIn(token, Date.now()) : undefined;
-    if (ms !== undefined) this.#after("renew", ms, () => void this.#renew(run));
+    if (ms) this.#renewSoon(run, ms);
+  }
+
+  #renewSoon(run: number, ms = 5000): void {
+    this.#after("renew", ms, () => void this.#renew(run));
   }
 
   async #renew(run: number): Promise<void> {
+    if (this.#status.state !== "open") return this.#renewSoon(run);
     this.#tokens.drop();
     // An event stream can't be told: it is opened anew, where it was.
     if (!this.#link?.send) return this.#connect();
@@ -403,12 +414,11 @@ class Client implements Herald<EventMap> {
       this.#link.send(JSON.stringify({ event: "herald.token", data: { token } }));
     } catch (cause) {
       if (run !== this.#run) return;
-      this.#emit("error", judge({ code: NO_TOKEN, cause }).error);
-      token = undefined;
+      // The door waits a little for it.
+      this.#renewSoon(run);
+      return this.#emit("error", judge({ code: NO_TOKEN, cause }).error);
     }
-    // What failed is tried again soon: the door waits a little for it.
-    if (token) this.#renewLater(run, token);
-    else this.#after("renew", 5000, () => void this.#renew(run));
+    this.#renewLater(run, token);
   }
 
   // ---- small things
@@ -441,7 +451,7 @@ export function connect<E extends EventMap = ArenaEvents>(options: Options): Her
   const settled = { from: "live", transport: "auto", limit: 1000, timeout: 10_000, paths: {}, WebSocket: globalThis.WebSocket, fetch: globalThis.fetch, ...options } as Settled;
   const { session, url = (globalThis.location as Location | undefined)?.origin } = options;
   if (!/^[a-zA-Z0-9][\w-]{0,63}$/.test(session)) {
-    throw new HeraldError("bad_request", `session: "${session}" is none; 1 to 64 letters, digits, '-' or '_'`);
+    throw new HeraldError("bad_request", `session: "${session}" is not 1 to 64 letters, digits, - or _`);
   }
   if (settled.transport === "websocket" && !settled.WebSocket) {
     throw new HeraldError("bad_request", "transport: no WebSocket here; pass one, or use sse");

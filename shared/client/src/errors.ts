@@ -38,7 +38,7 @@ export class HeraldError extends Error {
   declare readonly retryMs: number | undefined;
 
   constructor(code: ErrorCode, message: string, status = 0, retryMs?: number, cause?: unknown) {
-    super(message, cause === undefined ? undefined : { cause });
+    super(message, { cause });
     Object.assign(this, { code, status, retryMs });
   }
 }

@@ -59,7 +59,7 @@ export class Position {
       this.seq = Number(text);
       this.#from = this.seq ? "seq" : "start";
     } else {
-      throw new HeraldError("bad_request", `from: "${text}" is no place; say "live", "start", "snapshot" or a cursor`);
+      throw new HeraldError("bad_request", `from: "${text}" is not live, start, snapshot or a cursor`);
     }
   }
 

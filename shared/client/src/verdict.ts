@@ -43,8 +43,8 @@ const ROWS: Record<number, Row> = {
   400: ["stop", "bad_request", "the door can't follow this request"],
   401: ["renew", "unauthorized", "the door wants a valid token"],
   403: ["stop", "forbidden", "this session is not yours to watch"],
-  404: ["stop", "not_found", "there is no such session, or no Herald under this URL"],
-  1008: ["retry", "limited", "the door has had too much of us: backing off", BUSY_MS],
+  404: ["stop", "not_found", "no such session, or no Herald at this URL"],
+  1008: ["retry", "limited", "the door has had too much: backing off", BUSY_MS],
   1013: ["retry", "limited", "the door is full: trying again later", BUSY_MS],
   [OVER]: ["over", "not_found", "the session is over"],
 };
@@ -56,7 +56,7 @@ function row(code: number): Row {
   if (code === 429 || code === 408) return ROWS[1013] as Row;
   if (code >= 400 && code < 500) return ROWS[NO_DOOR] as Row;
   if (code >= 500 && code < 600) return ["retry", "unavailable", "the door is not ready: trying again", BUSY_MS];
-  return ["retry", "broken", "the connection broke off: going on where it was"];
+  return ["retry", "broken", "the connection broke: going on where it was"];
 }
 
 /** What to do about an end. */

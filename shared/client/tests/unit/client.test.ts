@@ -282,7 +282,9 @@ test("a reader that is behind makes the connection wait, and loses nothing", asy
 });
 
 test("frames that make no sense end a connection, not the client", async (t) => {
-  for (const bad of ["", "{", "null", "[]", '{"event":5}', '{"event":"gm.x","data":1}', '{"event":"herald.hello","data":{}}', new Uint8Array(3)]) {
+  for (const bad of ["", "{", "null", "[]", '{"event":5}', '{"event":"gm.x","data":1}', '{"event":"herald.hello","data":{}}',
+    '{"event":"herald.hello","data":{"epoch":"000000aa","head":"x"}}', '{"event":"herald.gap","data":{"from":1}}',
+    '{"event":"herald.gap","data":{"from":1,"to":-1,"reason":"trimmed"}}', '{"event":"herald.live","data":{"after":null}}', new Uint8Array(3)]) {
     const { seqs, told } = await watch(t);
     socket().hello();
     socket().event(101);
@@ -305,6 +307,20 @@ test("what is new in the protocol is no reason to stop", async (t) => {
   socket().say("herald.news", {});
   socket().event(101);
   assert.deepEqual([seqs, told], [[101], ["open"]]);
+});
+
+test("no time that the door says makes a busy loop", async (t) => {
+  for (const ms of [1e12, -5, "soon", null]) {
+    const { herald } = await watch(t, { transport: "websocket" });
+    socket().say("herald.hello", { epoch: A, head: 100, heartbeat_ms: ms });
+    await pass(1000);
+    socket().say("herald.bye", { after: `${A}-100`, retry_ms: ms });
+    socket().end(1012);
+    assert.ok(herald.status.state === "waiting" && herald.status.retryMs <= 3_600_000, String(ms));
+    await pass(1000);
+    assert.ok(FakeSocket.all.length <= 2);
+    mock.timers.reset();
+  }
 });
 
 test("options that make no sense are refused at once, in plain words", () => {
