@@ -24,6 +24,6 @@ await build({
 // Two files at a time: the whole-system ones mostly wait.
 // Node 20 has a WebSocket, but behind a flag.
 const flags = typeof WebSocket === "function" ? [] : ["--experimental-websocket"];
-const argv = [...flags, "--enable-source-maps", "--test", "--test-concurrency=2", "--test-reporter=spec", ...names];
+const argv = [...flags, "--enable-source-maps", "--test", "--test-concurrency=2", "--test-force-exit", "--test-reporter=spec", ...names];
 const built = files.map((name) => `build/${name.replace(/\.ts$/, ".js")}`);
 process.exit(spawnSync(process.execPath, [...argv, ...built], { stdio: "inherit" }).status ?? 1);

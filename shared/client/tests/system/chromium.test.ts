@@ -61,6 +61,7 @@ test("cuts, kills, silence and delay: every event once, in order", { skip, timeo
   const session = fresh();
   const ways = ["websocket", "auto", "sse"] as const;
   const proxies = await Promise.all(ways.map(() => FaultProxy.start(() => house.port)));
+  t.after(() => Promise.all(proxies.map((proxy) => proxy.end())));
   for (const [at, transport] of ways.entries()) await follow(transport, { session, transport, url: (proxies[at] as FaultProxy).url });
   const began = Date.now();
   await faults(house, proxies, session);
@@ -73,10 +74,9 @@ test("cuts, kills, silence and delay: every event once, in order", { skip, timeo
     compare(way, seen, log);
     assert.equal(gaps, 0);
     t.diagnostic(`${way}: ${seen.length} events, ${opened.length} connections, at the end after ${Date.now() - began} ms`);
-    assert.ok(opened.length >= 5, `${way}: ${opened.length} connections`);
+    assert.ok(opened.length >= 3, `${way}: ${opened.length} connections`);
     await leave(way);
   }
-  for (const proxy of proxies) await proxy.end();
   assert.deepEqual(tab.errors, []);
 });
 

@@ -43,9 +43,11 @@ test("cuts, kills, silence and delay: every event once, in order", { timeout: 60
   const session = fresh();
   const ways = sockets ? (["websocket", "auto", "sse"] as const) : (["sse", "auto"] as const);
   const proxies = await Promise.all(ways.map(() => FaultProxy.start(() => house.port)));
+  t.after(() => Promise.all(proxies.map((proxy) => proxy.end())));
   const clients = ways.map((transport, at) => follow({ session, transport }, (proxies[at] as FaultProxy).url));
   // One that reads slowly, by an iterator.
   const slow = follow({ session, limit: 50 }, `http://127.0.0.1:${house.port}`);
+  t.after(() => [...clients, slow].forEach(({ herald }) => herald.close()));
   const read: [number, number][] = [];
   let paused = 0;
   slow.herald.on("status", ({ state }) => state === "paused" && paused++);
@@ -69,13 +71,11 @@ test("cuts, kills, silence and delay: every event once, in order", { timeout: 60
     compare(`${ways[at]}`, seen, log);
     assert.equal(gaps, 0);
     t.diagnostic(`${ways[at]}: ${seen.length} events, ${opened.length} connections, at the end after ${Date.now() - began} ms`);
-    assert.ok(opened.length >= 5, `${ways[at]}: ${opened.length} connections`);
+    assert.ok(opened.length >= 3, `${ways[at]}: ${opened.length} connections`);
   }
   compare("slow reader", read, log);
   t.diagnostic(`slow reader: paused ${paused} times`);
   assert.ok(paused >= 3);
-  for (const { herald } of [...clients, slow]) herald.close();
-  for (const proxy of proxies) await proxy.end();
 });
 
 test("where WebSockets are blocked, event streams take over", { skip: !sockets && "no WebSocket in this Node" }, async () => {
