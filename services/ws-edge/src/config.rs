@@ -1,5 +1,6 @@
 //! What an operator can say to ws-edge: its own section of `herald.toml`.
 
+mod admission;
 mod builtin;
 mod check;
 mod limits;
@@ -21,6 +22,7 @@ use crate::{
     view::Topics,
 };
 
+pub use admission::AdmissionConfig;
 pub use builtin::Builtin;
 pub(crate) use builtin::api_of;
 pub use limits::LimitsConfig;
@@ -44,6 +46,8 @@ pub struct Config {
     pub sse: SseConfig,
     /// The tokens that listeners with `auth = "jwt"` ask for.
     pub jwt: JwtConfig,
+    /// Questions to engines about who may come in.
+    pub admission: AdmissionConfig,
     /// The recent end of each watched session, in memory.
     pub ring: RingConfig,
     /// How the stream is taken in.
@@ -110,7 +114,7 @@ pub enum Auth {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RouteConfig {
-    /// The path, with `{sid}` for the session: `/ws/{sid}`. No default.
+    /// The path, with `{sid}` for the session: `/ws/{sid}`; a path without is for routes with `admit`. No default.
     pub path: String,
     /// `socket` (WebSocket) or `sse` (server-sent events). Default `socket`.
     pub transport: Transport,
@@ -133,6 +137,16 @@ pub struct RouteConfig {
     /// Where a client starts that does not say it: `live`, `snapshot`, or `replay` from the first kept event. Default
     /// `live`.
     pub start: StartConfig,
+    /// The service that is asked whether somebody may come in: questions go to `admit.<service>`. Default: none, nobody is asked.
+    pub admit: Option<Name>,
+    /// Query parameters that this service is told, by their names; of others it is told nothing. Default: none.
+    #[serde(deserialize_with = "comma_separated")]
+    pub admit_query: Vec<String>,
+    /// The door's name, told to this service. Default `event`.
+    pub door: Name,
+    /// The query parameter that names the session where the path does not, which is for routes with `admit`; without it the
+    /// service says which one. Default `session_id`.
+    pub session: String,
 }
 
 /// How a route's events travel.
@@ -267,6 +281,9 @@ pub struct JwtConfig {
     pub role_claim: String,
     /// The claim that says which sessions they may open, likewise: a list of ids, one id, or `*` for all. Default `sessions`.
     pub sessions_claim: String,
+    /// Further claims, likewise, that services are told which are asked for admission. Default: none.
+    #[serde(deserialize_with = "comma_separated")]
+    pub admission_claims: Vec<String>,
     /// Whether the token may stand in the query, `?token=`: proxies and browsers keep URLs. Default false.
     pub query: bool,
     /// How long a socket that came without a token may take to send one. Default 10s.
@@ -370,10 +387,12 @@ impl Default for Config {
                 user_claim: "sub".to_owned(),
                 role_claim: "role".to_owned(),
                 sessions_claim: "sessions".to_owned(),
+                admission_claims: Vec::new(),
                 query: false,
                 wait: HumanDuration::from_secs(10),
                 grace: HumanDuration::from_secs(30),
             },
+            admission: AdmissionConfig::default(),
             ring: RingConfig {
                 frames: 1024,
                 bytes: ByteSize::from_mib(1),
@@ -432,6 +451,10 @@ impl Default for RouteConfig {
             dialect: None,
             alias: None,
             start: StartConfig::Live,
+            admit: None,
+            admit_query: Vec::new(),
+            door: name(herald_protocol::headers::DEFAULT_DOOR),
+            session: "session_id".to_owned(),
         }
     }
 }

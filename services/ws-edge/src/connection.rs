@@ -256,7 +256,7 @@ impl Connection {
             () = self.drain.called(), if self.leave_at.is_none() => {
                 self.leave_at = Some(Instant::now() + self.drain.delay());
             }
-            renewed = renewed(&mut self.lease) => renewed.map_err(|refusal| End::Close(refusal.close()))?,
+            renewed = renewed(&mut self.lease) => renewed.map_err(End::Close)?,
             target = next_target(&mut self.alias) => self.follow(target),
             () = self.socket.changed(), if self.doing == Doing::Listening => {
                 if !self.socket.listens() {
@@ -532,8 +532,8 @@ pub(crate) async fn next_target(alias: &mut Option<watch::Receiver<Option<AliasT
     std::future::pending().await
 }
 
-/// The lease renewed, or why it is not; never, where no fresh token was heard of. Cancelling is safe.
-async fn renewed(lease: &mut Option<Box<Lease>>) -> Result<(), Refusal> {
+/// The lease renewed, or how the connection ends; never, where no fresh token was heard of. Cancelling is safe.
+async fn renewed(lease: &mut Option<Box<Lease>>) -> Result<(), Close> {
     match lease {
         Some(lease) => lease.renewed().await,
         None => std::future::pending().await,

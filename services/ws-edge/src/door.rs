@@ -158,7 +158,9 @@ impl Door {
                 let session = session.to_owned();
                 let (head, _) = request.into_parts();
                 let identity = self.identify(self.token(&head)).await;
-                route.answer(&self.edge, &session, head, identity, self.verifier.as_ref(), peer)
+                let answer = route.answer(&self.edge, &session, head, identity, self.verifier.as_ref(), peer);
+                // On the heap for as long as it takes: else each connection would keep the room for it.
+                Box::pin(answer).await
             }
         }
     }

@@ -6,11 +6,13 @@ use std::{
     time::Duration,
 };
 
+use herald_protocol::Name;
 use herald_runtime::http_over_nats::Client;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    admission::Admission,
     alias::Aliases,
     config::Config,
     connection::{ConnectionLimits, InflowLimits},
@@ -56,6 +58,8 @@ pub struct Upstream {
     pub hubs: HashMap<String, Arc<StreamHub>>,
     /// The buckets of the routes' aliases, by name.
     pub aliases: HashMap<String, Aliases>,
+    /// The engines that routes ask, by service.
+    pub admissions: HashMap<Name, Arc<Admission>>,
 }
 
 impl Edge {

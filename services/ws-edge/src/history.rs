@@ -44,6 +44,8 @@ use range::{Asked, PageSize};
 use reads::{JetStream, Reads};
 pub use shelf::{Shelf, Shelved};
 
+/// Counts those who share another one's read.
+pub(crate) const SHARED_READS: &str = "herald_history_shared_reads_total";
 /// Events of one page at most: a page of tokens is no larger than one of articles.
 const PAGE_EVENTS: u32 = 512;
 
@@ -250,8 +252,8 @@ impl<R: Reads> Inner<R> {
             reads,
             page,
             gate,
-            pages: Flights::new(),
-            snapshots: Flights::new(),
+            pages: Flights::new(SHARED_READS),
+            snapshots: Flights::new(SHARED_READS),
             proofs: Waves::new(),
             snapshot_bytes: config.snapshot.as_usize(),
         })

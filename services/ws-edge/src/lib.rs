@@ -16,8 +16,19 @@
 //!    other end is known by then, through any [`proxy`] that is trusted; a page must be of one of the [`origins`].
 //!    Whether anything in between buffers is told by the [`selftest`], what is to be had at all by its document ([`openapi`]).
 //! 2. A [`forward`] sends it on over NATS and its answer back; `/health` is answered here where nobody else can.
-//! 3. A [`route`] checks what is asked for ([`handshake`]), takes the socket from hyper and hands it to a connection. An
-//!    [`alias`] moves a connection from session to session.
+//! 3. A [`route`] checks what is asked for ([`handshake`]) and by whom ([`identity`]), asks an engine whether they may come in
+//!    where that is an engine's to say ([`admission`]), takes the socket from hyper and hands it to a connection. An [`alias`]
+//!    moves a connection from session to session.
+//!
+//! What it says and hears on NATS:
+//!
+//! | subject | |
+//! |---|---|
+//! | `<root>.<session>.<topic>` | events: heard, from their stream |
+//! | `http.<service>` | requests that go on to a service ([`forward`]) |
+//! | `admit.<service>` | the question to an engine whether somebody may come in ([`admission`]) |
+//! | `edge.watching.<session>` | the question how many watch a session here: answered ([`watching`]) |
+//! | `epoch.<stream>` | the question to a stream's owner to look at its epoch |
 //!
 //! Invariants: all limits of [`config`] hold whatever clients do; nothing but the streams is remembered (rings and shelf
 //! are copies of them, made anew by each process), so that any edge can take over any client; whoever is told to go is told where to come back ([`drain`]).
@@ -36,10 +47,12 @@ use herald_runtime::{
     http_over_nats::{Client, Limits},
     jetstream::epoch::EpochWatcher,
     nats::{self, Nats},
+    questions::Questions,
 };
 use tokio::{runtime::Handle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+pub mod admission;
 pub mod alias;
 pub mod answer;
 pub mod config;
@@ -77,6 +90,7 @@ mod descriptors;
 
 pub use config::Config;
 
+use admission::Admission;
 use alias::Aliases;
 use config::{Auth, ListenerConfig};
 use door::Door;
@@ -241,5 +255,12 @@ async fn open(
     let watched: Vec<_> = hubs.values().map(|hub| hub.sessions.clone()).collect();
     let count = move |session: &SessionId| watched.iter().map(|sessions| sessions.count(session.as_str())).sum();
     context.supervise("watching", watching::answer(nats.clone(), context.instance.clone(), count, end.clone()));
-    Ok((Upstream { client, hubs, aliases }, intakes))
+    let services: BTreeSet<_> = routes().filter_map(|route| route.admit.clone()).collect();
+    let mut admissions = HashMap::new();
+    if !services.is_empty() {
+        let questions = Questions::new(nats).await.context("admission")?;
+        let asking = |service| Admission::new(service, &questions, &config.admission);
+        admissions.extend(services.iter().map(|service| (service.clone(), asking(service))));
+    }
+    Ok((Upstream { client, hubs, aliases, admissions }, intakes))
 }

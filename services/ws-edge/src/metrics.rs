@@ -16,6 +16,11 @@ pub fn describe() {
 }
 
 const COUNTERS: &[(&str, &str)] = &[
+    ("herald_admission_allowed_total", "Times that an engine's yes let somebody in, by service"),
+    ("herald_admission_asked_total", "Questions to engines about who may come in, by service"),
+    ("herald_admission_refused_total", "Times that somebody was not let in by an engine, by service and reason"),
+    ("herald_admission_reused_total", "Times that an engine's earlier answer counted, by service"),
+    ("herald_admission_shared_total", "Times that somebody waited for the answer to another one's equal question"),
     ("herald_aliases_dropped_total", "Aliases not followed, by reason"),
     ("herald_auth_key_readings_total", "Readings of the keys that tokens are verified by, by outcome: read or failed"),
     ("herald_auth_refused_total", "Requests and connections that were not let in, or not let go on, by reason"),
@@ -60,6 +65,7 @@ const GAUGES: &[(&str, &str)] = &[
 ];
 
 const SECONDS: &[(&str, &str)] = &[
+    ("herald_admission_seconds", "From a question to an engine about who may come in to its answer, or its silence"),
     ("herald_forward_seconds", "From a forwarded request to the head of its answer"),
     ("herald_history_read_seconds", "One read from the stream or the shelf, by kind"),
 ];

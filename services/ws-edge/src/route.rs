@@ -1,6 +1,6 @@
 //! A path under which a session can be watched: from a request to a connection.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use crate::{
+    admission::{self, BadParameter, Gate, Inquiry, Welcome},
     answer::{self, Answer},
     config::{ListenerConfig, RouteConfig, StartConfig, Transport},
     connection,
@@ -24,7 +25,7 @@ use crate::{
     edge::{Edge, Upstream},
     feed::{Setup, Start, Target},
     handshake::{Asked, Handshake, take_over},
-    identity::{self, Identity, Lease, Refusal, Unheard, Verifier},
+    identity::{self, Identity, Lease, LetIn, Refusal, Unheard, Verifier},
     limits::{self, WatchTicket},
     metrics::Counted,
     sse,
@@ -43,6 +44,8 @@ pub struct Route {
     avatars: Option<Arc<Avatars>>,
     alias: Option<String>,
     start: Start,
+    /// What it asks an engine before it lets somebody in.
+    gate: Option<Gate>,
 }
 
 impl Route {
@@ -63,6 +66,7 @@ impl Route {
                 StartConfig::Snapshot => Start::Snapshot,
                 StartConfig::Replay => Start::After(herald_protocol::Position::Seq(0)),
             },
+            gate: Gate::of(config, listener),
         }
     }
 
@@ -75,7 +79,7 @@ impl Route {
     /// Answers a GET for `session`, percent-encoded as it came: an open stream, or why there is none. Whatever is wrong
     /// with the request is said before the upgrade; who may not watch is told behind it, where browsers can see it.
     /// `verifier`: verifies the token of a socket that has none yet.
-    pub fn answer(
+    pub async fn answer(
         self: &Arc<Self>,
         edge: &Arc<Edge>,
         session: &str,
@@ -87,9 +91,11 @@ impl Route {
         if let Err(refusal) = edge.limits.admit_handshake(peer.address.ip()) {
             return refusal.answer();
         }
-        let session = percent_decode_str(session).decode_utf8().ok().and_then(|id| SessionId::new(&id).ok());
-        let Some(session) = session else { return answer::error(http::StatusCode::NOT_FOUND, "No such session") };
-        match self.asked(session, &head, verifier, peer).and_then(|asked| self.open(edge, asked, &head, identity)) {
+        let opened = match self.asked(session, &head, verifier, peer) {
+            Ok(watch) => self.open(edge, watch, &head, identity).await,
+            Err(answer) => Err(answer),
+        };
+        match opened {
             Ok(answer) | Err(answer) => *answer,
         }
     }
@@ -97,12 +103,17 @@ impl Route {
     /// What the request asks for.
     fn asked(
         &self,
-        session: SessionId,
+        session: &str,
         head: &Parts,
         verifier: Option<&Arc<Verifier>>,
         peer: Peer,
     ) -> Result<Watch, Box<Answer>> {
-        let mut asked = Asked::read(head.uri.query().unwrap_or_default());
+        let query = head.uri.query().unwrap_or_default();
+        let wanted = self.wanted(session, query).map_err(|error| answer::bad_request(&error.to_string()))?;
+        if self.gate.is_none() && matches!(wanted, Wanted::Nonsense) {
+            return Err(no_session().into());
+        }
+        let mut asked = Asked::read(query);
         if !self.is_socket() {
             asked = asked.and_then(|asked| asked.with_last_event_id(&head.headers));
         }
@@ -111,10 +122,29 @@ impl Route {
         if start == Start::Snapshot && self.snapshot.is_empty() {
             return Err(answer::bad_request("snapshot: there is none on this path").into());
         }
-        Ok(Watch { session, dialect: asked.dialect, start, verifier: verifier.cloned(), peer })
+        let resumes = matches!(asked.start, Some(Start::After(_)));
+        let inquiry = self
+            .gate
+            .as_ref()
+            .map(|gate| gate.inquiry(wanted.session().cloned(), query, &head.headers, peer.address.ip(), resumes));
+        let inquiry = inquiry.transpose().map_err(|error| answer::bad_request(&error.to_string()))?;
+        Ok(Watch { wanted, dialect: asked.dialect, start, verifier: verifier.cloned(), inquiry, peer })
     }
 
-    fn open(
+    /// Which session is asked for: in the path, or in the query where the path has no place for it.
+    fn wanted(&self, in_path: &str, query: &str) -> Result<Wanted, BadParameter> {
+        let id = match self.gate.as_ref().and_then(Gate::session) {
+            None => percent_decode_str(in_path).decode_utf8().ok().map(Cow::into_owned),
+            Some(name) => match admission::parameter(query, name) {
+                Ok(None) => return Ok(Wanted::Any),
+                Err(BadParameter::NoText(_)) => None,
+                id => id?,
+            },
+        };
+        Ok(id.and_then(|id| SessionId::new(&id).ok()).map_or(Wanted::Nonsense, Wanted::One))
+    }
+
+    async fn open(
         self: &Arc<Self>,
         edge: &Arc<Edge>,
         watch: Watch,
@@ -122,10 +152,11 @@ impl Route {
         identity: Result<Identity, Refusal>,
     ) -> Result<Box<Answer>, Box<Answer>> {
         let handshake = if self.is_socket() { Some(Handshake::read(head)?) } else { None };
-        let permit = identity.and_then(|identity| self.permit(&watch, identity));
-        if let (None, Err(refusal)) = (&handshake, &permit) {
-            return Err(refusal.answer().into());
-        }
+        let permit = identity.map_err(Unwatched::Refused).and_then(|identity| self.permit(&watch, identity));
+        let permit = match (&handshake, permit) {
+            (None, Err(unwatched)) => return Err(unwatched.answer()),
+            (_, permit) => permit,
+        };
         if edge.drain.is_called() {
             return Err(answer::unavailable("Shutting down").into());
         }
@@ -135,8 +166,11 @@ impl Route {
             Some(_) => Encoding::Plain,
             None => Encoding::Sse,
         };
-        let admitted = permit.map_err(Unwatched::Refused);
-        let admitted = admitted.and_then(|permit| self.admit(edge, upstream, &watch, encoding, &permit));
+        let pass = match permit {
+            Ok(permit) => self.pass(upstream, &watch, permit).await,
+            Err(unwatched) => Err(unwatched),
+        };
+        let admitted = pass.and_then(|pass| self.admit(edge, upstream, &watch, encoding, &pass));
         let Some(handshake) = handshake else {
             let admitted = admitted.map_err(Unwatched::answer)?;
             return Ok(stream(edge, watch, admitted).into());
@@ -156,11 +190,40 @@ impl Route {
         Ok(handshake.answer().into())
     }
 
-    /// Whether somebody may watch. The one place where that is decided: whatever is shown of a session, its past, its snapshot
-    /// or what comes next, is shown by a permit.
-    fn permit(&self, watch: &Watch, identity: Identity) -> Result<Permit, Refusal> {
-        let allowed = if self.alias.is_some() { identity.may_open_all() } else { identity.may_open(&watch.session) };
-        if allowed { Ok(Permit(identity)) } else { Err(Refusal::Session) }
+    /// Whether somebody may watch by what is known of them: all of it, or, where an engine is asked too, whether it is.
+    fn permit(&self, watch: &Watch, identity: Identity) -> Result<Permit, Unwatched> {
+        let alias = self.alias.is_some();
+        let allowed = match (&watch.wanted, &self.gate) {
+            (Wanted::Nonsense, _) => return Err(Unwatched::NoSession),
+            (wanted, Some(_)) => identity.may_ask_for(wanted.session(), alias),
+            (Wanted::One(session), None) => {
+                if alias {
+                    identity.may_open_all()
+                } else {
+                    identity.may_open(session)
+                }
+            }
+            (Wanted::Any, None) => false,
+        };
+        if allowed { Ok(Permit(identity)) } else { Err(Unwatched::Refused(Refusal::Session)) }
+    }
+
+    /// Asks the engine, where the route has one, whether somebody may watch, and what. With the permit this is the one place
+    /// where that is decided: whatever is shown of a session, its past, its snapshot or what comes next, is shown by a pass.
+    async fn pass(&self, upstream: &Upstream, watch: &Watch, Permit(identity): Permit) -> Result<Pass, Unwatched> {
+        let welcome = match (&self.gate, &watch.inquiry) {
+            (Some(gate), Some(inquiry)) => {
+                let admission = upstream.admissions.get(gate.service()).ok_or(Unwatched::NotReady)?;
+                let decided = admission.decide(inquiry, identity.claims().map(|claims| &**claims)).await;
+                Some(decided.map_err(Unwatched::NotAdmitted)?)
+            }
+            _ => None,
+        };
+        let named = welcome.as_ref().and_then(|welcome| welcome.session.as_ref());
+        let session = named.or(watch.wanted.session()).ok_or(Unwatched::NoSession)?.clone();
+        let pass = Pass { identity, session, welcome };
+        tracing::debug!(session = %pass.session, user = pass.user(), role = pass.role(), name = pass.name(), "let in");
+        Ok(pass)
     }
 
     /// What somebody needs who may watch.
@@ -170,16 +233,25 @@ impl Route {
         upstream: &Upstream,
         watch: &Watch,
         encoding: Encoding,
-        Permit(identity): &Permit,
+        pass: &Pass,
     ) -> Result<Admitted, Unwatched> {
-        let Watch { peer, session, .. } = watch;
-        let place = edge.limits.admit_watching(&peer.place, peer.address.ip(), identity.user(), session);
+        let (peer, session) = (&watch.peer, &pass.session);
+        let place = edge.limits.admit_watching(&peer.place, peer.address.ip(), pass.user(), session);
         let place = place.map_err(Unwatched::OverLimit)?;
-        let setup = self.setup(edge, upstream, watch, encoding).filter(|setup| !setup.misses_now());
+        let setup = self.setup(edge, upstream, watch, session, encoding).filter(|setup| !setup.misses_now());
         let setup = setup.ok_or(Unwatched::NotReady)?;
-        let lease = watch.verifier.as_ref().zip(identity.claims());
-        let lease = lease.map(|(verifier, claims)| Box::new(Lease::new(verifier.clone(), claims.clone())));
+        let lease = watch.verifier.as_ref().zip(pass.identity.claims());
+        let lease = lease.map(|(verifier, claims)| {
+            Box::new(Lease::new(verifier.clone(), claims.clone(), self.let_in(upstream, watch, session)))
+        });
         Ok(Admitted { setup, place, lease })
+    }
+
+    /// What to ask the engine again when something else is true of somebody.
+    fn let_in(&self, upstream: &Upstream, watch: &Watch, session: &SessionId) -> Option<LetIn> {
+        let (gate, inquiry) = self.gate.as_ref().zip(watch.inquiry.clone())?;
+        let admission = upstream.admissions.get(gate.service())?.clone();
+        Some(LetIn { admission, inquiry, alias: self.alias.is_some(), session: session.clone() })
     }
 
     /// Hears from an open socket who it is, then serves it as any other.
@@ -209,18 +281,29 @@ impl Route {
         let verifier = watch.verifier.as_ref().ok_or_else(not_ready)?;
         let (token, leftover) = identity::hear(tcp, leftover, verifier, edge.per_connection.inbound_message).await?;
         let verified = verifier.verify(&token).await;
-        let permit = verified.and_then(|claims| self.permit(watch, Identity::Known(claims)));
-        let permit = permit.map_err(|refusal| Unheard::Close(refusal.close()))?;
+        let permit = verified.map_err(Unwatched::Refused);
+        let permit = permit.and_then(|claims| self.permit(watch, Identity::Known(claims)));
         let upstream = edge.upstream().ok_or_else(not_ready)?;
-        let admitted = self.admit(edge, upstream, watch, encoding, &permit);
+        let pass = match permit {
+            Ok(permit) => self.pass(upstream, watch, permit).await,
+            Err(unwatched) => Err(unwatched),
+        };
+        let admitted = pass.and_then(|pass| self.admit(edge, upstream, watch, encoding, &pass));
         Ok((leftover, admitted.map_err(|unwatched| Unheard::Close(unwatched.close()))?))
     }
 
     /// `None` where the route's stream or bucket is not followed by this process, which it is once the process is up.
-    fn setup(&self, edge: &Edge, upstream: &Upstream, watch: &Watch, encoding: Encoding) -> Option<Setup> {
+    fn setup(
+        &self,
+        edge: &Edge,
+        upstream: &Upstream,
+        watch: &Watch,
+        session: &SessionId,
+        encoding: Encoding,
+    ) -> Option<Setup> {
         let target = match &self.alias {
-            None => Target::Session(watch.session.clone()),
-            Some(bucket) => Target::Alias(upstream.aliases.get(bucket)?.watch(&watch.session)),
+            None => Target::Session(session.clone()),
+            Some(bucket) => Target::Alias(upstream.aliases.get(bucket)?.watch(session)),
         };
         let view = View {
             roots: self.roots.clone(),
@@ -236,15 +319,66 @@ impl Route {
 
 /// What somebody asks to watch.
 struct Watch {
-    session: SessionId,
+    wanted: Wanted,
     dialect: Option<DialectName>,
     start: Start,
     verifier: Option<Arc<Verifier>>,
+    /// What an engine is asked about it, where the route has one.
+    inquiry: Option<Inquiry>,
     peer: Peer,
 }
 
-/// Somebody who may watch what they asked for.
+/// Which session somebody asks for.
+enum Wanted {
+    /// This one.
+    One(SessionId),
+    /// The one that an engine names.
+    Any,
+    /// What can't be one.
+    Nonsense,
+}
+
+impl Wanted {
+    const fn session(&self) -> Option<&SessionId> {
+        match self {
+            Self::One(session) => Some(session),
+            Self::Any | Self::Nonsense => None,
+        }
+    }
+}
+
+/// Somebody who may watch what they asked for, as far as it is not an engine that says so.
 struct Permit(Identity);
+
+/// Somebody who may watch.
+struct Pass {
+    identity: Identity,
+    /// This session, or what that alias stands for.
+    session: SessionId,
+    /// What the engine said that let them in.
+    welcome: Option<Arc<Welcome>>,
+}
+
+impl Pass {
+    /// Who it is: as the engine says, else as their token does.
+    fn user(&self) -> Option<&str> {
+        self.said(|welcome| welcome.user.as_deref()).or_else(|| self.identity.user())
+    }
+
+    /// What they are, likewise.
+    fn role(&self) -> Option<&str> {
+        self.said(|welcome| welcome.role.as_deref()).or_else(|| self.identity.role())
+    }
+
+    /// What others call them.
+    fn name(&self) -> Option<&str> {
+        self.said(|welcome| welcome.display_name.as_deref())
+    }
+
+    fn said<'a>(&'a self, what: impl FnOnce(&'a Welcome) -> Option<&'a str>) -> Option<&'a str> {
+        self.welcome.as_deref().and_then(what)
+    }
+}
 
 /// What somebody needs who may watch.
 struct Admitted {
@@ -257,6 +391,10 @@ struct Admitted {
 enum Unwatched {
     /// They may not, or it is not known whether they may.
     Refused(Refusal),
+    /// The engine that was asked does not let them in.
+    NotAdmitted(admission::Refusal),
+    /// There can't be such a session.
+    NoSession,
     /// The stream is not served now.
     NotReady,
     /// It would be over a limit.
@@ -267,6 +405,8 @@ impl Unwatched {
     fn answer(self) -> Box<Answer> {
         match self {
             Self::Refused(refusal) => refusal.answer(),
+            Self::NotAdmitted(refusal) => refusal.answer(),
+            Self::NoSession => no_session(),
             Self::NotReady => answer::unavailable("Not ready"),
             Self::OverLimit(refusal) => refusal.answer(),
         }
@@ -276,10 +416,16 @@ impl Unwatched {
     fn close(self) -> Close {
         match self {
             Self::Refused(refusal) => refusal.close(),
+            Self::NotAdmitted(refusal) => refusal.close(),
+            Self::NoSession => Close::NoSession,
             Self::NotReady => Close::TryLater("not ready"),
             Self::OverLimit(refusal) => refusal.close(),
         }
     }
+}
+
+fn no_session() -> Answer {
+    answer::error(http::StatusCode::NOT_FOUND, "No such session")
 }
 
 /// The events of a session as the body of a response.

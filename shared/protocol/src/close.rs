@@ -1,5 +1,7 @@
 //! Why a connection is closed: every WebSocket close code Herald sends, with its reason text.
 
+use std::sync::Arc;
+
 use crate::cursor::Cursor;
 
 /// A close reason. [`Close::code`] and [`Close::reason`] are what the client sees.
@@ -39,6 +41,13 @@ pub enum Close {
     NotAllowed(&'static str),
     /// 4404: no such session (only on routes with admission).
     NoSession,
+    /// 4000 to 4999: an engine that was asked for admission says no, in its own words.
+    Refused {
+        /// Its code.
+        code: u16,
+        /// Its reason: at most 123 bytes.
+        reason: Arc<str>,
+    },
     /// 4408: the client reads too slowly; come back by cursor.
     TooSlow {
         /// The last event that was written to it.
@@ -68,6 +77,7 @@ impl Close {
             Self::NotIdentified(_) => 4401,
             Self::NotAllowed(_) => 4403,
             Self::NoSession => 4404,
+            Self::Refused { code, .. } => *code,
             Self::TooSlow { .. } => 4408,
             Self::Gap { .. } => 4410,
         }
@@ -91,6 +101,7 @@ impl Close {
             Self::Restart { after: Some(after) } => format!("restart after={after}"),
             Self::Restart { after: None } => "restart".into(),
             Self::NoSession => "no such session".into(),
+            Self::Refused { reason, .. } => reason.as_ref().into(),
             Self::TooSlow { after } => format!("resume after={after}"),
             Self::Gap { after } => format!("after={after}"),
         }

@@ -89,6 +89,12 @@ pub fn http_service(service: &Name) -> String {
     format!("http.{service}")
 }
 
+/// `admit.<service>`: the question to an engine whether somebody may come in.
+#[must_use]
+pub fn admission(service: &Name) -> String {
+    format!("admit.{service}")
+}
+
 /// `edge.watching.<sid>`: the question how many connections watch a session.
 #[must_use]
 pub fn watching(session: &SessionId) -> String {

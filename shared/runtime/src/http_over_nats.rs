@@ -70,7 +70,7 @@
 mod caller;
 mod client;
 mod fetch;
-mod inbox;
+pub(crate) mod inbox;
 mod micro;
 mod parts;
 mod respond;

@@ -21,6 +21,7 @@ pub mod metrics;
 pub mod nats;
 pub mod operations;
 pub mod planted;
+pub mod questions;
 pub mod service;
 pub mod shutdown;
 pub mod telemetry;

@@ -1,5 +1,7 @@
 //! The users of `nats/users.conf` in tests: each with a password that is no secret.
 
+use std::path::{Path, PathBuf};
+
 /// All of them, with the variable their password is in.
 const USERS: [(&str, &str); 5] = [
     ("gm-bridge", "HERALD_NATS_GM_BRIDGE_PASSWORD"),
@@ -42,6 +44,28 @@ pub async fn connect_with(
     let urls = url_of_nobody(urls);
     let urls: Vec<_> = urls.split(',').collect();
     options.custom_inbox_prefix(format!("_INBOX.{OPERATOR}")).connect(urls).await
+}
+
+/// A copy of `nats/local.conf`, in that folder, in which the example of an engine's user (`dice`) is no comment any more.
+///
+/// # Panics
+/// If there is no such example.
+#[must_use]
+pub fn with_dice(folder: &Path) -> PathBuf {
+    let (mut shown, mut lines) = (false, 0);
+    let nats = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../nats");
+    for entry in std::fs::read_dir(nats).expect("the folder") {
+        let path = entry.expect("an entry").path();
+        let text = std::fs::read_to_string(&path).expect("a text").lines().fold(String::new(), |text, line| {
+            shown = (shown || line.trim() == "# dice >>>") && line.trim() != "# dice <<<";
+            lines += usize::from(shown);
+            text + &if shown { line.replacen("# ", "", 1) } else { line.to_owned() } + "\n"
+        });
+        std::fs::write(folder.join(path.file_name().expect("a name")), text.replace("dice >>>", "# dice"))
+            .expect("written");
+    }
+    assert!(lines > 10, "nats/users.conf has no example");
+    folder.join("local.conf")
 }
 
 /// What a nats-server with users needs in its environment.

@@ -95,6 +95,14 @@ const RIGHTS: &[(&str, &[&str])] = &[
     ("SUB http.gm gm", &["gm-bridge"]),
     ("SUB http.>", &[]),
     ("SUB http.dice", &[]),
+    ("PUB admit.dice", &["ws-edge"]),
+    ("PUB admit.gm", &["ws-edge"]),
+    ("PUB admit.dice.x", &[]),
+    ("SUB admit.dice", &[]),
+    ("SUB admit.dice dice", &[]),
+    ("SUB admit.gm", &[]),
+    ("SUB admit.*", &[]),
+    ("SUB admit.>", &[]),
     ("PUB edge.watching.s1", &["gm-bridge"]),
     ("SUB edge.watching.*", &["ws-edge"]),
     ("PUB epoch.EVENTS", &["ws-edge"]),
@@ -118,6 +126,39 @@ const RIGHTS: &[(&str, &[&str])] = &[
     ("SUB $JS.API.>", &[]),
     ("SUB $SYS.>", &[]),
     ("PUB $SYS.REQ.SERVER.PING", &[]),
+];
+
+/// What an engine with a root of its own may do, beside the others: as in [`RIGHTS`], on a server that has the example of one.
+const OF_AN_ENGINE: &[(&str, &[&str])] = &[
+    ("PUB dice.s1.roll", &["dice"]),
+    ("SUB dice.>", &[]),
+    ("PUB gm.s1.proposal", &["gm-bridge"]),
+    ("PUB arena.s1.input.waiting", &["arena", NOBODY]),
+    ("SUB gm.>", &[]),
+    ("SUB arena.init", &["arena", NOBODY]),
+    // It says who may come in at its own doors, and asks nobody.
+    ("SUB admit.dice", &["dice"]),
+    ("SUB admit.dice dice", &["dice"]),
+    ("SUB admit.gm", &[]),
+    ("SUB admit.*", &[]),
+    ("SUB admit.>", &[]),
+    ("SUB *.dice", &[]),
+    ("PUB admit.dice", &["ws-edge"]),
+    ("PUB admit.gm", &["ws-edge"]),
+    ("SUB http.dice", &["dice"]),
+    ("SUB http.gm", &["gm-bridge"]),
+    ("PUB http.gm", &["gm-bridge", "ws-edge"]),
+    ("SUB _INBOX.dice.>", &["dice"]),
+    ("SUB _INBOX.ws-edge.>", &["ws-edge"]),
+    ("PUB _INBOX.ws-edge.x", &["gm-bridge", "dice"]),
+    ("PUB _INBOX.gm-bridge.x", &["gm-bridge", "ws-edge"]),
+    ("PUB $JS.API.STREAM.CREATE.DICE", &["dice"]),
+    ("PUB $JS.API.STREAM.PURGE.DICE", &[]),
+    ("PUB $JS.API.STREAM.CREATE.EVENTS", &["gm-bridge"]),
+    ("PUB $JS.API.STREAM.MSG.GET.EVENTS", &["gm-bridge", "ws-edge"]),
+    ("PUB $JS.API.CONSUMER.CREATE.DICE.own", &["ws-edge"]),
+    ("PUB $JS.API.STREAM.MSG.GET.DICE", &["dice", "ws-edge"]),
+    ("PUB $KV.SESSIONS.s1", &["gm-bridge"]),
 ];
 
 /// A client that does as it is told and nothing else: what the library would send beside is not under test.
@@ -163,7 +204,7 @@ impl Raw {
 }
 
 /// Tries every operation as each user: what is forbidden first, so that what it would have done is seen.
-async fn check(server: &Nats, users: &[&str], replicas: usize) {
+async fn check(server: &Nats, rights: &[(&str, &[&str])], users: &[&str], replicas: usize) {
     let jetstream = server.jetstream().await;
     let stream = |name: &str, subjects: &[&str]| Config {
         name: name.to_owned(),
@@ -182,7 +223,7 @@ async fn check(server: &Nats, users: &[&str], replicas: usize) {
     for allowed in [false, true] {
         for &user in users {
             let mut raw = Raw::connect(server.address(), user, &users::password(user)).await.unwrap();
-            for (operation, may) in RIGHTS.iter().filter(|(_, may)| may.contains(&user) == allowed) {
+            for (operation, may) in rights.iter().filter(|(_, may)| may.contains(&user) == allowed) {
                 if raw.may(operation).await != allowed {
                     wrong.push(format!("{user}: {operation}: allowed should be {allowed}, as it is for {may:?}"));
                 }
@@ -198,7 +239,7 @@ async fn check(server: &Nats, users: &[&str], replicas: usize) {
 
     let mut operator =
         Raw::connect(server.address(), users::OPERATOR, &users::password(users::OPERATOR)).await.unwrap();
-    for (operation, _) in RIGHTS {
+    for (operation, _) in rights {
         assert!(operator.may(operation).await, "operator: {operation}");
     }
 }
@@ -211,7 +252,18 @@ fn refusing(config: &str) -> NatsOptions {
 async fn each_user_may_do_its_work_and_nothing_else() {
     within(LIMIT, async {
         let server = Nats::start_with(refusing("local.conf")).await;
-        check(&server, &["gm-bridge", "ws-edge", "arena", NOBODY], 1).await;
+        check(&server, RIGHTS, &["gm-bridge", "ws-edge", "arena", NOBODY], 1).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_engine_of_its_own_may_do_its_work_and_nothing_else() {
+    within(LIMIT, async {
+        let folder = tempfile::tempdir().unwrap();
+        let config = users::with_dice(folder.path());
+        let server = Nats::start_with(NatsOptions { config, refuses: true, ..NatsOptions::default() }).await;
+        check(&server, OF_AN_ENGINE, &["gm-bridge", "ws-edge", "arena", "dice", NOBODY], 1).await;
     })
     .await;
 }
@@ -224,7 +276,7 @@ async fn on_a_cluster_it_is_the_same_at_each_server() {
         // Each has read the file by itself.
         for (index, server) in cluster.servers.iter().enumerate() {
             if index == 0 {
-                check(server, &["gm-bridge", "ws-edge", "arena"], 3).await;
+                check(server, RIGHTS, &["gm-bridge", "ws-edge", "arena"], 3).await;
             }
             let mut edge = Raw::connect(server.address(), "ws-edge", &users::password("ws-edge")).await.unwrap();
             assert!(!edge.may("PUB gm.s1.proposal").await && edge.may("PUB epoch.EVENTS").await);

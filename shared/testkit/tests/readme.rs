@@ -2,13 +2,11 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed step is a failed test")]
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use herald_testkit::{Edge, Launch, Nats, NatsOptions, http, service::printed_config, within, ws};
+use herald_testkit::{
+    Edge, Launch, Nats, NatsOptions, eventually, http, process::Process, service::printed_config, users, within, ws,
+};
 
 fn repository() -> &'static Path {
     // shared/testkit is two below it.
@@ -90,23 +88,6 @@ fn the_engine_shown_is_the_engine_that_is_built() {
     assert_eq!(between(&readme, "```rust\n", "```").trim(), built.trim());
 }
 
-/// A copy of `nats/` in which the example of an engine's user is no comment any more.
-fn with_dice(folder: &Path) -> PathBuf {
-    let (mut shown, mut lines) = (false, 0);
-    for entry in std::fs::read_dir(repository().join("nats")).expect("the folder") {
-        let path = entry.expect("an entry").path();
-        let text = std::fs::read_to_string(&path).expect("a text").lines().fold(String::new(), |text, line| {
-            shown = (shown || line.trim() == "# dice >>>") && line.trim() != "# dice <<<";
-            lines += usize::from(shown);
-            text + &if shown { line.replacen("# ", "", 1) } else { line.to_owned() } + "\n"
-        });
-        std::fs::write(folder.join(path.file_name().expect("a name")), text.replace("dice >>>", "# dice"))
-            .expect("written");
-    }
-    assert!(lines > 10, "nats/users.conf has no example");
-    folder.join("local.conf")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_token_shown_opens_the_door_shown() {
     within(Duration::from_secs(60), async {
@@ -140,7 +121,8 @@ async fn the_token_shown_opens_the_door_shown() {
 async fn the_engine_shown_answers_at_the_door_and_its_event_reaches_the_socket() {
     within(Duration::from_secs(60), async {
         let folder = tempfile::tempdir().expect("a folder");
-        let nats = Nats::start_with(NatsOptions { config: with_dice(folder.path()), ..NatsOptions::default() }).await;
+        let config = users::with_dice(folder.path());
+        let nats = Nats::start_with(NatsOptions { config, ..NatsOptions::default() }).await;
         let _engine = Launch::new("engine").user("dice").env("NATS_URL", nats.url()).start().await;
         let config = between(&readme(), "```toml\n", "```").replace("127.0.0.1:8001", "127.0.0.1:0");
         let edge = Edge::new(&nats).config(config).start().await;
@@ -152,6 +134,41 @@ async fn the_engine_shown_answers_at_the_door_and_its_event_reaches_the_socket()
         let face = roll.data()["face"].as_u64().expect("a face");
         assert!((1..=6).contains(&face), "{face}");
         assert_eq!(http::post(&edge.http("/dice/roll/no.session")).await.status, 400);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_engine_shown_that_is_asked_says_who_may_come_in() {
+    within(Duration::from_secs(60), async {
+        let readme = readme();
+        let shown = between(&readme, "### Asking an engine", "## Configuration");
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = users::with_dice(folder.path());
+        let nats = Nats::start_with(NatsOptions { config, ..NatsOptions::default() }).await;
+        let _owner = Launch::new("engine").user("dice").env("NATS_URL", nats.url()).start().await;
+        let config = between(shown, "```toml\n", "```").replace("127.0.0.1:8001", "127.0.0.1:0");
+        let edge = Edge::new(&nats).config(config).start().await;
+        let refused = async |session: &str| {
+            let socket = ws::Client::connect(&edge.ws(&format!("/ws/{session}")), ws::V1).await;
+            let end = socket.wait_end(Duration::from_secs(10)).await;
+            (end.code(), end.reason().to_owned())
+        };
+        assert_eq!(refused("table-1").await.0, 1013, "nobody answers yet");
+        let script = between(shown, "```python\n", "```")
+            .replace("4222", &nats.address().port().to_string())
+            .replace("PASSWORD", &users::password("dice"));
+        let mut python = std::process::Command::new("python3");
+        python.args(["-c", &script]);
+        let _keeper = Process::spawn("keeper", python, &folder.path().join("keeper.log"));
+        eventually("somebody answers", Duration::from_secs(20), async || match refused("table-2").await {
+            (4403, reason) if reason == "This table is full" => Ok(()),
+            other => Err(other),
+        })
+        .await;
+        assert_eq!(refused("table-9").await, (4404, "There is no such table".to_owned()));
+        let socket = ws::Client::connect(&edge.ws("/ws/table-1?player_id=p1"), ws::V1).await;
+        socket.wait_for("hello", Duration::from_secs(10), |frame| frame.event() == "herald.hello").await;
     })
     .await;
 }

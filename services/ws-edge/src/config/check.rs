@@ -4,8 +4,8 @@ use std::{collections::HashSet, time::Duration};
 
 use herald_runtime::config::{ByteSize, Fault, HumanDuration};
 
-use super::{Auth, Config, ForwardConfig, JwtConfig, ListenerConfig, RouteConfig, StartConfig};
-use crate::{identity, origins::Allowed, path::Pattern, pictures, proxy::ProxyProtocol};
+use super::{AdmissionConfig, Auth, Config, ForwardConfig, JwtConfig, ListenerConfig, RouteConfig, StartConfig};
+use crate::{admission, identity, origins::Allowed, path::Pattern, pictures, proxy::ProxyProtocol};
 
 /// hyper's smallest buffer; a head must fit the buffer.
 const SMALLEST_HEADER: ByteSize = ByteSize::from_kib(8);
@@ -19,6 +19,7 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     let mut check = Check::default();
     check.limits(config);
     check.jwt(&config.jwt);
+    check.admission(&config.admission);
     if config.listeners.is_empty() {
         check.fault("listeners", "there must be one at least");
     }
@@ -142,6 +143,26 @@ impl Check {
                 self.fault(key, "must name a claim");
             }
         }
+        for claim in &jwt.admission_claims {
+            if claim.is_empty() || admission::CLAIMS.contains(&claim.as_str()) {
+                self.fault("jwt.admission_claims", format!("`{claim}`: user, role and sessions are always told"));
+            }
+        }
+    }
+
+    fn admission(&mut self, admission: &AdmissionConfig) {
+        self.positive("admission.max_kept", admission.max_kept == 0);
+        self.positive("admission.max_questions", admission.max_questions == 0);
+        self.positive("admission.timeout", admission.timeout.get().is_zero());
+        if admission.timeout > LONGEST_QUESTION {
+            self.fault("admission.timeout", format!("must be at most {LONGEST_QUESTION}: somebody waits"));
+        }
+        for (key, reuse) in [("reuse", admission.reuse), ("reuse_refusal", admission.reuse_refusal)] {
+            if reuse > LONGEST_REUSE {
+                let text = format!("must be at most {LONGEST_REUSE}: so long nobody can be kept out who was let in");
+                self.fault(format!("admission.{key}"), text);
+            }
+        }
     }
 
     fn positive(&mut self, key: &str, zero: bool) {
@@ -201,9 +222,13 @@ impl Check {
     }
 
     fn route(&mut self, key: &str, route: &RouteConfig) {
-        if route.path.parse::<Pattern>().is_ok_and(|pattern| !pattern.has_session()) {
-            self.fault(format!("{key}.path"), "must have {sid} as one of its segments");
+        if let Ok(pattern) = route.path.parse::<Pattern>() {
+            let by_query = route.admit.is_some() && pattern.is_literal();
+            if !pattern.has_session() && !by_query {
+                self.fault(format!("{key}.path"), "must have {sid} as one of its segments");
+            }
         }
+        self.admits(key, route);
         if !is_stream(&route.stream) {
             self.fault(format!("{key}.stream"), "must be a stream's name: letters, digits, '_' or '-', at most 64");
         }
@@ -220,6 +245,29 @@ impl Check {
         }
         if route.start == StartConfig::Snapshot && route.snapshot.is_empty() {
             self.fault(format!("{key}.start"), "needs snapshot topics");
+        }
+    }
+
+    fn admits(&mut self, key: &str, route: &RouteConfig) {
+        if route.admit.is_none() && !route.admit_query.is_empty() {
+            self.fault(format!("{key}.admit_query"), "needs `admit`: nobody is asked");
+        }
+        for name in &route.admit_query {
+            let plain = (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic());
+            if !plain {
+                self.fault(
+                    format!("{key}.admit_query"),
+                    "must be names of 1 to 64 printable characters without blanks",
+                );
+            } else if admission::FIELDS.contains(&name.as_str()) || name == identity::token::PARAMETER {
+                self.fault(
+                    format!("{key}.admit_query"),
+                    format!("`{name}` can't be handed over: it means something else"),
+                );
+            }
+        }
+        if route.session.is_empty() {
+            self.fault(format!("{key}.session"), "must be a parameter's name");
         }
     }
 
@@ -263,6 +311,11 @@ impl Check {
 const LONGEST_DRAIN: HumanDuration = HumanDuration::from_secs(18);
 /// A request waits in memory, its client in front of a blank page: longer than this is a mistake.
 const LONGEST_FORWARD: Duration = Duration::from_secs(600);
+
+/// A handshake waits, and with it a person; and a planned end for both.
+const LONGEST_QUESTION: HumanDuration = HumanDuration::from_secs(10);
+/// A longer memory is another engine's, with a mind of its own.
+const LONGEST_REUSE: HumanDuration = HumanDuration::from_secs(600);
 
 /// As long as the hash (RFC 7518, section 3.2).
 const SHORTEST_SECRET: usize = 32;

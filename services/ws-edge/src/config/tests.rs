@@ -92,6 +92,7 @@ fn tokens_are_asked_for_where_they_can_be_verified() {
         ("wait = \"0s\"", "jwt.wait"),
         ("refresh = \"0s\"", "jwt.refresh"),
         ("user_claim = \"\"", "jwt.user_claim"),
+        ("admission_claims = \"email,role\"", "jwt.admission_claims"),
         ("algorithm = \"none\"", "algorithm"),
     ] {
         let faults = jwt(section).unwrap_err().join("\n");
@@ -190,4 +191,39 @@ fn proxies_are_networks_as_a_list_or_with_commas() {
     assert_eq!(networks(loaded(&list, &[], &[]).unwrap()), ["fd00::/8"]);
     let faults = loaded(&toml.replace("192.0.2.1", "my-proxy"), &[], &[]).unwrap_err().join("\n");
     assert!(faults.contains("my-proxy") && faults.contains("no network"), "{faults}");
+}
+
+#[test]
+fn a_route_asks_an_engine_who_may_come_in() {
+    let admission = |section: &str, route: &str| {
+        let listener = "[[ws-edge.listeners]]\n[[ws-edge.listeners.routes]]\nroots = [\"gm\"]\n";
+        loaded(&format!("[ws-edge.admission]\n{section}\n{listener}{route}"), &[], &[])
+    };
+    let route = "path = \"/ws/campaign/player\"\nadmit = \"campaign\"\nadmit_query = \"player_id\"\ndoor = \"player\"";
+    let config = admission("reuse = \"0s\"\nreuse_refusal = \"0s\"\ntimeout = \"1s\"", route).unwrap();
+    let listeners = config.listeners();
+    let asking = &listeners[0].routes[0];
+    assert_eq!(asking.admit.as_ref().map(Name::as_str), Some("campaign"));
+    assert_eq!((asking.admit_query.as_slice(), asking.door.as_str()), (["player_id".to_owned()].as_slice(), "player"));
+    assert_eq!(config.admission.timeout, HumanDuration::from_secs(1));
+    let path = "path = \"/ws/{sid}\"\n";
+    for (section, route, key) in [
+        ("timeout = \"0s\"", route, "admission.timeout"),
+        ("timeout = \"11s\"", route, "admission.timeout"),
+        ("reuse = \"1h\"", route, "admission.reuse"),
+        ("reuse_refusal = \"1h\"", route, "admission.reuse_refusal"),
+        ("max_kept = 0", route, "admission.max_kept"),
+        ("max_questions = 0", route, "admission.max_questions"),
+        ("", "path = \"/ws\"", "routes[0].path"),
+        ("", "path = \"/ws/*\"\nadmit = \"x\"", "routes[0].path"),
+        ("", &format!("{path}admit = \"a.b\""), "admit"),
+        ("", &format!("{path}admit_query = [\"p\"]"), "routes[0].admit_query"),
+        ("", &format!("{path}admit = \"x\"\nadmit_query = [\"sid\"]"), "routes[0].admit_query"),
+        ("", &format!("{path}admit = \"x\"\nadmit_query = [\"token\"]"), "routes[0].admit_query"),
+        ("", &format!("{path}admit = \"x\"\nadmit_query = [\"a b\"]"), "routes[0].admit_query"),
+        ("", &format!("{path}admit = \"x\"\nsession = \"\""), "routes[0].session"),
+    ] {
+        let faults = admission(section, route).unwrap_err().join("\n");
+        assert!(faults.contains(key), "{section} {route}: {faults}");
+    }
 }

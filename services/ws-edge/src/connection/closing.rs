@@ -146,7 +146,10 @@ pub(crate) const fn name(close: &Close) -> &'static str {
         Close::TryLater(_) | Close::Full { .. } => "try_later",
         Close::NotIdentified(_) => "not_identified",
         Close::NotAllowed(_) => "not_allowed",
-        Close::NoSession => "no_session",
+        Close::NoSession | Close::Refused { code: 4404, .. } => "no_session",
+        Close::Refused { code: 4401, .. } => "not_identified",
+        Close::Refused { code: 4403, .. } => "not_allowed",
+        Close::Refused { .. } => "refused",
         Close::TooSlow { .. } => "too_slow",
         Close::Gap { .. } => "gap",
     }

@@ -15,7 +15,7 @@ use herald_protocol::{Epoch, SessionId, frame::Tail};
 
 use crate::{
     event::Event,
-    history::{Flights, History, HistoryError, Holes, Page, Proof, Snapshot},
+    history::{Flights, History, HistoryError, Holes, Page, Proof, SHARED_READS, Snapshot},
     log::{Old, Piece},
     sessions::Sessions,
     view::{View, cursor},
@@ -98,7 +98,7 @@ impl Past {
     /// Questions go to `history`, and what is found of a ring's time before into the rings of `sessions`.
     #[must_use]
     pub fn new(history: History, sessions: Arc<Sessions>) -> Self {
-        Self { history, sessions, under_way: Flights::new(), widest: Arc::default() }
+        Self { history, sessions, under_way: Flights::new(SHARED_READS), widest: Arc::default() }
     }
 
     /// Asks. Cancelling is safe.

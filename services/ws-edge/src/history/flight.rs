@@ -21,11 +21,14 @@ type Reading<V> = BoxFuture<'static, V>;
 #[derive(Debug)]
 pub(crate) struct Flights<K, V: Clone> {
     under_way: Mutex<HashMap<K, WeakShared<Reading<V>>>>,
+    /// The metric that counts those who share one.
+    shared: &'static str,
 }
 
 impl<K: Clone + Eq + Hash, V: Clone> Flights<K, V> {
-    pub(crate) fn new() -> Self {
-        Self { under_way: Mutex::new(HashMap::new()) }
+    /// None yet; `shared` is the metric that counts those who share one.
+    pub(crate) fn new(shared: &'static str) -> Self {
+        Self { under_way: Mutex::new(HashMap::new()), shared }
     }
 
     /// Waits for the answer to `question`: of the read under way, or of the one `begin` makes. Safe to cancel.
@@ -39,7 +42,7 @@ impl<K: Clone + Eq + Hash, V: Clone> Flights<K, V> {
     fn board(&self, question: K, begin: impl FnOnce() -> Reading<V>) -> Shared<Reading<V>> {
         let mut under_way = self.lock();
         if let Some(reading) = under_way.get(&question).and_then(WeakShared::upgrade) {
-            metrics::counter!("herald_history_shared_reads_total").increment(1);
+            metrics::counter!(self.shared).increment(1);
             return reading;
         }
         let reading = begin().shared();
@@ -160,7 +163,7 @@ mod tests {
 
     #[tokio::test]
     async fn equal_questions_share_one_read() {
-        let (flights, reads) = (Flights::new(), Reads::new());
+        let (flights, reads) = (Flights::new("shared"), Reads::new());
         let ask = |question| flights.join(question, || reads.begin());
         let end = async {
             reads.end.send_replace(true);
@@ -188,7 +191,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_read_outlives_the_one_who_began_it() {
-        let (flights, reads) = (Flights::new(), Reads::new());
+        let (flights, reads) = (Flights::new("shared"), Reads::new());
         let mut first = Box::pin(flights.join(1, || reads.begin()));
         let mut second = Box::pin(flights.join(1, || reads.begin()));
         assert!(futures_util::poll!(&mut first).is_pending() && futures_util::poll!(&mut second).is_pending());
@@ -200,7 +203,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_read_nobody_waits_for_is_dropped_and_forgotten() {
-        let (flights, reads) = (Flights::new(), Reads::new());
+        let (flights, reads) = (Flights::new("shared"), Reads::new());
         let mut only = Box::pin(flights.join(1, || reads.begin()));
         assert!(futures_util::poll!(&mut only).is_pending());
         assert_eq!(reads.end.receiver_count(), 1);

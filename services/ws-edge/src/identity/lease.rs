@@ -2,14 +2,16 @@
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
+use herald_protocol::{Close, SessionId};
 use tokio::time::Instant;
 
 use super::{
     Claims, Refusal, Verifier,
     token::{self, Token},
 };
+use crate::admission::{Admission, Inquiry};
 
-type Renewing = Pin<Box<dyn Future<Output = Result<Arc<Claims>, Refusal>> + Send>>;
+type Renewing = Pin<Box<dyn Future<Output = Result<Arc<Claims>, Close>> + Send>>;
 
 /// What a client has said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,16 +29,31 @@ pub struct Lease {
     verifier: Arc<Verifier>,
     claims: Arc<Claims>,
     ends: Instant,
+    /// Who let it in beside.
+    admitted: Option<Arc<LetIn>>,
     /// A fresh token that is being verified.
     renewing: Option<Renewing>,
 }
 
+/// What an engine let a connection in for.
+#[derive(Debug)]
+pub struct LetIn {
+    /// Who was asked.
+    pub admission: Arc<Admission>,
+    /// What about.
+    pub inquiry: Inquiry,
+    /// Whether that is an alias.
+    pub alias: bool,
+    /// What is shown since.
+    pub session: SessionId,
+}
+
 impl Lease {
-    /// The lease that a token gives.
+    /// The lease that a token gives, and an engine, where one was asked.
     #[must_use]
-    pub fn new(verifier: Arc<Verifier>, claims: Arc<Claims>) -> Self {
+    pub fn new(verifier: Arc<Verifier>, claims: Arc<Claims>, admitted: Option<LetIn>) -> Self {
         let ends = Instant::now() + verifier.left(&claims);
-        Self { verifier, claims, ends, renewing: None }
+        Self { verifier, claims, ends, admitted: admitted.map(Arc::new), renewing: None }
     }
 
     /// When the connection ends, unless the lease is renewed.
@@ -52,31 +69,54 @@ impl Lease {
         if self.renewing.is_some() {
             return Heard::TooMany;
         }
-        self.renewing = Some(verified(self.verifier.clone(), token));
+        let (verifier, before, admitted) = (self.verifier.clone(), self.claims.clone(), self.admitted.clone());
+        self.renewing = Some(Box::pin(async move {
+            let claims = fresh(&verifier, &token, &before).await.map_err(Refusal::close)?;
+            match admitted {
+                Some(admitted) if !claims.say_the_same(&before) => admitted.again(&claims).await?,
+                _ => {}
+            }
+            Ok(claims)
+        }));
         Heard::Token
     }
 
     /// Renews the lease as soon as the fresh token is verified; never, where none has come. Cancelling is safe.
     ///
     /// # Errors
-    /// Where it is not good, another user's, or allows less: the connection would go on with what it may not have.
-    pub async fn renewed(&mut self) -> Result<(), Refusal> {
+    /// How the connection ends where it is not good, another user's, or allows less, or where the engine that let it in would not
+    /// do so again: it would go on with what it may not have.
+    pub async fn renewed(&mut self) -> Result<(), Close> {
         let Some(renewing) = &mut self.renewing else { return std::future::pending().await };
-        let verified = renewing.await;
+        let renewed = renewing.await;
         self.renewing = None;
-        let claims = verified?;
-        if claims.caller.user() != self.claims.caller.user() {
-            return Err(Refusal::OtherUser);
-        }
-        if !claims.caller.sessions().covers(self.claims.caller.sessions()) {
-            return Err(Refusal::Narrower);
-        }
-        self.ends = Instant::now() + self.verifier.left(&claims);
-        self.claims = claims;
+        self.claims = renewed?;
+        self.ends = Instant::now() + self.verifier.left(&self.claims);
         Ok(())
     }
 }
 
-fn verified(verifier: Arc<Verifier>, token: Token) -> Renewing {
-    Box::pin(async move { verifier.verify(&token).await })
+impl LetIn {
+    /// Asks again, for somebody who is still the same and of whom something else is true.
+    async fn again(&self, claims: &Claims) -> Result<(), Close> {
+        if !claims.may_ask_for(self.inquiry.session(), self.alias) {
+            return Err(Refusal::Session.close());
+        }
+        let welcome = self.admission.decide(&self.inquiry, Some(claims)).await.map_err(|refusal| refusal.close())?;
+        let session = welcome.session.as_ref().or(self.inquiry.session());
+        // Of another session it shows nothing by itself: it comes back, and is shown that one.
+        if session == Some(&self.session) { Ok(()) } else { Err(Close::Restart { after: None }) }
+    }
+}
+
+/// What a fresh token says.
+async fn fresh(verifier: &Verifier, token: &Token, before: &Claims) -> Result<Arc<Claims>, Refusal> {
+    let claims = verifier.verify(token).await?;
+    if claims.caller.user() != before.caller.user() {
+        return Err(Refusal::OtherUser);
+    }
+    if !claims.caller.sessions().covers(before.caller.sessions()) {
+        return Err(Refusal::Narrower);
+    }
+    Ok(claims)
 }

@@ -18,7 +18,7 @@ pub const MAX_TOKEN: usize = 16 << 10;
 /// Longest frame a token is looked for in, in bytes.
 pub const MAX_FRAME: usize = MAX_TOKEN + 256;
 /// The parameter of a query that is a token, where it may be one.
-const PARAMETER: &str = "token";
+pub(crate) const PARAMETER: &str = "token";
 /// The event of a frame that brings a token.
 const EVENT: &str = "herald.token";
 

@@ -151,7 +151,9 @@ impl Verifier {
             Value::Null => None,
             role => Some(role.as_str()?),
         };
-        let sessions = match self.claim(claims, &self.config.sessions_claim) {
+        let sessions = self.claim(claims, &self.config.sessions_claim);
+        let names_sessions = !sessions.is_null();
+        let sessions = match sessions {
             Value::Null => Grant::of([]),
             Value::String(one) => Grant::of([one.as_str()]),
             Value::Array(several) => Grant::of(several.iter().map(Value::as_str).collect::<Option<Vec<_>>>()?),
@@ -160,7 +162,11 @@ impl Verifier {
         // Times may have fractions.
         let expires = Duration::try_from_secs_f64(claims["exp"].as_f64()?).ok()?.min(FAR);
         let caller = Caller::new(user, role, sessions.ok()?).ok()?;
-        Some(Claims { caller, expires: SystemTime::UNIX_EPOCH + expires })
+        let further = self.config.admission_claims.iter().filter_map(|name| {
+            let value = self.claim(claims, name);
+            (!value.is_null()).then(|| (name.clone(), value.clone()))
+        });
+        Some(Claims { caller, expires: SystemTime::UNIX_EPOCH + expires, names_sessions, further: further.collect() })
     }
 
     /// A claim by its name, or by a JSON pointer where it stands deeper.

@@ -27,7 +27,7 @@ const FAREWELLS: usize = 1024;
 const FAREWELL_WITHIN: Duration = Duration::from_secs(1);
 
 /// A subject space of our own, shared out to conversations.
-pub(super) struct Inbox {
+pub(crate) struct Inbox {
     prefix: String,
     next: AtomicU64,
     rooms: Arc<Rooms>,
@@ -49,7 +49,7 @@ impl Inbox {
     ///
     /// # Errors
     /// Where the connection is closed for good.
-    pub(super) async fn open(nats: &Nats) -> Result<Arc<Self>, async_nats::SubscribeError> {
+    pub(crate) async fn open(nats: &Nats) -> Result<Arc<Self>, async_nats::SubscribeError> {
         let prefix = nats.client().new_inbox();
         let messages = nats.client().subscribe(format!("{prefix}.*")).await?;
         let rooms = Arc::new(Rooms::default());
@@ -59,7 +59,7 @@ impl Inbox {
     }
 
     /// Opens a conversation.
-    pub(super) fn room(self: &Arc<Self>) -> Room {
+    pub(crate) fn room(self: &Arc<Self>) -> Room {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, messages) = mpsc::channel(CAPACITY);
         self.rooms.lock().insert(number, sender);
@@ -80,9 +80,9 @@ impl Drop for Inbox {
 }
 
 /// One conversation: a subject, and what arrives there. Dropping it ends it; a peer that waits is told.
-pub(super) struct Room {
+pub(crate) struct Room {
     /// Where to write to it.
-    pub(super) subject: Subject,
+    pub(crate) subject: Subject,
     number: u64,
     messages: mpsc::Receiver<Message>,
     peer: Option<Subject>,
@@ -91,12 +91,12 @@ pub(super) struct Room {
 
 impl Room {
     /// The next message. `None` where the peer sent more than it may, or the connection is closed for good.
-    pub(super) async fn next(&mut self) -> Option<Message> {
+    pub(crate) async fn next(&mut self) -> Option<Message> {
         self.messages.recv().await
     }
 
     /// Who is to be told when the conversation ends here.
-    pub(super) fn set_peer(&mut self, peer: Option<Subject>) {
+    pub(crate) fn set_peer(&mut self, peer: Option<Subject>) {
         self.peer = peer;
     }
 }

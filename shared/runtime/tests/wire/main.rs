@@ -12,3 +12,4 @@ mod http_format;
 mod http_lifecycle;
 mod jetstream;
 mod pair;
+mod questions;

@@ -38,6 +38,20 @@ async fn with_keys(keys: &[Value], secret: bool) -> (Arc<Verifier>, tempfile::Te
 }
 
 #[tokio::test]
+async fn of_further_claims_those_are_kept_that_engines_are_told() {
+    let verifier = verifier(|jwt| jwt.admission_claims = vec!["email".into(), "/app/team".into(), "age".into()]);
+    let claims = with(with(claims("ann", &["s1"]), "email", "ann@example.com"), "secret", "x");
+    let ann = verified(&verifier, &hs256(&with(claims.clone(), "app", json!({"team": ["red"]})))).await.unwrap();
+    assert_eq!(Value::Object(ann.further.clone()), json!({"email": "ann@example.com", "/app/team": ["red"]}));
+    assert!(ann.names_sessions);
+    let later = verified(&verifier, &hs256(&with(claims.clone(), "exp", now() + 600))).await.unwrap();
+    let same = verified(&verifier, &hs256(&claims)).await.unwrap();
+    assert!(later.say_the_same(&same) && !later.say_the_same(&ann));
+    let open = verified(&verifier, &hs256(&with(claims, "sessions", json!(null)))).await.unwrap();
+    assert!(!open.names_sessions && !open.say_the_same(&same));
+}
+
+#[tokio::test]
 async fn a_good_token_says_who_it_is_and_what_they_may_open() {
     let verifier = verifier(|_| {});
     let id = |text| SessionId::new(text).unwrap();
