@@ -167,6 +167,10 @@ class Client implements Herald<EventMap> {
   async #connect(): Promise<void> {
     this.#leave();
     const run = this.#run;
+    // Nothing of the last one counts any more.
+    this.#position.begin();
+    this.#snapshot = [];
+    this.#byeMs = undefined;
     this.#set({ state: "connecting" });
     this.#after("hello", this.#options.timeout, () => {
       // It may be the token function that has no answer.
@@ -185,9 +189,6 @@ class Client implements Herald<EventMap> {
     const path = this.#streams ? (paths.sse ?? "sse/{session}") : (paths.socket ?? "ws/{session}");
     const url = new URL(path.replace("{session}", this.session), this.#base);
     url.search = this.#position.query;
-    this.#position.begin();
-    this.#snapshot = [];
-    this.#byeMs = undefined;
     const sink = {
       heard: () => {
         if (run === this.#run) this.#heardAt = Date.now();

@@ -99,6 +99,26 @@ test("a login that fails or never answers keeps nobody from trying", async (t) =
   herald.close();
   mock.timers.reset();
 
+  // Also where the door said before when to come back: that was another time.
+  let asked = 0;
+  const flaky = await watch(t, { token: () => { if (asked++) throw new Error("login is away"); return jwt({}); } });
+  FakeSocket.last.hello();
+  mock.method(Math, "random", () => 0.5);
+  for (let round = 0; round < 2; round++) {
+    FakeSocket.last.say("herald.bye", { after: "000000aa-100", retry_ms: 50 });
+    FakeSocket.last.end(4401);
+  }
+  const pauses: number[] = [];
+  for (let attempt = 0; attempt < 4; attempt++) {
+    assert.ok(flaky.herald.status.state === "waiting");
+    pauses.push(flaky.herald.status.retryMs);
+    await pass(flaky.herald.status.retryMs);
+  }
+  assert.deepEqual(pauses, [50, 200, 400, 800]);
+  mock.restoreAll();
+  flaky.herald.close();
+  mock.timers.reset();
+
   let calls = 0;
   const token = () => (++calls === 1 ? new Promise<string>(() => {}) : "a.b.c");
   const hanging = await watch(t, { token, timeout: 2000, transport: "websocket" });
