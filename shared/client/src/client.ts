@@ -315,8 +315,9 @@ class Client implements Herald<EventMap> {
   #ended(run: number, end: End): void {
     if (run !== this.#run) return;
     const greeted = this.#position.greeted;
-    // 1006 is all that a socket tells of an attempt that failed.
-    const code = end.code === 1006 && !greeted ? 0 : end.code;
+    // A socket says 1006 of an attempt that failed, too, and a stream that breaks off says nothing.
+    const mute = end.code === 0 || end.code === 1006;
+    const code = !mute ? end.code : greeted ? 1006 : 0;
     const verdict = judge({ ...end, code, retryMs: this.#byeMs ?? end.retryMs });
     const { error, floor } = verdict;
     let act = verdict.act;

@@ -74,7 +74,8 @@ test("cuts, kills, silence and delay: every event once, in order", { skip, timeo
     compare(way, seen, log);
     assert.equal(gaps, 0);
     t.diagnostic(`${way}: ${seen.length} events, ${opened.length} connections, at the end after ${Date.now() - began} ms`);
-    assert.ok(opened.length >= 3, `${way}: ${opened.length} connections`);
+    // A stream that is cut as soon as it has brought something may have brought nothing to the page: it waits longer then.
+    assert.ok(opened.length >= 2, `${way}: ${opened.length} connections`);
     await leave(way);
   }
   assert.deepEqual(tab.errors, []);

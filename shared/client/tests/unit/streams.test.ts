@@ -160,6 +160,17 @@ test("a snapshot by an event stream is a whole too", async (t) => {
   assert.deepEqual([seqs, herald.cursor], [[3, 99], `${A}-99`]);
 });
 
+test("a stream that breaks off is no door that is away", async (t) => {
+  const { told } = await watch(t, { transport: "sse" });
+  stream().fail(new TypeError("fetch failed"));
+  await settle();
+  await pass(400);
+  stream().open();
+  await stream().hello();
+  await stream().break();
+  assert.deepEqual(told, ["error unreachable", "waiting", "connecting", "open", "error broken", "waiting"]);
+});
+
 test("a stream that falls silent is left, and one that makes no sense", async (t) => {
   const { herald } = await watch(t, { transport: "sse" });
   const first = stream();

@@ -116,6 +116,11 @@ export class FakeStream {
     return this.text(`id: ${epoch}-${seq}\ndata: {"event":"gm.phase","data":{},"seq":${seq},"ts":1}\n\n`);
   }
 
+  async break(): Promise<void> {
+    this.#controller.error(new TypeError("network error"));
+    await settle();
+  }
+
   async end(): Promise<void> {
     this.#controller.close();
     await settle();
