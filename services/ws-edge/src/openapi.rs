@@ -136,14 +136,28 @@ impl<'a> Draft<'a> {
         let is_socket = route.transport == Transport::Socket;
         let (text, asker) = if is_socket { ("socket", Asker::KnownLater) } else { ("events", Asker::Known) };
         let mut operation = self.operation(text, asker, true);
-        let mut parameters = vec![parameter(if route.alias.is_some() { "Alias" } else { "Sid" }), parameter("After")];
+        let in_path = path.contains("{sid}");
+        let mut parameters = vec![match route.alias {
+            _ if !in_path => in_query(&route.session, "The session; without it, the one that is named by who lets in."),
+            Some(_) => parameter("Alias"),
+            None => parameter("Sid"),
+        }];
+        parameters.push(parameter("After"));
+        parameters.extend(route.admit_query.iter().map(|name| in_query(name, "For who says who may come in.")));
+        if route.admit.is_some() && !is_socket {
+            // A socket is told behind the handshake.
+            let responses = object(operation.entry("responses").or_insert_with(|| json!({})));
+            for (status, name) in [("401", "NotIdentified"), ("403", "NotAllowed")] {
+                responses.insert(status.into(), json!({ "$ref": format!("#/components/responses/{name}") }));
+            }
+        }
         parameters.extend((!route.snapshot.is_empty()).then(|| parameter("Snapshot")));
         parameters.push(parameter("Dialect"));
         parameters.extend(operation["parameters"].as_array().cloned().unwrap_or_default());
         operation.insert("parameters".into(), parameters.into());
         self.add(path, "get", operation);
         let selftest = path.replace("{sid}", selftest::NAME);
-        if self.found(&selftest) == Some(at) {
+        if in_path && self.found(&selftest) == Some(at) {
             let operation = self.operation(&format!("{text}_selftest"), Asker::Anybody, false);
             self.add(&selftest, "get", operation);
         }
@@ -255,6 +269,10 @@ impl<'a> Draft<'a> {
         operation.insert("operationId".into(), id.into());
         object(&mut self.document["paths"][path]).insert(method.to_owned(), operation.into());
     }
+}
+
+fn in_query(name: &str, description: &str) -> Value {
+    json!({ "name": name, "in": "query", "description": description, "schema": { "type": "string", "maxLength": 256 } })
 }
 
 /// What the listener has, in the order in which the door looks.

@@ -194,3 +194,22 @@ fn a_listener_describes_what_it_has_and_no_more() {
     let everything = document(&ListenerConfig { forwards: vec![everything], ..ListenerConfig::default() }, false);
     assert_eq!(paths(&everything), ["/{rest}"].into(), "what is configured comes first");
 }
+
+#[test]
+fn a_route_that_asks_an_engine_says_how_it_may_be_answered() {
+    let asks = |path: &str, transport| RouteConfig {
+        path: path.into(),
+        transport,
+        admit: Name::new("dice").ok(),
+        admit_query: vec!["player_id".into()],
+        ..RouteConfig::default()
+    };
+    let routes = vec![asks("/follow", Transport::Socket), asks("/sse/{sid}", Transport::Sse)];
+    let document = document(&ListenerConfig { routes, ..ListenerConfig::default() }, false);
+    assert_eq!(paths(&document), ["/follow", "/openapi.json", "/sse/_selftest", "/sse/{sid}"].into());
+    assert_eq!(statuses(&document, "/sse/{sid}", "get"), ["200", "400", "401", "403", "404", "429", "503"]);
+    assert!(!statuses(&document, "/follow", "get").contains(&"403"), "said behind the handshake");
+    let parameters = document["paths"]["/follow"]["get"]["parameters"].to_string();
+    assert!(parameters.contains("session_id") && parameters.contains("player_id"), "{parameters}");
+    assert!(!parameters.contains("parameters/Sid"), "{parameters}");
+}
