@@ -54,7 +54,7 @@ function row(code: number): Row {
   const known = ROWS[code === 204 ? OVER : code > 4400 && code < 4405 ? code - 4000 : code];
   if (known) return known;
   if (code === 429 || code === 408) return ROWS[1013] as Row;
-  if (code >= 400 && code < 500) return ROWS[NO_DOOR] as Row;
+  if (code >= 400 && code < 500) return ROWS[400] as Row;
   if (code >= 500 && code < 600) return ["retry", "unavailable", "the door is not ready: trying again", BUSY_MS];
   return ["retry", "broken", "the connection broke: going on where it was"];
 }

@@ -41,6 +41,7 @@ test("commands ask what the contract says", async () => {
 test("refusals are told in the words of the door, and nothing is asked twice", async () => {
   const table: [Answer | Error, string, number, RegExp][] = [
     [{ status: 400, body: { error: "No game started" } }, "bad_request", 400, /^No game started$/],
+    [{ status: 409, body: { error: "The session is over" } }, "bad_request", 409, /^The session is over$/],
     [{ status: 404, body: { error: "Session not found" } }, "not_found", 404, /^Session not found$/],
     [{ status: 403, body: { error: "Not yours" } }, "forbidden", 403, /^Not yours$/],
     [{ status: 401, body: { error: "A token is needed" } }, "unauthorized", 401, /token/],

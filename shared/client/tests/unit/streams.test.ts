@@ -102,7 +102,7 @@ test("what an event stream is refused for is told in the words of the door", asy
     [403, "Origin not allowed", "closed", "forbidden"],
     [400, "after: expected a cursor or a sequence", "closed", "bad_request"],
     [401, "A token is needed", "closed", "unauthorized"],
-    [405, undefined, "closed", "bad_url"],
+    [405, undefined, "closed", "bad_request"],
     [503, "NATS is not connected", "waiting", "unavailable"],
     [429, "Too many connections", "waiting", "limited"],
     [502, undefined, "waiting", "unavailable"],

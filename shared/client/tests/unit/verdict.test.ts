@@ -12,7 +12,7 @@ test("each end has its meaning", () => {
     [4404, "stop", "not_found"], [404, "stop", "not_found"],
     [4408, "retry", "broken"],
     [OVER, "over", "not_found"], [204, "over", "not_found"],
-    [400, "stop", "bad_request"], [405, "stop", "bad_url"], [426, "stop", "bad_url"],
+    [400, "stop", "bad_request"], [405, "stop", "bad_request"], [409, "stop", "bad_request"],
     [408, "retry", "limited"], [429, "retry", "limited"],
     [500, "retry", "unavailable"], [502, "retry", "unavailable"], [503, "retry", "unavailable"],
     [NO_DOOR, "stop", "bad_url"], [NO_TOKEN, "retry", "token"], [NONSENSE, "retry", "protocol"],
