@@ -52,6 +52,13 @@ pub const DEFAULT_DOOR: &str = "event";
 /// it or, as that one's first word, the one before. A Game Master's own error has none.
 pub const ENDS: &str = "Herald-Ends";
 
+/// On what was published by HTTP under an idempotency key, beside others: the hash of the key.
+pub const KEY: &str = "Herald-Key";
+/// On the first message that was published under an idempotency key: the hash of the request.
+pub const DIGEST: &str = "Herald-Digest";
+
+/// JetStream: after how many seconds the message is removed.
+pub const TTL: &str = "Nats-TTL";
 /// JetStream: the id by which a repeated publish is recognised.
 pub const MESSAGE_ID: &str = "Nats-Msg-Id";
 /// JetStream: the sequence that must be the last one of [`EXPECTED_SUBJECT`] (or of the published subject itself).

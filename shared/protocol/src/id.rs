@@ -6,6 +6,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Longest session id and event type, in bytes.
 pub const MAX_TOKEN: usize = 64;
+/// Longest topic, in bytes.
+pub const MAX_TOPIC: usize = 128;
 /// Longest path segment, in bytes (after decoding).
 pub const MAX_SEGMENT: usize = 128;
 
@@ -104,6 +106,16 @@ token!(
 );
 
 token!(
+    /// What an event from outside is about: `chat.message`. Tokens like an event type's, joined by dots: it reaches out of no
+    /// session, and a control topic, whose first character is `_`, is none.
+    Topic,
+    "topic",
+    "words of letters, digits, '_' or '-', each begun by a letter or digit and at most 64 long, joined by '.', 128 bytes in all",
+    |text| text.len() <= MAX_TOPIC
+        && text.split('.').all(|word| token_of(word, MAX_TOKEN, |byte| byte == b'_' || byte == b'-'))
+);
+
+token!(
     /// A name that an operator chose in the configuration: a root, a service, a door. `[a-z][a-z0-9-]{0,31}`.
     Name,
     "name",
@@ -177,6 +189,37 @@ mod tests {
         assert_eq!(EventType::from_wire("llm_text").as_str(), "llm_text");
         for odd in ["_action", "a.b", "", "*", ">", "x y", &"x".repeat(65)] {
             assert_eq!(EventType::from_wire(odd).as_str(), "unknown", "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn a_topic_is_words_joined_by_dots_and_never_a_control_topic() {
+        for good in
+            ["message", "chat.message", "agent.7.out_put", "a-b.C", &format!("{0}.{1}", "x".repeat(64), "y".repeat(63))]
+        {
+            assert!(Topic::new(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            ".",
+            "a.",
+            ".a",
+            "a..b",
+            "_key",
+            "_key.x",
+            "a._b",
+            "*",
+            "a.>",
+            "a b",
+            "a\n",
+            "\0",
+            "é",
+            "-a",
+            "a/b",
+            &"x".repeat(65),
+            &["x"; 65].join("."),
+        ] {
+            assert!(Topic::new(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -18,5 +18,5 @@ pub mod subject;
 pub use close::Close;
 pub use cursor::{Cursor, Epoch, Position};
 pub use grant::Grant;
-pub use id::{EventType, InstanceId, Name, Segment, SessionId};
+pub use id::{EventType, InstanceId, Name, Segment, SessionId, Topic};
 pub use subject::{EventSubject, TopicPattern};

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::id::{EventType, Name, SessionId, valid_session_id};
+use crate::id::{EventType, Name, SessionId, Topic, valid_session_id};
 
 /// The command that makes the arena engine take up a session. Two tokens: a command, never an event.
 pub const ARENA_INIT: &str = "arena.init";
@@ -10,6 +10,8 @@ pub const ARENA_INIT: &str = "arena.init";
 pub const GM: &str = "gm";
 /// The root of what the arena engine publishes.
 pub const ARENA: &str = "arena";
+/// The root of what comes by HTTP, from engines that are no processes.
+pub const APP: &str = "app";
 /// The topic that carries news to the arena engine. It lies among the session's events and is never shown.
 pub const FAKENEWS_TOPIC: &str = "input.fakenews";
 /// What an arena engine subscribes to in order to hear the news of every session.
@@ -19,6 +21,21 @@ pub const ACTION_TOPIC: &str = "_action";
 
 /// The topic of the control event that ends an action which had no `result` or `error` to say (a start).
 pub const DONE_TOPIC: &str = "_done";
+
+/// The first word of the control topic that says what was stored under an idempotency key.
+const KEY_TOPIC: &str = "_key";
+
+/// `app.<sid>.<topic>`: one event that came by HTTP.
+#[must_use]
+pub fn app_event(session: &SessionId, topic: &Topic) -> String {
+    format!("{APP}.{session}.{topic}")
+}
+
+/// `app.<sid>._key.<hash>`: what was stored under the idempotency key of that hash.
+#[must_use]
+pub fn app_key(session: &SessionId, hash: u128) -> String {
+    format!("{APP}.{session}.{KEY_TOPIC}.{hash:032x}")
+}
 
 /// `gm.<sid>.<type>`: one event of the Game Master.
 #[must_use]
@@ -289,7 +306,14 @@ mod tests {
             id in "[a-zA-Z0-9_.*>\\-]{0,70}", kind in "\\PC{0,70}|[a-z_.*>]{0,70}"
         ) {
             let event_type = EventType::from_wire(&kind);
+            if let (Ok(session), Ok(topic)) = (SessionId::new(&id), Topic::new(&kind)) {
+                let subject = app_event(&session, &topic);
+                let parsed = EventSubject::parse(&subject).unwrap();
+                prop_assert_eq!((parsed.root, parsed.session, parsed.topic), (APP, id.as_str(), kind.as_str()));
+                prop_assert!(parsed.is_shown());
+            }
             if let Ok(session) = SessionId::new(&id) {
+                prop_assert!(!EventSubject::parse(&app_key(&session, 7)).unwrap().is_shown());
                 for subject in [gm_event(&session, &event_type), gm_action(&session), arena_fakenews(&session)] {
                     let parsed = EventSubject::parse(&subject).unwrap();
                     prop_assert_eq!(parsed.session, id.as_str());

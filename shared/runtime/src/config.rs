@@ -23,7 +23,7 @@ pub use units::{ByteSize, HumanDuration, Secret, UnitError, comma_separated};
 
 /// The names of all services: their sections may stand in one file, and their variables in one environment, and each
 /// service reads its own. Any other table is taken for a slip of the pen.
-pub const SERVICES: [&str; 7] = ["gm-bridge", "ws-edge", "sim", "lobby", "table", "radio", "campaign"];
+pub const SERVICES: [&str; 8] = ["gm-bridge", "ws-edge", "ingest", "sim", "lobby", "table", "radio", "campaign"];
 
 /// A service's own configuration.
 ///

@@ -53,6 +53,10 @@ starter!(
     Bridge
 );
 starter!(
+    /// ingest: `Ingest::new(&nats).start().await`.
+    Ingest
+);
+starter!(
     /// The Game Master stand-in: `SimGm::new().arg("--no-door").start().await`.
     SimGm
 );
@@ -61,7 +65,7 @@ starter!(
     SimArena
 );
 
-/// What [`Edge`] and [`Bridge`] can be told beside.
+/// What [`Edge`], [`Bridge`] and [`Ingest`] can be told beside.
 macro_rules! service {
     ($name:ident) => {
         impl $name {
@@ -104,6 +108,7 @@ macro_rules! service {
 }
 service!(Edge);
 service!(Bridge);
+service!(Ingest);
 
 impl Edge {
     /// An edge of its own port with the built-in configuration: the arena game.
@@ -143,6 +148,20 @@ impl Bridge {
     #[must_use]
     pub fn gm(self, urls: &str) -> Self {
         self.env("GM_BASE_URL", urls)
+    }
+}
+
+impl Ingest {
+    /// One that takes events from whoever a door lets in.
+    #[must_use]
+    pub fn new(nats: &Nats) -> Self {
+        Self::at(&nats.url())
+    }
+
+    /// As [`Ingest::new`], with the addresses of its NATS, separated by commas.
+    #[must_use]
+    pub fn at(nats: &str) -> Self {
+        Self(Launch::new("ingest").user("ingest").env("NATS_URL", nats))
     }
 }
 

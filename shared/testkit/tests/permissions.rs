@@ -26,6 +26,9 @@ const RIGHTS: &[(&str, &[&str])] = &[
     ("PUB arena.s1.input.fakenews", &["gm-bridge"]),
     ("PUB arena.s1.input.waiting", &["arena", NOBODY]),
     ("PUB arena.s1.agent.7.output", &["arena", NOBODY]),
+    ("PUB app.s1.chat.message", &["ingest"]),
+    ("PUB app.s1._key.0", &["ingest"]),
+    ("PUB app.init", &[]),
     ("PUB lobby.s1.joined", &[]),
     ("PUB table.g1.turn", &[]),
     ("SUB gm.>", &[]),
@@ -35,6 +38,8 @@ const RIGHTS: &[(&str, &[&str])] = &[
     ("SUB arena.*.input.fakenews", &["arena", NOBODY]),
     ("SUB arena.s1.input.waiting", &["gm-bridge", "arena", NOBODY]),
     ("SUB arena.s1.state.global", &[]),
+    ("SUB app.>", &[]),
+    ("SUB app.s1.chat.message", &[]),
     ("SUB lobby.>", &[]),
     ("SUB >", &[]),
     ("SUB *.s1.>", &[]),
@@ -49,13 +54,18 @@ const RIGHTS: &[(&str, &[&str])] = &[
     ("PUB $JS.API.STREAM.LEADER.STEPDOWN.EVENTS", &[]),
     ("PUB $JS.API.STREAM.PEER.REMOVE.EVENTS", &[]),
     ("PUB $JS.API.META.LEADER.STEPDOWN", &[]),
+    ("PUB $JS.API.STREAM.CREATE.APP", &["ingest"]),
+    ("PUB $JS.API.STREAM.UPDATE.APP", &["ingest"]),
+    ("PUB $JS.API.STREAM.PURGE.APP", &[]),
+    ("PUB $JS.API.STREAM.DELETE.APP", &[]),
+    ("PUB $JS.API.STREAM.MSG.DELETE.APP", &[]),
     ("PUB $JS.API.STREAM.CREATE.LOBBY", &[]),
     ("PUB $JS.API.STREAM.CREATE.PRESENCE", &[]),
     ("PUB $JS.API.STREAM.DELETE.KV_SESSIONS", &[]),
     ("PUB $JS.API.STREAM.CREATE.KV_SESSIONS", &["gm-bridge"]),
     ("PUB $JS.API.STREAM.NAMES", &[]),
     ("PUB $JS.API.STREAM.LIST", &[]),
-    ("PUB $JS.API.INFO", &["gm-bridge", "ws-edge"]),
+    ("PUB $JS.API.INFO", &["gm-bridge", "ws-edge", "ingest"]),
     // Reading them.
     ("PUB $JS.API.STREAM.INFO.EVENTS", &["gm-bridge", "ws-edge"]),
     ("PUB $JS.API.STREAM.MSG.GET.EVENTS", &["gm-bridge", "ws-edge"]),
@@ -69,6 +79,11 @@ const RIGHTS: &[(&str, &[&str])] = &[
     ("PUB $JS.API.CONSUMER.LIST.EVENTS", &[]),
     ("PUB $JS.ACK.EVENTS.another.1.1.1.1.1", &[]),
     ("PUB $JS.FC.EVENTS.own.x", &["ws-edge"]),
+    ("PUB $JS.API.STREAM.INFO.APP", &["ws-edge", "ingest"]),
+    ("PUB $JS.API.STREAM.MSG.GET.APP", &["ws-edge", "ingest"]),
+    ("PUB $JS.API.DIRECT.GET.APP", &["ws-edge"]),
+    ("PUB $JS.API.CONSUMER.CREATE.APP.own", &["ws-edge"]),
+    ("PUB $JS.API.CONSUMER.CREATE.APP", &[]),
     ("PUB $JS.API.STREAM.INFO.LOBBY", &[]),
     ("PUB $JS.API.STREAM.MSG.GET.LOBBY", &[]),
     ("PUB $JS.API.CONSUMER.CREATE.LOBBY.own", &[]),
@@ -90,9 +105,12 @@ const RIGHTS: &[(&str, &[&str])] = &[
     ("PUB $JS.API.CONSUMER.CREATE.KV_ALIASES.own.$KV.ALIASES.>", &["ws-edge"]),
     // Questions between services.
     ("PUB http.gm", &["gm-bridge", "ws-edge"]),
+    ("PUB http.ingest", &["ws-edge", "ingest"]),
     ("PUB http.dice", &["ws-edge"]),
     ("SUB http.gm", &["gm-bridge"]),
     ("SUB http.gm gm", &["gm-bridge"]),
+    ("SUB http.ingest", &["ingest"]),
+    ("SUB http.ingest ingest", &["ingest"]),
     ("SUB http.>", &[]),
     ("SUB http.dice", &[]),
     ("PUB admit.dice", &["ws-edge"]),
@@ -107,19 +125,24 @@ const RIGHTS: &[(&str, &[&str])] = &[
     ("SUB edge.watching.*", &["ws-edge"]),
     ("PUB epoch.EVENTS", &["ws-edge"]),
     ("SUB epoch.EVENTS", &["gm-bridge"]),
-    ("SUB $SRV.PING", &["gm-bridge"]),
+    ("PUB epoch.APP", &["ws-edge"]),
+    ("SUB epoch.APP", &["ingest"]),
+    ("SUB $SRV.PING", &["gm-bridge", "ingest"]),
+    ("SUB $SRV.*.ingest", &["ingest"]),
     ("SUB $SRV.*.dice", &[]),
     // Answers: each hears its own.
     ("SUB _INBOX.gm-bridge.>", &["gm-bridge"]),
     ("SUB _INBOX.ws-edge.>", &["ws-edge"]),
+    ("SUB _INBOX.ingest.>", &["ingest"]),
     ("SUB _INBOX.operator.>", &[]),
     ("SUB _INBOX.arena.>", &[]),
     ("SUB _INBOX.*.>", &[]),
     ("SUB _INBOX.>", &[]),
     ("SUB _INBOX.*", &[]),
     ("PUB _INBOX.gm-bridge.x", &["gm-bridge", "ws-edge"]),
-    ("PUB _INBOX.ws-edge.x", &["gm-bridge"]),
-    ("PUB _INBOX.operator.x", &["gm-bridge", "ws-edge"]),
+    ("PUB _INBOX.ingest.x", &["ws-edge", "ingest"]),
+    ("PUB _INBOX.ws-edge.x", &["gm-bridge", "ingest"]),
+    ("PUB _INBOX.operator.x", &["gm-bridge", "ws-edge", "ingest"]),
     ("PUB _INBOX.x", &[]),
     // The server itself.
     ("SUB $JS.EVENT.ADVISORY.>", &[]),
@@ -150,7 +173,7 @@ const OF_AN_ENGINE: &[(&str, &[&str])] = &[
     ("PUB http.gm", &["gm-bridge", "ws-edge"]),
     ("SUB _INBOX.dice.>", &["dice"]),
     ("SUB _INBOX.ws-edge.>", &["ws-edge"]),
-    ("PUB _INBOX.ws-edge.x", &["gm-bridge", "dice"]),
+    ("PUB _INBOX.ws-edge.x", &["gm-bridge", "ingest", "dice"]),
     ("PUB _INBOX.gm-bridge.x", &["gm-bridge", "ws-edge"]),
     ("PUB $JS.API.STREAM.CREATE.DICE", &["dice"]),
     ("PUB $JS.API.STREAM.PURGE.DICE", &[]),
@@ -252,7 +275,7 @@ fn refusing(config: &str) -> NatsOptions {
 async fn each_user_may_do_its_work_and_nothing_else() {
     within(LIMIT, async {
         let server = Nats::start_with(refusing("local.conf")).await;
-        check(&server, RIGHTS, &["gm-bridge", "ws-edge", "arena", NOBODY], 1).await;
+        check(&server, RIGHTS, &["gm-bridge", "ws-edge", "ingest", "arena", NOBODY], 1).await;
     })
     .await;
 }
@@ -263,7 +286,7 @@ async fn an_engine_of_its_own_may_do_its_work_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let config = users::with_dice(folder.path());
         let server = Nats::start_with(NatsOptions { config, refuses: true, ..NatsOptions::default() }).await;
-        check(&server, OF_AN_ENGINE, &["gm-bridge", "ws-edge", "arena", "dice", NOBODY], 1).await;
+        check(&server, OF_AN_ENGINE, &["gm-bridge", "ws-edge", "ingest", "arena", "dice", NOBODY], 1).await;
     })
     .await;
 }
@@ -276,7 +299,7 @@ async fn on_a_cluster_it_is_the_same_at_each_server() {
         // Each has read the file by itself.
         for (index, server) in cluster.servers.iter().enumerate() {
             if index == 0 {
-                check(server, RIGHTS, &["gm-bridge", "ws-edge", "arena"], 3).await;
+                check(server, RIGHTS, &["gm-bridge", "ws-edge", "ingest", "arena"], 3).await;
             }
             let mut edge = Raw::connect(server.address(), "ws-edge", &users::password("ws-edge")).await.unwrap();
             assert!(!edge.may("PUB gm.s1.proposal").await && edge.may("PUB epoch.EVENTS").await);

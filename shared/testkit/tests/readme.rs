@@ -5,7 +5,8 @@
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use herald_testkit::{
-    Edge, Launch, Nats, NatsOptions, eventually, http, process::Process, service::printed_config, users, within, ws,
+    Edge, Ingest, Launch, Nats, NatsOptions, eventually, http, process::Process, service::printed_config, users,
+    within, ws,
 };
 
 fn repository() -> &'static Path {
@@ -59,7 +60,7 @@ fn the_configuration_tables_name_every_key_with_its_default() {
     let table = |name: &str| {
         documented(between(&readme, &format!("<!-- config:{name} -->"), &format!("<!-- /config:{name} -->")))
     };
-    for service in ["gm-bridge", "ws-edge"] {
+    for service in ["gm-bridge", "ws-edge", "ingest"] {
         let [shared, own] = printed(service);
         for (section, mut printed) in [("shared", shared), (service, own)] {
             let mut documented = table(section);
@@ -169,6 +170,33 @@ async fn the_engine_shown_that_is_asked_says_who_may_come_in() {
         assert_eq!(refused("table-9").await, (4404, "There is no such table".to_owned()));
         let socket = ws::Client::connect(&edge.ws("/ws/table-1?player_id=p1"), ws::V1).await;
         socket.wait_for("hello", Duration::from_secs(10), |frame| frame.event() == "herald.hello").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_shown_publishes_by_http() {
+    within(Duration::from_secs(60), async {
+        let readme = readme();
+        let nats = Nats::start().await;
+        let _ingest = Ingest::new(&nats).start().await;
+        let shown = between(&readme, "## Publishing by HTTP", "## Who may come in");
+        let config = between(shown, "```toml\n", "```").replace("127.0.0.1:8002", "127.0.0.1:0");
+        let edge = Edge::new(&nats).config(config).start().await;
+        let socket = ws::Client::connect(&edge.ws("/ws/table-1"), ws::V1).await;
+        socket.wait_for("hello", Duration::from_secs(10), |frame| frame.event() == "herald.hello").await;
+        let script = between(shown, "```python\n", "```").to_owned();
+        let command = ["-c".to_owned(), script, edge.http("")];
+        let ran = tokio::task::spawn_blocking(|| std::process::Command::new("python3").args(command).output());
+        let ran = ran.await.expect("ran").expect("python3");
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        let frame =
+            socket.wait_for("the event", Duration::from_secs(10), |frame| frame.event() == "app.chat.message").await;
+        assert_eq!(frame.data()["text"], "hello");
+        assert_eq!(
+            frame.seq().map(|seq| seq.to_string()).as_deref(),
+            Some(String::from_utf8_lossy(&ran.stdout).trim())
+        );
     })
     .await;
 }

@@ -1,0 +1,7 @@
+//! The ingest process.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    herald_runtime::service::main(ingest::start)
+}

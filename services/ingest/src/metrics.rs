@@ -1,0 +1,34 @@
+//! The metrics of ingest.
+
+use metrics::{counter, histogram};
+use tokio::time::Instant;
+
+/// So many events are in the log.
+pub(crate) fn published(events: usize) {
+    counter!("herald_events_published_total").increment(events as u64);
+}
+
+/// Storing a request's events began then, and is over.
+pub(crate) fn stored(begun: Instant) {
+    histogram!("herald_publish_seconds").record(begun.elapsed());
+}
+
+/// A request was answered from the log: its events were there, under its key.
+pub(crate) fn repeated() {
+    counter!("herald_requests_repeated_total").increment(1);
+}
+
+/// The rest of a request's events was stored, whose first ones were all that a server had kept at its end.
+pub(crate) fn completed() {
+    counter!("herald_requests_completed_total").increment(1);
+}
+
+/// Events have to be published again; `reason` is what became of the last try.
+pub(crate) fn publish_again(reason: &'static str) {
+    counter!("herald_publish_retries_total", "reason" => reason).increment(1);
+}
+
+/// A request was answered with an error of that status.
+pub(crate) fn refused(status: u16) {
+    counter!("herald_refusals_total", "status" => status.to_string()).increment(1);
+}

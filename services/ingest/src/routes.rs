@@ -1,0 +1,144 @@
+//! The HTTP interface, served over `http.ingest`. Thin: who asks, what they bring, where it is now.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{
+        DefaultBodyLimit, FromRequestParts, Path, State,
+        rejection::{BytesRejection, PathRejection},
+    },
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use herald_protocol::SessionId;
+use herald_runtime::http_over_nats::{Caller, Deadline};
+use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::{
+    auth::Gate,
+    config::Config,
+    event::{self, Event, Form},
+    key::Key,
+    log::{Log, StoreError},
+    refusal::Refusal,
+};
+
+/// How long before whoever asks gives up the answer leaves.
+const BEFORE_THE_END: Duration = Duration::from_millis(500);
+
+/// Everybody who can do something.
+pub(crate) struct Api {
+    pub(crate) config: Config,
+    pub(crate) gate: Gate,
+    pub(crate) log: Log,
+}
+
+/// The Router of all of it.
+pub(crate) fn router(api: Arc<Api>) -> Router {
+    let largest = api.config.http.max_body.as_usize();
+    Router::new()
+        .route("/sessions/{sid}/events", post(publish).fallback(async || Refusal::wrong_method("POST")))
+        .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "Not found"))
+        .layer(DefaultBodyLimit::max(largest))
+        .layer(axum::middleware::map_response(never_stored))
+        .with_state(api)
+}
+
+/// An answer is about one request.
+async fn never_stored(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// What the door says of a request.
+struct Asked {
+    caller: Option<Caller>,
+    deadline: Option<Instant>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Asked {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
+        let deadline = parts.extensions.get().map(|&Deadline(at)| at);
+        Ok(Self { caller: parts.extensions.get().cloned(), deadline })
+    }
+}
+
+async fn publish(
+    State(api): State<Arc<Api>>,
+    asked: Asked,
+    path: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refusal> {
+    let Path(session) = path.map_err(|_| Refusal::bad("invalid session id: not UTF-8"))?;
+    let session = SessionId::new(&session)?;
+    let publisher = api.gate.admit(asked.caller.as_ref(), &headers, &session)?;
+    let form = Form::of(&headers)?;
+    let body = body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Refusal::too_large(format!("the body is larger than {}", api.config.http.max_body))
+        }
+        _ => Refusal::bad("the body could not be read"),
+    })?;
+    let key = Key::of(&headers, &publisher, &session, form, &body)?;
+    let events = event::read(form, &body, &api.config.limits)?;
+
+    tracing::debug!(%session, ?publisher, events = events.len(), again = key.is_some(), "storing");
+    let wait = Instant::now() + api.config.publish.wait.get();
+    let until = asked.deadline.and_then(|at| at.checked_sub(BEFORE_THE_END)).map_or(wait, |end| end.min(wait));
+    let stored = api.log.store(&session, &events, key.as_ref(), until).await;
+    let stored = stored.map_err(|error| explain(error, &events, key.is_some()))?;
+    let answer = match form {
+        Form::One => json!({ "seq": stored.first }),
+        Form::Lines => json!({ "first": stored.first, "last": stored.last, "count": events.len() }),
+    };
+    Ok((StatusCode::CREATED, Json(answer)).into_response())
+}
+
+fn explain(error: StoreError, events: &[Event], keyed: bool) -> Refusal {
+    match error {
+        StoreError::Away => Refusal::unavailable("NATS is not connected; nothing was stored"),
+        StoreError::Busy => Refusal::unavailable("Too many requests of several events at a time; nothing was stored"),
+        StoreError::Refused => Refusal::unavailable("The log takes nothing now; nothing was stored"),
+        StoreError::Unknown if keyed => Refusal::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "It is not known whether this was stored; send it again with the same Idempotency-Key, which is safe",
+        ),
+        StoreError::Unknown => Refusal::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "It is not known whether this was stored; with an Idempotency-Key it could safely be sent again",
+        ),
+        StoreError::TooLarge(at) => events.get(at).map_or_else(
+            || Refusal::too_large("an event is larger than NATS takes"),
+            |event| event.too_large("NATS takes"),
+        ),
+        StoreError::KeyReused => {
+            Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "This Idempotency-Key was used for another request")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_may_ask_again_is_told_so() {
+        let with = |error, keyed| explain(error, &[], keyed);
+        for error in [StoreError::Away, StoreError::Busy, StoreError::Refused] {
+            let refusal = with(error, false);
+            assert_eq!(refusal.status, StatusCode::SERVICE_UNAVAILABLE);
+            assert!(refusal.text.ends_with("; nothing was stored"), "{refusal:?}");
+        }
+        assert!(with(StoreError::Unknown, true).text.ends_with("which is safe"));
+        assert!(with(StoreError::Unknown, false).text.contains("could safely"));
+        assert_eq!(with(StoreError::KeyReused, true).status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(with(StoreError::TooLarge(0), true).status, StatusCode::PAYLOAD_TOO_LARGE);
+    }
+}
