@@ -115,13 +115,13 @@ mod tests {
 
     #[test]
     fn all_faults_are_told_at_once_and_none_shows_a_secret() {
-        let mut config = Config::default();
-        config.keys = vec![
+        let keys = vec![
             key("quiz", "0123456789abcdef", &["quiz-*", "s1"]),
             key("quiz", "short-secret", &[]),
             key("No", "", &["a*b", "a.b"]),
             KeyConfig { secret_file: Some("/no/such/file".into()), ..key("file", "", &["*"]) },
         ];
+        let mut config = Config { keys, ..Config::default() };
         (config.limits.max_events, config.publish.max_batches, config.http.max_requests) = (1000, 51, 0);
         config.publish.wait = HumanDuration::from_secs(21);
         config.idempotency.window = HumanDuration::from_millis(1500);
@@ -149,9 +149,9 @@ mod tests {
 
     #[test]
     fn a_key_closes_the_door_unless_told_otherwise() {
-        let mut config = Config::default();
-        assert!(!config.needs_key());
-        config.keys = vec![key("quiz", "0123456789abcdef", &["*"])];
+        assert!(!Config::default().needs_key());
+        let keys = vec![key("quiz", "0123456789abcdef", &["*"])];
+        let mut config = Config { keys, ..Config::default() };
         assert!(config.needs_key());
         config.auth = Some(Auth::Off);
         assert!(!config.needs_key());

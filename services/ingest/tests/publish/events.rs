@@ -55,6 +55,9 @@ async fn an_event_published_by_http_is_seen_on_socket_and_stream() {
     .await;
 }
 
+/// Session, headers and body of a request, and how it is answered: its status, and what its error begins with.
+type Wrong<'a> = (&'a str, &'a [(&'a str, &'a str)], String, u16, String);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_is_named_and_nothing_of_it_is_stored() {
     within(MINUTE, async {
@@ -69,7 +72,7 @@ async fn what_is_wrong_is_named_and_nothing_of_it_is_stored() {
         let long = format!("\"{}\"", "x".repeat(1100));
         let word = "invalid topic: expected words of letters";
         let id = "invalid session id: expected 1 to 64 letters";
-        let table: &[(&str, &[(&str, &str)], String, u16, String)] = &[
+        let table: &[Wrong<'_>] = &[
             ("s1", &[ONE], String::new(), 400, "no valid JSON".into()),
             ("s1", &[ONE], "[]".into(), 400, "no JSON object with topic and data".into()),
             ("s1", &[ONE], good.repeat(2), 400, "no valid JSON".into()),

@@ -5,14 +5,14 @@ use std::time::Duration;
 use async_nats::{HeaderMap, jetstream::stream::Stream};
 use futures_util::future::join_all;
 use herald_testkit::{
-    Ingest, Nats, Service, eventually,
+    Ingest, Nats, NatsCluster, Service, eventually,
     http::Reply,
     proxy::{Direction, Network, Proxy},
     within,
 };
 use serde_json::{Value, json};
 
-use crate::world::{Header, LINES, ONE, World, door, event, events, publish};
+use crate::world::{Header, LINES, ONE, World, door, door_at, event, events, publish};
 
 const LIMIT: Duration = Duration::from_secs(90);
 const SOON: Duration = Duration::from_secs(20);
@@ -99,6 +99,44 @@ async fn of_many_at_once_one_is_stored() {
         let (stored, refused): (Vec<_>, Vec<_>) = replies.into_iter().partition(|reply| reply.status == 201);
         assert_eq!((stored.len(), world.head().await), (1, head + 1));
         assert!(refused.iter().all(|reply: &Reply| reply.status == 422), "{refused:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_cluster_it_holds_when_the_leader_dies() {
+    within(LIMIT, async {
+        let mut cluster = NatsCluster::start().await;
+        let mut ingests = Vec::new();
+        for _ in 0..2 {
+            ingests.push(Ingest::at(&cluster.url()).start().await);
+        }
+        let edge = door_at(&cluster.url(), "").start().await;
+        for (form, body, stored) in requests() {
+            let session = if stored == 1 { "s1" } else { "s2" };
+            let headers = [form, KEY];
+            let ask = async || publish(&edge, session, &headers, &body).await;
+            let answers = join_all((0..12).map(|_| ask())).await;
+            let answers: Vec<Value> = answers.into_iter().map(|reply| reply.expect_status(201).json()).collect();
+            assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+            let leader = cluster.wait_leader("APP").await;
+            cluster.servers[leader].kill().await;
+            let again = eventually("another leader answers", SOON, async || {
+                let reply = ask().await;
+                match reply.status {
+                    201 => Ok(reply.json()),
+                    503 | 504 => Err(reply.error()),
+                    other => panic!("{other}: {}", reply.text()),
+                }
+            })
+            .await;
+            assert_eq!(again, answers[0], "the next leader knows it, too");
+            cluster.servers[leader].resume().await;
+            cluster.wait_healthy(SOON).await;
+            let jetstream = async_nats::jetstream::new(cluster.client().await);
+            let state = jetstream.get_stream("APP").await.unwrap().cached_info().state.clone();
+            assert_eq!(state.last_sequence, if stored == 1 { 1 } else { 5 }, "stored once");
+        }
     })
     .await;
 }

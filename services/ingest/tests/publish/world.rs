@@ -32,7 +32,12 @@ paths = ["/sessions/*"]
 
 /// A door whose listener is told `more`.
 pub(crate) fn door(nats: &Nats, more: &str) -> Edge {
-    Edge::new(nats).config(DOOR.replace("{}", more))
+    door_at(&nats.url(), more)
+}
+
+/// As [`door`], with the addresses of its NATS, separated by commas.
+pub(crate) fn door_at(nats: &str, more: &str) -> Edge {
+    Edge::at(nats).config(DOOR.replace("{}", more))
 }
 
 /// All of it.
