@@ -22,6 +22,15 @@ pub fn json(status: StatusCode, value: &serde_json::Value) -> Answer {
     answer
 }
 
+/// 204: there is nothing (more) to be had. An `EventSource` that gets it does not come back.
+#[must_use]
+pub fn no_content() -> Answer {
+    let mut answer = Response::new(Body::empty());
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    answer.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+    answer
+}
+
 /// An error, with a text for people.
 #[must_use]
 pub fn error(status: StatusCode, text: &str) -> Answer {

@@ -40,7 +40,7 @@ use crate::{
     websocket::{self, Inbound, Received},
 };
 
-pub(crate) use closing::{name as close_name, resumes_at};
+pub(crate) use closing::{farewell, name as close_name};
 use heartbeat::{Due, Heartbeat};
 pub use inflow::InflowLimits;
 use inflow::{Flood, Inflow};

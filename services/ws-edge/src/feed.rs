@@ -411,6 +411,10 @@ impl Feed {
                 self.failing = None;
                 Some(Step::Listen)
             }
+            SeatRead::Over { at } => {
+                let after = cursor(life.epoch, at.max(self.place.seq));
+                Some(Step::Close(Close::Over { after }))
+            }
             SeatRead::OtherLife => {
                 let at = Position::Cursor(cursor(life.epoch, self.place.seq));
                 self.stage = Stage::Start(Start::After(at));

@@ -12,6 +12,7 @@
 
 mod flight;
 mod holes;
+mod purges;
 mod range;
 mod reads;
 mod shelf;
@@ -29,17 +30,18 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use herald_protocol::{Epoch, SessionId};
+use herald_protocol::{Epoch, SessionId, subject};
 use herald_runtime::{
     jetstream::{ApiError, epoch::EpochWatcher},
     nats::Nats,
 };
 use tokio::{sync::Semaphore, time::timeout};
 
-use crate::{config::HistoryConfig, event::Event};
+use crate::{config::HistoryConfig, event::Event, sessions::LastWords};
 pub(crate) use flight::Flights;
 use flight::Waves;
 pub use holes::Holes;
+pub use purges::Purges;
 use range::{Asked, PageSize};
 use reads::{JetStream, Reads};
 pub use shelf::{Shelf, Shelved};
@@ -104,15 +106,24 @@ pub enum HistoryError {
 pub struct History {
     inner: Arc<Inner<JetStream>>,
     shelf: Option<Arc<Shelf>>,
+    purges: Arc<Purges>,
 }
 
 impl History {
     /// History of `stream`, whose life `watcher` follows.
     #[must_use]
     pub fn new(nats: &Nats, stream: &str, config: &HistoryConfig, watcher: &Arc<EpochWatcher>) -> Self {
-        let reads = JetStream { nats: nats.clone(), stream: stream.to_owned(), watcher: watcher.clone() };
+        let purges = Arc::<Purges>::default();
+        let (stream, watcher) = (stream.to_owned(), watcher.clone());
+        let reads = JetStream { nats: nats.clone(), stream, watcher, purges: purges.clone() };
         let bytes = u32::try_from(config.page.as_u64()).unwrap_or(u32::MAX);
-        Self { inner: Inner::new(reads, config, PageSize { events: PAGE_EVENTS, bytes }), shelf: None }
+        Self { inner: Inner::new(reads, config, PageSize { events: PAGE_EVENTS, bytes }), shelf: None, purges }
+    }
+
+    /// What is known of sessions that were removed, to be told by the intake.
+    #[must_use]
+    pub const fn purges(&self) -> &Arc<Purges> {
+        &self.purges
     }
 
     /// History that reads what it can from `shelf`. Somebody has to [`History::keep`] it.
@@ -207,6 +218,23 @@ impl History {
     /// [`HistoryError`]. Cancelling is safe.
     pub async fn first(&self, session: &SessionId, roots: &[Arc<str>]) -> Result<Option<u64>, HistoryError> {
         self.inner.gate.pass("first", range::first(&self.inner.reads, session, roots)).await
+    }
+
+    /// What was last said of the session's end, by whatever root, as the stream's leader has it.
+    ///
+    /// # Errors
+    /// [`HistoryError`]. Cancelling is safe.
+    pub async fn last_words(&self, session: &SessionId) -> Result<LastWords, HistoryError> {
+        let inner = &*self.inner;
+        let read = async {
+            let last =
+                async |filter: String| inner.reads.last(&filter).await.map(|last| last.map_or(0, |it| it.sequence));
+            let over = last(subject::over_any_root(session)).await?;
+            // Of most sessions nobody has ever said so.
+            let action = if over == 0 { 0 } else { last(subject::action_any_root(session)).await? };
+            Ok(LastWords { over, action })
+        };
+        inner.gate.pass("end", read).await
     }
 
     /// What the stream holds and which life it lives, as its leader has it from now on: whatever was read before belongs

@@ -23,7 +23,7 @@ mod position;
 
 use std::sync::Arc;
 
-use herald_protocol::Epoch;
+use herald_protocol::{Epoch, record::Purged};
 use herald_runtime::{Context, jetstream::epoch::EpochWatcher, nats::Nats};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -55,6 +55,8 @@ pub trait Rings: Send + Sync + 'static {
     fn flush(&self);
     /// The stream has moved on to `seq` with something that is no event.
     fn advance(&self, seq: u64);
+    /// What was stored of a session up to a place before `seq` is no more. [`Rings::advance`] to `seq` follows.
+    fn purged(&self, seq: u64, purged: &Purged);
     /// The stream begins (or begins anew): forget everything, serve from `life` on, announce gaps.
     fn reset(&self, life: Life);
     /// Events were left out: rings know nothing up to and including `head`; what is missing is read from history.

@@ -228,7 +228,8 @@ async fn open(
         let sessions = Sessions::new(&stream, limits);
         let watcher = Arc::new(EpochWatcher::spawn(nats, &stream));
         let shelf = Shelf::new(&stream, &config.history);
-        let rings = Shelved::new(shelf.clone(), sessions.clone());
+        let history = History::new(nats, &stream, &config.history, &watcher).with_shelf(shelf.clone());
+        let rings = Shelved::new(shelf, history.purges(), sessions.clone());
         {
             let _on = apart.thread.enter();
             intakes.push(Intake::spawn(&apart.nats, &stream, &watcher, &config.intake, rings, context));
@@ -237,13 +238,20 @@ async fn open(
         context.supervise("rings", async move {
             until.run_until_cancelled(tended.tend()).await;
         });
-        let history = History::new(nats, &stream, &config.history, &watcher).with_shelf(shelf);
         let (kept, until) = (history.clone(), end.clone());
         context.supervise("shelf", async move {
             until.run_until_cancelled(kept.keep()).await;
         });
-        let past = Past::new(history, sessions.clone());
-        hubs.insert(stream, Arc::new(StreamHub { sessions, past }));
+        let hub = Arc::new(StreamHub { past: Past::new(history, sessions.clone()), sessions });
+        let (asked, until) = (hub.clone(), end.clone());
+        context.supervise("ends of sessions", async move {
+            let ask = |session: SessionId| {
+                let asked = asked.clone();
+                async move { asked.past.last_words(&session).await }
+            };
+            until.run_until_cancelled(asked.sessions.look_for_ends(ask)).await;
+        });
+        hubs.insert(stream, hub);
     }
     let mut aliases = HashMap::new();
     for bucket in buckets {

@@ -47,6 +47,8 @@ pub struct Piece {
     pub floor: u64,
     /// and up to this one.
     pub upto: u64,
+    /// How many sessions had been removed from the stream when it was read.
+    pub purges: u64,
     /// In order.
     pub frames: Vec<Old>,
     /// The last shown event up to `upto`: of `frames`, or before them; 0 for none.
@@ -184,7 +186,7 @@ impl Log {
 
     /// Takes up a piece of history. Ignored where the ring no longer begins at its end.
     pub fn fill(&mut self, piece: Piece) {
-        let Piece { epoch, floor, upto, frames, last } = piece;
+        let Piece { epoch, floor, upto, frames, last, .. } = piece;
         if upto != self.ring.floor() {
             return;
         }
@@ -192,6 +194,15 @@ impl Log {
         // The frames of what was held cost more than holding it: the first of them may be gone already.
         if upto == self.ring.floor() {
             self.ring.fill(floor, frames);
+        }
+    }
+
+    /// Forgets all frames. Who has got the last of them is up to date all the same; the next one follows that.
+    pub fn forget(&mut self) {
+        if self.is_chained() {
+            self.ring.forget();
+        } else {
+            self.reset(self.seen);
         }
     }
 
@@ -218,6 +229,28 @@ mod tests {
     use crate::{dialect::Dialect, view::Encoding};
 
     #[test]
+    fn a_log_that_forgets_serves_nothing_old_and_goes_on() {
+        let (dialect, encoding) = (Dialect::Event, Encoding::V1);
+        let view = View { roots: vec!["gm".into()], hidden: vec![], snapshot: vec![], dialect, encoding };
+        let (limits, epoch) = (RingLimits { frames: 100, bytes: 1 << 20 }, Epoch::new(1));
+        let mut log = Log::new(Arc::new(view), limits, Budget::new(1 << 20), 10);
+        let event = |seq| {
+            let payload = Bytes::from_static(b"{\"n\":1}");
+            Event::parse(Subject::from_static("gm.s.state"), seq, 1_000, payload).unwrap()
+        };
+        log.append(&event(11), epoch);
+        log.forget();
+        assert_eq!((log.is_chained(), log.floor()), (false, 11), "what was held is gone, too");
+        log.chain(11, 0, epoch);
+        for seq in 12..=14 {
+            log.append(&event(seq), epoch).unwrap();
+        }
+        log.forget();
+        assert_eq!((log.read(13, 9, 999), log.read(14, 9, 999)), (Read::Behind, Read::UpToDate));
+        assert_eq!(log.append(&event(20), epoch).unwrap().prev, 14, "for those who have it");
+    }
+
+    #[test]
     fn a_piece_of_history_never_hides_that_frames_were_dropped() {
         let (dialect, encoding) = (Dialect::Event, Encoding::V1);
         let view = View { roots: vec!["gm".into()], hidden: vec![], snapshot: vec![], dialect, encoding };
@@ -231,7 +264,7 @@ mod tests {
         }
         assert_eq!((log.is_chained(), log.floor()), (false, 10), "all of them are held");
         let old = Old { seq: 8, prev: 0, bytes: Bytes::from_static(b"8") };
-        log.fill(Piece { epoch, floor: 5, upto: 10, frames: vec![old], last: 8 });
+        log.fill(Piece { epoch, floor: 5, upto: 10, purges: 0, frames: vec![old], last: 8 });
         let floor = log.floor();
         assert!(log.is_chained() && floor > 10, "the first were dropped: {floor}");
         assert_eq!(log.read(8, 100, 1 << 20), Read::Behind);

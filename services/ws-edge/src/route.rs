@@ -173,6 +173,9 @@ impl Route {
         let admitted = pass.and_then(|pass| self.admit(edge, upstream, &watch, encoding, &pass));
         let Some(handshake) = handshake else {
             let admitted = admitted.map_err(Unwatched::answer)?;
+            if admitted.setup.is_finished().await {
+                return Ok(answer::no_content().into());
+            }
             return Ok(stream(edge, watch, admitted).into());
         };
         let Some(upgrade) = head.extensions.get::<OnUpgrade>().cloned() else {

@@ -7,6 +7,7 @@
 //! Locks are taken in the order registry, session, listener, held for moments, and never while frames are written to
 //! sockets, except the one socket's own.
 
+mod end;
 mod seat;
 #[cfg(test)]
 mod tests;
@@ -20,9 +21,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use herald_protocol::{Epoch, SessionId};
+use herald_protocol::{Epoch, SessionId, record::Purged};
 use metrics::{Counter, Gauge, counter, gauge};
 
+pub use end::LastWords;
+use end::Opened;
 pub use seat::{Opening, Seat, SeatRead};
 
 use crate::{
@@ -89,6 +92,10 @@ pub struct Sessions {
     position: AtomicU64,
     /// The event appended last: the rings have everything up to it.
     settled: AtomicU64,
+    /// Counts the sessions that were removed from the stream: what was read before is not put into a ring after.
+    purges: AtomicU64,
+    /// Sessions of which it is not known whether they are over.
+    opened: Opened,
     meters: Meters,
 }
 
@@ -128,6 +135,10 @@ struct State {
     queued: bool,
     /// Whether it is in [`Sessions::fresh`].
     fresh: bool,
+    /// Whether it is over, as far as known in this life.
+    words: LastWords,
+    /// Whether the stream was asked for that.
+    asked: bool,
 }
 
 /// The connections of a session that share a view.
@@ -169,6 +180,8 @@ impl Sessions {
             fresh: Mutex::new(Vec::new()),
             position: AtomicU64::new(0),
             settled: AtomicU64::new(0),
+            purges: AtomicU64::new(0),
+            opened: Opened::default(),
             meters: Meters {
                 frames: counter!("herald_frames_encoded_total"),
                 deliveries: counter!("herald_frames_delivered_total", "way" => "direct"),
@@ -198,8 +211,11 @@ impl Sessions {
         let mut registry = lock(&self.registry);
         let now = registry.now;
         let new = || {
-            let state = State { now, rooms: Vec::new(), queued: false, fresh: false };
-            Arc::new(Session { id: session.clone(), state: Mutex::new(state) })
+            let words = LastWords::default();
+            let state = State { now, rooms: Vec::new(), queued: false, fresh: false, words, asked: false };
+            let session = Arc::new(Session { id: session.clone(), state: Mutex::new(state) });
+            self.opened.add([&session]);
+            session
         };
         let session = registry.sessions.entry(session.clone()).or_insert_with(new).clone();
         let mut state = lock(&session.state);
@@ -238,10 +254,16 @@ impl Sessions {
         let mut state = lock(&session.state);
         if state.now.serving
             && state.now.epoch == piece.epoch
+            && self.purges() == piece.purges
             && let Some(room) = state.rooms.iter_mut().find(|room| Arc::ptr_eq(room.log.view(), view))
         {
             room.log.fill(piece);
         }
+    }
+
+    /// How many sessions were removed from the stream so far.
+    pub(crate) fn purges(&self) -> u64 {
+        self.purges.load(Ordering::Acquire)
     }
 
     /// Drops rings that nobody has read for the linger time; all that nobody reads, where memory is tight. To be called
@@ -324,6 +346,10 @@ impl Sessions {
         }
         for session in registry.sessions.values() {
             let mut state = lock(&session.state);
+            if state.now.generation != now.generation {
+                state.words = LastWords::default();
+            }
+            state.asked &= at.is_none();
             state.now = now;
             for room in &mut state.rooms {
                 if let Some(at) = at {
@@ -335,6 +361,8 @@ impl Sessions {
         if let Some(at) = at {
             // Not before all were dismissed: who still listened may have missed what lies before it.
             self.settled.store(at, Ordering::Release);
+            // What was left out may have ended any of them.
+            self.opened.add(registry.sessions.values());
         }
     }
 }
@@ -366,6 +394,16 @@ impl Rings for Sessions {
         self.settled.store(seq, Ordering::Release);
     }
 
+    fn purged(&self, _: u64, purged: &Purged) {
+        // Who is up to date gets the last of it all the same.
+        self.flush();
+        self.purges.fetch_add(1, Ordering::AcqRel);
+        let Some(session) = lock(&self.registry).sessions.get(&purged.session).cloned() else { return };
+        let mut state = lock(&session.state);
+        // Who is up to date stays so; who is not finds out in history that the rest is gone.
+        state.rooms.iter_mut().for_each(|room| room.log.forget());
+    }
+
     fn reset(&self, life: Life) {
         let next = |now: Now| Now { generation: now.generation + 1, epoch: life.epoch, serving: true };
         self.change(next, Some(life.head));
@@ -389,16 +427,22 @@ impl Session {
     /// Encodes the event once per view. Whether the session has become one with something to fan out.
     fn append(&self, event: &Event, meters: &Meters) -> bool {
         let mut state = lock(&self.state);
-        let State { now, rooms, fresh, .. } = &mut *state;
+        let State { now, rooms, fresh, words, .. } = &mut *state;
         let was_fresh = *fresh;
-        for room in rooms {
+        let mut shown = false;
+        for room in &mut *rooms {
             let Some(frame) = room.log.append(event, now.epoch) else { continue };
+            shown = true;
             meters.frames.increment(1);
             // While the stream is in doubt, those who listen wait for that to end, not for frames.
             if now.serving && !room.listening.is_empty() {
                 room.fresh.push(frame);
                 *fresh = true;
             }
+        }
+        if !shown && event.is_control() && words.hear(event) {
+            // Once they have what came before, they are told.
+            rooms.iter_mut().for_each(Room::dismiss_all);
         }
         *fresh && !was_fresh
     }
@@ -426,6 +470,8 @@ impl Session {
             });
             meters.deliveries.increment(delivered as u64);
             let mut state = lock(&self.state);
+            // It was found to be over while they were out of the room.
+            let over = state.words.is_over();
             match state.rooms.iter_mut().find(|room| Arc::ptr_eq(room.log.view(), &view)) {
                 // Mostly nobody came in meanwhile: the list goes back as it is, as does the room for frames.
                 Some(room) => {
@@ -436,6 +482,9 @@ impl Session {
                     }
                     if room.fresh.capacity() == 0 {
                         room.fresh = batch.into_room();
+                    }
+                    if over {
+                        room.dismiss_all();
                     }
                 }
                 None => listening.iter().for_each(Entry::dismiss),

@@ -16,7 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use herald_protocol::{Close, Cursor, frame::Control, record::AliasTarget};
+use herald_protocol::{Close, record::AliasTarget};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response,
     header::{CACHE_CONTROL, CONTENT_TYPE},
@@ -33,7 +33,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    connection::{Asking, ConnectionLimits, LAG_CHECK, answered, close_name, next_target, resumes_at},
+    connection::{Asking, ConnectionLimits, LAG_CHECK, answered, close_name, farewell, next_target},
     drain::Drain,
     feed::{Feed, Now, Out, Place, Setup, Step, StreamHub, Target},
     identity::Refusal,
@@ -305,12 +305,13 @@ impl Events {
         }
     }
 
-    /// Ends the stream: the client is told to come back, and when; by its last id it finds its place.
+    /// Ends the stream: the client is told to come back, and when; by its last id it finds its place. Or that there is nothing
+    /// to come back for: an `EventSource` does all the same, and is answered 204, by which it stops.
     async fn end(mut self, end: End, abort: &CancellationToken) {
-        let (reason, after) = match &end {
-            End::Gone => ("gone", None),
-            End::TooSlow => ("too_slow", None),
-            End::Close(close) => (close_name(close), resumes_at(close)),
+        let reason = match &end {
+            End::Gone => "gone",
+            End::TooSlow => "too_slow",
+            End::Close(close) => close_name(close),
         };
         counter!("herald_closed_connections_total", "transport" => "sse", "reason" => reason).increment(1);
         tracing::debug!(reason, "ending an event stream");
@@ -319,8 +320,8 @@ impl Events {
             End::Gone => {}
             // It takes nothing, a farewell included.
             End::TooSlow => abort.cancel(),
-            End::Close(_) => {
-                let farewell = self.sender.send(self.farewell(after));
+            End::Close(close) => {
+                let farewell = self.sender.send(self.farewell(&close));
                 if !matches!(timeout(self.limits.close_timeout, farewell).await, Ok(Ok(()))) {
                     abort.cancel();
                 }
@@ -328,11 +329,13 @@ impl Events {
         }
     }
 
-    fn farewell(&self, after: Option<Cursor>) -> Bytes {
-        let retry_ms = u64::try_from(self.drain.retry().as_millis()).unwrap_or(u64::MAX);
-        let mut text = format!("retry: {retry_ms}\n").into_bytes();
-        let bye = after.map(|after| Control::Bye { after: after.to_string(), retry_ms });
-        match bye.and_then(|bye| self.view.control(&bye, None)) {
+    fn farewell(&self, close: &Close) -> Bytes {
+        let retry = self.drain.retry();
+        let again = !matches!(close, Close::Over { .. });
+        let mut text = if again { format!("retry: {}\n", retry.as_millis()).into_bytes() } else { Vec::new() };
+        // Who comes back all the same says by this that nothing is missing.
+        let cursor = if let Close::Over { after } = close { Some(*after) } else { None };
+        match farewell(close, retry).and_then(|bye| self.view.control(&bye, cursor)) {
             Some(bye) => text.extend_from_slice(&bye),
             None => text.push(b'\n'),
         }

@@ -58,6 +58,11 @@ pub enum Close {
         /// Just before the first event that is still kept.
         after: Cursor,
     },
+    /// 4411: the session is over, and the client has all of it; do not come back.
+    Over {
+        /// Where it stands: behind all that was said.
+        after: Cursor,
+    },
 }
 
 impl Close {
@@ -80,6 +85,7 @@ impl Close {
             Self::Refused { code, .. } => *code,
             Self::TooSlow { .. } => 4408,
             Self::Gap { .. } => 4410,
+            Self::Over { .. } => 4411,
         }
     }
 
@@ -104,6 +110,7 @@ impl Close {
             Self::Refused { reason, .. } => reason.as_ref().into(),
             Self::TooSlow { after } => format!("resume after={after}"),
             Self::Gap { after } => format!("after={after}"),
+            Self::Over { after } => format!("over after={after}"),
         }
     }
 }
@@ -116,11 +123,12 @@ mod tests {
     #[test]
     fn reasons_fit_a_close_frame_and_carry_the_cursor() {
         let after = Cursor { epoch: Epoch::new(1), seq: u64::MAX };
-        for close in [Close::TooSlow { after }, Close::Gap { after }, Close::Restart { after: Some(after) }] {
+        let restart = Close::Restart { after: Some(after) };
+        for close in [Close::TooSlow { after }, Close::Gap { after }, restart, Close::Over { after }] {
             assert!(close.reason().len() <= 123);
             assert!(close.reason().ends_with(&format!("after={after}")));
         }
         assert_eq!(Close::TooSlow { after }.code(), 4408);
-        assert_eq!(Close::Gap { after }.code(), 4410);
+        assert_eq!((Close::Gap { after }.code(), Close::Over { after }.code()), (4410, 4411));
     }
 }

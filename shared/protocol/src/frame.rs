@@ -148,6 +148,11 @@ pub enum Control {
         /// Wait this long first, ms.
         retry_ms: u64,
     },
+    /// The server closes, and there is nothing to come back for: the session is over.
+    Over {
+        /// The cursor behind all that was said.
+        after: String,
+    },
 }
 
 #[derive(Serialize)]
@@ -157,6 +162,7 @@ enum ControlData<'a> {
     Gap { from: u64, to: u64, reason: &'a str },
     Live { after: u64 },
     Bye { after: &'a str, retry_ms: u64 },
+    Over { over: bool, after: &'a str },
 }
 
 impl Control {
@@ -167,7 +173,7 @@ impl Control {
             Self::Hello { .. } => "herald.hello",
             Self::Gap { .. } => "herald.gap",
             Self::Live { .. } => "herald.live",
-            Self::Bye { .. } => "herald.bye",
+            Self::Bye { .. } | Self::Over { .. } => "herald.bye",
         }
     }
 
@@ -181,6 +187,7 @@ impl Control {
             Self::Gap { from, to, reason } => ControlData::Gap { from: *from, to: *to, reason },
             Self::Live { after } => ControlData::Live { after: *after },
             Self::Bye { after, retry_ms } => ControlData::Bye { after, retry_ms: *retry_ms },
+            Self::Over { after } => ControlData::Over { over: true, after },
         };
         // Strings and numbers alone: serialising them can't fail, and an empty object would still be JSON.
         serde_json::to_string(&data).unwrap_or_else(|_| "{}".into())
@@ -250,6 +257,8 @@ mod tests {
         assert_eq!(Control::Live { after: 3 }.frame(), r#"{"event":"herald.live","data":{"after":3}}"#);
         let bye = Control::Bye { after: "000000ab-5".into(), retry_ms: 100 };
         assert_eq!(bye.frame(), r#"{"event":"herald.bye","data":{"after":"000000ab-5","retry_ms":100}}"#);
+        let over = Control::Over { after: "000000ab-5".into() };
+        assert_eq!(over.frame(), r#"{"event":"herald.bye","data":{"over":true,"after":"000000ab-5"}}"#);
     }
 
     proptest! {

@@ -59,6 +59,11 @@ pub const DIGEST: &str = "Herald-Digest";
 
 /// JetStream: after how many seconds the message is removed.
 pub const TTL: &str = "Nats-TTL";
+
+/// On every `gm.<sid>.*`: how many messages of them, and about how many bytes, had been written with it, less what was known to
+/// be kept no more: `<messages> <bytes>`.
+pub const KEPT: &str = "Herald-Kept";
+
 /// JetStream: the id by which a repeated publish is recognised.
 pub const MESSAGE_ID: &str = "Nats-Msg-Id";
 /// JetStream: the sequence that must be the last one of [`EXPECTED_SUBJECT`] (or of the published subject itself).

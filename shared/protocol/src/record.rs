@@ -173,6 +173,17 @@ pub struct Before {
     pub last: u64,
 }
 
+/// The payload of `<root>._purged`: a session is being removed from the stream, in all its roots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Purged {
+    /// Whose events.
+    pub session: SessionId,
+    /// Those up to this stream sequence.
+    pub upto: u64,
+    /// So many messages, at most.
+    pub events: u64,
+}
+
 /// A command that waits for the running action to end (policy `queue`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitingCommand {
@@ -232,6 +243,14 @@ mod tests {
         let json = r#"{"n":4,"kind":"lost","before":{"action":7,"last":9}}"#;
         assert_eq!(serde_json::to_string(&event).unwrap(), json);
         assert_eq!(serde_json::from_str::<ActionEvent>(json).unwrap(), event);
+    }
+
+    #[test]
+    fn word_of_a_removed_session_has_the_documented_shape() {
+        let purged = Purged { session: SessionId::new("s").unwrap(), upto: 7, events: 3 };
+        let json = serde_json::to_string(&purged).unwrap();
+        assert_eq!(json, r#"{"session":"s","upto":7,"events":3}"#);
+        assert_eq!(serde_json::from_str::<Purged>(&json).unwrap(), purged);
     }
 
     #[test]

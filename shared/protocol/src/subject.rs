@@ -37,11 +37,23 @@ pub fn app_key(session: &SessionId, hash: u128) -> String {
     format!("{APP}.{session}.{KEY_TOPIC}.{hash:032x}")
 }
 
+/// The topic of the control event that says that a session is over: whoever watches it is sent away once it has everything.
+/// Whoever owns a root may say it; a later [`ACTION_TOPIC`] makes the session alive again.
+pub const OVER_TOPIC: &str = "_over";
+
 /// `gm.<sid>.<type>`: one event of the Game Master.
 #[must_use]
 pub fn gm_event(session: &SessionId, event_type: &EventType) -> String {
     format!("{GM}.{session}.{event_type}")
 }
+
+/// How the subject ends on which the owner of a root says that it removes a session. Two tokens: no session's event, so that it
+/// outlives the session.
+pub const PURGED_END: &str = "._purged";
+/// What every owner of a root says about that.
+pub const PURGED_ALL: &str = "*._purged";
+/// `gm._purged`: a session is being removed.
+pub const GM_PURGED: &str = "gm._purged";
 
 /// `gm.<sid>._action`: the control event that fences the session's running action.
 #[must_use]
@@ -53,6 +65,24 @@ pub fn gm_action(session: &SessionId) -> String {
 #[must_use]
 pub fn gm_done(session: &SessionId) -> String {
     format!("{GM}.{session}.{DONE_TOPIC}")
+}
+
+/// `gm.<sid>._over`: the control event that says that the session is over.
+#[must_use]
+pub fn gm_over(session: &SessionId) -> String {
+    format!("{GM}.{session}.{OVER_TOPIC}")
+}
+
+/// `*.<sid>._over`: whatever root says that a session is over.
+#[must_use]
+pub fn over_any_root(session: &SessionId) -> String {
+    format!("*.{session}.{OVER_TOPIC}")
+}
+
+/// `*.<sid>._action`: whatever root says that something was begun in a session.
+#[must_use]
+pub fn action_any_root(session: &SessionId) -> String {
+    format!("*.{session}.{ACTION_TOPIC}")
 }
 
 /// `<root>.<sid>.>`: everything one root says in one session.

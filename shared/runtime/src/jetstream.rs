@@ -18,12 +18,14 @@ mod batch;
 mod ensure;
 pub mod epoch;
 mod publish;
+mod purge;
 mod read;
 mod request;
 
 pub use batch::{BATCH_MAX, BatchAck, BatchError, BatchMessage, publish_batch};
 pub use ensure::{BucketSpec, EnsureError, StreamInfo, StreamSpec, ensure_bucket, ensure_stream, stream_info};
 pub use publish::{ACK_WAIT, Expect, PubAck, PublishError, publish, publish_surely};
+pub use purge::{purge_below, subjects};
 pub use read::{
     Batch, BatchGet, MultiLast, Stored, batch_get, get_leader, last_by_subject_leader, multi_last,
     next_by_subject_leader,

@@ -111,7 +111,7 @@ fn unwatched(rounds: usize, shelf: Option<Arc<Shelf>>) -> usize {
     let subjects: Vec<Subject> =
         (0..UNWATCHED).map(|n| format!("arena.0b9d3c52-6f0e-4b57-9a57-{n:012x}.agent.agent-3.output").into()).collect();
     let reply = "$JS.ACK.EVENTS.Jx2mK0qLw8.1.48210377.91022.1767225600000000017.3".to_owned();
-    let rings = Shelved::new(shelf, sessions);
+    let rings = Shelved::new(shelf, &Arc::default(), sessions);
     for subject in subjects.iter().cycle().take(rounds) {
         let (seq, time_ns) = sequence_and_time(black_box(&reply)).unwrap();
         let event = Event::parse(subject.clone(), seq, time_ns / 1_000_000, payload.clone()).unwrap();

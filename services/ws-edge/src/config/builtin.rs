@@ -121,7 +121,7 @@ impl Door {
                 commands: true,
                 // What ends a running action saves what it would cost.
                 free: vec![format!("{}/api/cancel", self.prefix)],
-                ..forward(&["/api/*", "/init_session"])
+                ..forward(&["/api/*", "/init_session", "/sessions/*"])
             },
             ForwardConfig { commands: true, timeout: NEWS_TIMEOUT, ..forward(&["/submit_news"]) },
             ForwardConfig { health: true, timeout: HEALTH_TIMEOUT, ..forward(&["/health"]) },

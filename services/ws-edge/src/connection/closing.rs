@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use herald_protocol::{Close, Cursor, frame};
+use herald_protocol::{Close, frame::Control};
 use metrics::counter;
 use socket2::SockRef;
 use tokio::time::{sleep, timeout};
@@ -50,9 +50,7 @@ impl Connection {
         tracing::debug!(code = close.code(), reason = close.reason(), "closing a connection");
         (self.control, self.asking) = (None, None);
         self.feed.leave();
-        if let Some(after) = resumes_at(&close) {
-            let retry_ms = u64::try_from(self.drain.retry().as_millis()).unwrap_or(u64::MAX);
-            let bye = frame::Control::Bye { after: after.to_string(), retry_ms };
+        if let Some(bye) = farewell(&close, self.drain.retry()) {
             let place = self.place;
             self.queue.extend(self.view.control(&bye, None).map(|bytes| Out { bytes, place }));
         }
@@ -119,13 +117,15 @@ impl Connection {
     }
 }
 
-/// Where a client goes on after this close, if it is one to come back from.
-pub(crate) const fn resumes_at(close: &Close) -> Option<Cursor> {
-    match close {
-        Close::Restart { after } => *after,
-        Close::TooSlow { after } => Some(*after),
-        _ => None,
-    }
+/// What a client is told before this close: where it goes on and after what pause, or that it does not.
+pub(crate) fn farewell(close: &Close, retry: Duration) -> Option<Control> {
+    let after = match close {
+        Close::Restart { after } => (*after)?,
+        Close::TooSlow { after } => *after,
+        Close::Over { after } => return Some(Control::Over { after: after.to_string() }),
+        _ => return None,
+    };
+    Some(Control::Bye { after: after.to_string(), retry_ms: u64::try_from(retry.as_millis()).unwrap_or(u64::MAX) })
 }
 
 fn count(reason: &'static str) {
@@ -152,5 +152,6 @@ pub(crate) const fn name(close: &Close) -> &'static str {
         Close::Refused { .. } => "refused",
         Close::TooSlow { .. } => "too_slow",
         Close::Gap { .. } => "gap",
+        Close::Over { .. } => "over",
     }
 }

@@ -11,13 +11,13 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use herald_protocol::{Epoch, SessionId, frame::Tail};
+use herald_protocol::{Epoch, Position, SessionId, frame::Tail};
 
 use crate::{
     event::Event,
-    history::{Flights, History, HistoryError, Holes, Page, Proof, SHARED_READS, Snapshot},
+    history::{Extent, Flights, History, HistoryError, Holes, Page, Proof, SHARED_READS, Snapshot},
     log::{Old, Piece},
-    sessions::Sessions,
+    sessions::{LastWords, Sessions},
     view::{View, cursor},
 };
 
@@ -122,13 +122,49 @@ impl Past {
         }
     }
 
+    /// What was last said of a session's end.
+    ///
+    /// # Errors
+    /// [`HistoryError`]. Cancelling is safe.
+    pub async fn last_words(&self, session: &SessionId) -> Result<LastWords, HistoryError> {
+        self.history.last_words(session).await
+    }
+
+    /// Whether nothing is to come for a client at that place: the session is over, and it has all that is shown of it.
+    pub(crate) async fn is_finished(
+        &self,
+        session: &SessionId,
+        view: &Arc<View>,
+        at: Position,
+    ) -> Result<bool, HistoryError> {
+        let words = match self.sessions.last_words(session) {
+            Some(words) => words,
+            None => self.history.last_words(session).await?,
+        };
+        if !words.is_over() {
+            return Ok(false);
+        }
+        let room = (session.clone(), view.clone());
+        let last = self.history.proof().await?.extent.last;
+        let answer = self.join(room, Ask::Before { seq: last + 1 }).await?;
+        let Answer { found: Found::Before { prev, .. }, proof } = answer else { return Ok(false) };
+        let same = match at {
+            Position::Cursor(cursor) => proof.epoch == Some(cursor.epoch),
+            Position::Seq(_) => proof.epoch.is_some(),
+        };
+        let (at, extent) = (at.seq(), &proof.extent);
+        let missing = extent.holes.last_in(at, extent.last).is_some() || at + 1 < extent.first;
+        Ok(same && prev <= at && at <= extent.last && !missing)
+    }
+
     async fn join(&self, room: Room, ask: Ask) -> Result<Answer, HistoryError> {
         let begin = || {
             let (history, sessions, room) = (self.history.clone(), self.sessions.clone(), room.clone());
             let mark = Widest::mark(&self.widest, &room, ask);
             let read = async move {
+                let purges = sessions.purges();
                 let answer = read(&history, &room, ask).await?;
-                take_up(&sessions, &room.0, &room.1, ask, &answer);
+                take_up(&sessions, &room.0, &room.1, ask, &answer, purges);
                 drop(mark);
                 Ok(answer)
             };
@@ -213,9 +249,13 @@ async fn read(history: &History, room: &Room, ask: Ask) -> Result<Answer, Histor
 /// What is found, with its proof: that is none where the stream is believed to live another life than before.
 async fn answered(history: &History, room: &Room, ask: Ask, life: Option<Epoch>) -> Result<Answer, HistoryError> {
     let (found, proof) = (find(history, room, ask).await?, history.proof().await?);
-    let same = proof.epoch.is_none() || proof.epoch == life;
-    let proof = if same { proof } else { Arc::new(Proof { extent: proof.extent.clone(), epoch: None }) };
-    Ok(Answer { found, proof })
+    let (same, removed) = (proof.epoch.is_none() || proof.epoch == life, history.purges().of(&room.0));
+    if same && removed == 0 {
+        return Ok(Answer { found, proof });
+    }
+    let extent = Extent { holes: proof.extent.holes.with_removed(removed), ..proof.extent.clone() };
+    let epoch = proof.epoch.filter(|_| same);
+    Ok(Answer { found, proof: Arc::new(Proof { extent, epoch }) })
 }
 
 /// What was found as the stream has it that begins with `first`: a shelf may still hold what was before.
@@ -263,8 +303,15 @@ fn last_shown(page: &Page, upto: u64, shown: impl Fn(&Event) -> bool) -> Option<
     page.events.iter().rev().find(|event| event.seq <= upto && shown(event)).map(|event| event.seq)
 }
 
-/// Puts a page that reaches the ring into it, as far as it is complete.
-pub(super) fn take_up(sessions: &Sessions, session: &SessionId, view: &Arc<View>, ask: Ask, answer: &Answer) {
+/// Puts a page that reaches the ring into it, as far as it is complete. `purges`: [`Sessions::purges`] before it was read.
+pub(super) fn take_up(
+    sessions: &Sessions,
+    session: &SessionId,
+    view: &Arc<View>,
+    ask: Ask,
+    answer: &Answer,
+    purges: u64,
+) {
     let (Ask::Page { epoch, after, upto, prev: known, .. }, Found::Page { page, prev }) = (ask, &answer.found) else {
         return;
     };
@@ -293,6 +340,6 @@ pub(super) fn take_up(sessions: &Sessions, session: &SessionId, view: &Arc<View>
             frames.push(Old { seq: event.seq, prev, bytes });
         }
     }
-    let piece = Piece { epoch, floor, upto, frames, last: last.unwrap_or(*prev) };
+    let piece = Piece { epoch, floor, upto, purges, frames, last: last.unwrap_or(*prev) };
     sessions.fill(session, view, piece);
 }

@@ -1,15 +1,18 @@
 //! What a connection is to show, and from where.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use herald_protocol::{Position, SessionId, record::AliasTarget};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use super::Past;
 use crate::{
     sessions::{Opening, Seat, Sessions},
     view::View,
 };
+
+/// How long a client that comes back waits for word whether there is anything to come back for.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// One stream as connections read it: the rings of the watched sessions, and what came before them.
 pub struct StreamHub {
@@ -78,6 +81,14 @@ impl Setup {
             self.now = seat.opening().map(|opening| Now { opening, _seat: seat });
         }
         self
+    }
+
+    /// Whether nothing is to come for a client that says what it has: the session is over, and it has everything. Where nobody
+    /// can say so, something is.
+    pub(crate) async fn is_finished(&self) -> bool {
+        let (Start::After(at), Target::Session(session)) = (self.start, &self.target) else { return false };
+        let finished = self.hub.past.is_finished(session, &self.view, at);
+        at.seq() > 0 && matches!(timeout(LOOK, finished).await, Ok(Ok(true)))
     }
 
     /// Whether it begins with what comes next and nobody knows behind what: the stream is not served now. What is stored

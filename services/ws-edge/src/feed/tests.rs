@@ -176,7 +176,7 @@ impl Client {
     /// History's answer, which goes into the ring, too.
     fn asked(&self, stream: &Stream, question: &Question, page: usize) -> Answer {
         let answer = stream.answer(question, page);
-        take_up(&self.sessions, &question.session, &question.view, question.ask, &answer);
+        take_up(&self.sessions, &question.session, &question.view, question.ask, &answer, self.sessions.purges());
         answer
     }
 

@@ -38,6 +38,8 @@ pub(super) struct State {
     pub(super) lives: u32,
     /// Whether batches wait.
     pub(super) hangs: bool,
+    /// What is missing and not explained.
+    pub(super) holes: Holes,
 }
 
 impl Fake {
@@ -120,7 +122,7 @@ impl Reads for Fake {
     async fn extent(&self) -> Result<Extent, ApiError> {
         let state = self.leader();
         let first = state.log.keys().next().copied().unwrap_or(state.head + 1);
-        Ok(Extent { first, last: state.head, holes: Holes::None })
+        Ok(Extent { first, last: state.head, holes: state.holes.clone() })
     }
 
     async fn life(&self) -> Option<Epoch> {

@@ -1,6 +1,7 @@
 //! Sequences that are missing between the first and the last: deleted one by one, or by a limit per subject.
 //!
-//! Herald's own streams have none: they lose their oldest. Where an operator has set `max_msgs_per_subject`, or deleted a
+//! Herald's own streams have none but those of sessions that were removed, which are explained ([`super::Purges`]): they lose
+//! their oldest. Where an operator has set `max_msgs_per_subject`, or deleted a
 //! message, what is left looks complete. So it is asked for, and what can't be delivered is announced.
 
 use std::sync::Arc;
@@ -13,6 +14,8 @@ pub enum Holes {
     None,
     /// These sequences, in order.
     At(Arc<[u64]>),
+    /// Everything up to this one, in the eyes of a session that was removed.
+    Upto(u64),
     /// More than can be told one by one.
     Everywhere,
 }
@@ -30,7 +33,18 @@ impl Holes {
                 let end = missing.partition_point(|seq| *seq <= upto);
                 end.checked_sub(1).map(|last| missing[last]).filter(|last| *last > after)
             }
+            Self::Upto(last) => (after < upto.min(*last)).then_some(upto.min(*last)),
             Self::Everywhere => (after < upto).then_some(upto),
+        }
+    }
+
+    /// As a session sees them of which nothing up to `last` is left; 0: it was not removed.
+    pub(crate) fn with_removed(&self, last: u64) -> Self {
+        match self {
+            _ if last == 0 => self.clone(),
+            Self::None => Self::Upto(last),
+            // Of both only the worst can be said.
+            Self::At(_) | Self::Upto(_) | Self::Everywhere => Self::Everywhere,
         }
     }
 }
@@ -46,6 +60,12 @@ mod tests {
         for (after, upto, expected) in table {
             assert_eq!(holes.last_in(after, upto), expected, "{after}..{upto}");
         }
+        let upto = Holes::None.with_removed(5);
+        let table = [(0, 2, Some(2)), (0, 9, Some(5)), (4, 9, Some(5)), (5, 9, None), (9, 9, None)];
+        for (after, upto_seq, expected) in table {
+            assert_eq!(upto.last_in(after, upto_seq), expected, "{after}..{upto_seq}");
+        }
+        assert_eq!((Holes::None.with_removed(0), holes.with_removed(5)), (Holes::None, Holes::Everywhere));
         assert_eq!(Holes::None.last_in(0, 9), None);
         assert_eq!((Holes::Everywhere.last_in(3, 9), Holes::Everywhere.last_in(9, 9)), (Some(9), None));
     }

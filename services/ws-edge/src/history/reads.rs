@@ -3,7 +3,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use async_nats::jetstream::response::Response;
-use herald_protocol::Epoch;
+use herald_protocol::{Epoch, subject::PURGED_ALL};
 use herald_runtime::{
     jetstream::{self, ApiError, Batch, BatchGet, MultiLast, Stored, epoch::EpochWatcher},
     nats::Nats,
@@ -11,7 +11,7 @@ use herald_runtime::{
 use serde::Deserialize;
 use tokio::time::sleep;
 
-use super::{Extent, Holes};
+use super::{Extent, Holes, Purges};
 use crate::planted::{Bug, planted};
 
 /// The first pause before a request is repeated, or a lagging replica asked again; doubled each time.
@@ -45,9 +45,27 @@ pub(super) struct JetStream {
     pub(super) nats: Nats,
     pub(super) stream: String,
     pub(super) watcher: Arc<EpochWatcher>,
+    pub(super) purges: Arc<Purges>,
 }
 
 impl JetStream {
+    /// How much of what is missing behind `first` is explained. Word of a removal is stored before anything is missing for it: so
+    /// it is there once that was seen.
+    async fn explained(&self, first: u64, missing: u64) -> Result<u64, ApiError> {
+        let explained = self.purges.explained(first);
+        if missing <= explained {
+            return Ok(explained);
+        }
+        while let Some(word) = self.next(PURGED_ALL, self.purges.unread()).await? {
+            match serde_json::from_slice(&word.payload) {
+                Ok(purged) => self.purges.note(word.sequence, &purged),
+                Err(error) => tracing::warn!(stream = self.stream, %error, "unreadable word of a removed session"),
+            }
+            self.purges.read(word.sequence);
+        }
+        Ok(self.purges.explained(first))
+    }
+
     /// The sequences missing between the first and the last, one by one.
     async fn holes(&self) -> Result<Holes, ApiError> {
         #[derive(Deserialize)]
@@ -87,8 +105,9 @@ impl Reads for JetStream {
         let info = patiently(|| jetstream::stream_info(&self.nats, &self.stream)).await?;
         let span = if info.messages == 0 { 0 } else { (info.last_seq + 1).saturating_sub(info.first_seq) };
         let missing = span.saturating_sub(info.messages);
+        let explained = if missing == 0 { 0 } else { self.explained(info.first_seq, missing).await? };
         let holes = match missing {
-            0 => Holes::None,
+            missing if missing <= explained => Holes::None,
             // Seldom: Herald's own streams have none.
             1..=Holes::MOST => self.holes().await?,
             _ => Holes::Everywhere,

@@ -12,7 +12,8 @@
 //! A shelf is a cache: its files have no names, nothing of it outlives the process, any edge makes its own. It says what it
 //! knows: every message of the stream behind its floor and up to its end, of one life. What reaches beyond that is asked of the
 //! stream. Whether the life goes on and what the stream has trimmed since is proven after the read, as for any other read; and
-//! as long as the stream has holes, that is, somebody deleted from it, the shelf is not asked at all.
+//! as long as the stream has holes that nobody explains, that is, somebody deleted from it, the shelf is not asked at all. Of a
+//! session that was removed it still holds what the stream does not: that session is not read here.
 //!
 //! Nobody waits for the disk but who reads from it: if parts come faster than they can be written, the shelf is cleared, and
 //! begins anew. Where the disk fails, or is nearly full, nothing is kept for a while.
@@ -31,14 +32,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use herald_protocol::{Epoch, SessionId, TopicPattern};
+use herald_protocol::{Epoch, SessionId, TopicPattern, record::Purged};
 use metrics::{Gauge, counter, gauge, histogram};
 use tokio::{
     sync::{Notify, Semaphore, SemaphorePermit, mpsc},
     time::timeout,
 };
 
-use super::{Extent, Holes, Page, Snapshot, range::PageSize};
+use super::{Extent, Holes, Page, Purges, Snapshot, range::PageSize};
 use crate::{
     config::HistoryConfig,
     event::Event,
@@ -506,14 +507,16 @@ impl Found {
 /// Puts on the shelf what the rings get.
 pub struct Shelved<R> {
     shelf: Option<Arc<Shelf>>,
+    purges: Arc<Purges>,
     rings: Arc<R>,
 }
 
 impl<R: Rings> Shelved<R> {
-    /// `rings`, and a shelf beside them.
+    /// `rings`, and a shelf beside them. What is heard of removed sessions is noted in `purges`, by which history knows what of
+    /// the shelf is no more.
     #[must_use]
-    pub fn new(shelf: Option<Arc<Shelf>>, rings: Arc<R>) -> Arc<Self> {
-        Arc::new(Self { shelf, rings })
+    pub fn new(shelf: Option<Arc<Shelf>>, purges: &Arc<Purges>, rings: Arc<R>) -> Arc<Self> {
+        Arc::new(Self { shelf, purges: purges.clone(), rings })
     }
 }
 
@@ -537,7 +540,13 @@ impl<R: Rings> Rings for Shelved<R> {
         self.rings.advance(seq);
     }
 
+    fn purged(&self, seq: u64, purged: &Purged) {
+        self.purges.note(seq, purged);
+        self.rings.purged(seq, purged);
+    }
+
     fn reset(&self, life: Life) {
+        self.purges.forget();
         if let Some(shelf) = &self.shelf {
             let mut state = shelf.lock();
             (state.epoch, state.first, state.whole) = (Some(life.epoch), 0, true);

@@ -4,7 +4,7 @@ use std::{convert::Infallible, error::Error, pin::pin, sync::Arc, time::Duration
 
 use async_nats::{Message, Subject};
 use bytes::Bytes;
-use herald_protocol::Epoch;
+use herald_protocol::{Epoch, subject::PURGED_END};
 use herald_runtime::{
     Context,
     health::Condition,
@@ -389,6 +389,9 @@ impl<R: Rings> Actor<R> {
             Verdict::Known => return Ok(()),
             Verdict::Rewritten => return Err(End::Rewritten),
         }
+        if subject.ends_with(PURGED_END) {
+            self.purged(delivery.seq, &subject, &payload);
+        }
         match Event::parse(subject.clone(), delivery.seq, delivery.time_ns / 1_000_000, payload) {
             Some(event) => {
                 self.rings.append(&event);
@@ -400,6 +403,17 @@ impl<R: Rings> Actor<R> {
             }
         }
         Ok(())
+    }
+
+    /// Perhaps word that a session is being removed.
+    fn purged(&self, seq: u64, subject: &str, payload: &[u8]) {
+        if subject.split('.').count() != 2 {
+            return;
+        }
+        match serde_json::from_slice(payload) {
+            Ok(purged) => self.rings.purged(seq, &purged),
+            Err(error) => tracing::warn!(stream = self.stream, %error, "unreadable word of a removed session"),
+        }
     }
 
     /// A message of the stream that is no event: a command (fewer than three tokens), or something broken.

@@ -268,10 +268,15 @@ impl Ring {
         self.floor = floor;
     }
 
-    /// Forgets everything up to and including `at`; what comes later is complete again.
-    pub fn reset(&mut self, at: u64) {
+    /// Forgets all frames: the ring is complete behind the last of them.
+    pub fn forget(&mut self) {
         while self.drop_oldest() {}
         self.frames = VecDeque::new();
+    }
+
+    /// Forgets everything up to and including `at`; what comes later is complete again.
+    pub fn reset(&mut self, at: u64) {
+        self.forget();
         self.floor = at;
         self.head = at;
     }

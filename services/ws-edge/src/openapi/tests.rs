@@ -63,6 +63,8 @@ fn every_route_and_forward_of_the_arena_is_described_and_nothing_else() {
         "/api/images/{game}/{file}",
         "/init_session",
         "/submit_news",
+        "/sessions/{session}",
+        "/sessions/{session}/end",
         "/health",
         "/ws/{sid}",
         "/sse/{sid}",
@@ -134,7 +136,7 @@ fn what_may_be_answered_follows_from_the_configuration() {
         assert!(statuses.contains(&"429") && statuses.contains(&"503"), "{method} {path}");
     }
     assert_eq!(statuses(&open, "/ws/{sid}", "get"), ["101", "400", "404", "426", "429", "503"]);
-    assert_eq!(statuses(&open, "/sse/{sid}", "get"), ["200", "400", "404", "429", "503"]);
+    assert_eq!(statuses(&open, "/sse/{sid}", "get"), ["200", "204", "400", "404", "429", "503"]);
     assert_eq!(statuses(&open, "/sse/_selftest", "get"), ["200", "429", "503"]);
     let news = ["200", "400", "404", "408", "413", "429", "431", "500", "502", "503", "504"];
     assert_eq!(statuses(&open, "/submit_news", "post"), news);

@@ -47,6 +47,11 @@ pub enum SeatRead {
     Suspended,
     /// The stream lives another life than the one asked for.
     OtherLife,
+    /// Nothing new, and nothing to come: the session is over.
+    Over {
+        /// The sequence at which that was said: everything up to there was seen.
+        at: u64,
+    },
 }
 
 /// Where a connection that begins now finds the ring.
@@ -121,7 +126,10 @@ impl Seat {
     /// frames by `token`: it must be ready for them before it asks.
     #[must_use]
     pub fn read(&self, generation: u64, after: u64, frames: usize, bytes: usize, token: u64) -> SeatRead {
-        self.with_room(|now, room| {
+        let mut state = lock(&self.session.state);
+        // Who follows an alias waits for another session.
+        let over = Some(state.words.over).filter(|_| state.words.is_over() && self.watches);
+        self.in_room(&mut state, |now, room| {
             if !now.serving {
                 room.listening.push(self.entry(token));
                 return SeatRead::Suspended;
@@ -141,6 +149,10 @@ impl Seat {
                 Read::Frames(frames) => SeatRead::Frames { frames, mark },
                 Read::Behind => SeatRead::Behind { floor, mark },
                 Read::UpToDate => {
+                    // That it is over may be known before what came before that is here.
+                    if let Some(at) = over.filter(|at| *at <= room.log.seen().max(self.settled())) {
+                        return SeatRead::Over { at };
+                    }
                     room.listening.push(self.entry(token));
                     SeatRead::UpToDate
                 }
@@ -180,8 +192,11 @@ impl Seat {
     }
 
     fn with_room<T>(&self, run: impl FnOnce(Now, &mut Room) -> T) -> T {
-        let mut state = lock(&self.session.state);
-        let State { now, rooms, .. } = &mut *state;
+        self.in_room(&mut lock(&self.session.state), run)
+    }
+
+    fn in_room<T>(&self, state: &mut State, run: impl FnOnce(Now, &mut Room) -> T) -> T {
+        let State { now, rooms, .. } = state;
         let index = rooms.iter().position(|room| Arc::ptr_eq(room.log.view(), &self.view));
         // A room is kept while it has seats, so it is there.
         match index {

@@ -119,7 +119,7 @@ fn watch(sessions: &Arc<Sessions>, encoding: Encoding, most: usize) {
             SeatRead::Behind { floor, .. } => at = floor,
             SeatRead::Unchained { floor } => seat.chain(opening.generation, floor, floor),
             SeatRead::UpToDate => {}
-            SeatRead::Suspended | SeatRead::OtherLife => panic!("{read:?}"),
+            SeatRead::Suspended | SeatRead::OtherLife | SeatRead::Over { .. } => panic!("{read:?}"),
         }
     }
 }
@@ -270,4 +270,85 @@ fn nothing_is_served_while_the_life_of_the_stream_is_in_doubt() {
     sessions.reset(Life { epoch: Epoch::new(8), head: 0 });
     assert_eq!(seat.read(1, 0, 9, 999, 4), SeatRead::OtherLife);
     assert_eq!(seat.opening().map(|opening| (opening.generation, opening.epoch)), Some((2, Epoch::new(8))));
+}
+
+fn control(topic: &str, seq: u64) -> Event {
+    Event::parse(Subject::from(format!("gm.s.{topic}")), seq, 0, Bytes::from_static(b"{}")).unwrap()
+}
+
+#[test]
+fn who_is_up_to_date_is_told_that_it_is_over_and_nobody_before() {
+    let sessions = sessions(Duration::ZERO);
+    let reader = Arc::new(Reader { most: 100, ..Reader::default() });
+    let weak: Weak<Reader> = Arc::downgrade(&reader);
+    let seat = sessions.attach(&id("s"), &view(Encoding::Plain), weak, true);
+    let follower = sessions.attach(&id("s"), &view(Encoding::Plain), Weak::<Nobody>::new(), false);
+    let generation = seat.opening().unwrap().generation;
+    let read = |seat: &Seat, after| {
+        reader.token.store(1, Ordering::Release);
+        seat.read(generation, after, 16, 1 << 20, 1)
+    };
+    take(&sessions, [event("s", 1)]);
+    assert_eq!(read(&seat, 1), SeatRead::UpToDate);
+    take(&sessions, [event("s", 2), control("_over", 3)]);
+    assert_eq!(reader.token.load(Ordering::Acquire), 0, "dismissed: it is to look again");
+    assert!(matches!(read(&seat, 1), SeatRead::Frames { .. }), "what came before, first");
+    assert_eq!((read(&seat, 2), read(&follower, 2)), (SeatRead::Over { at: 3 }, SeatRead::UpToDate));
+    take(&sessions, [event("s", 4)]);
+    assert!(matches!(read(&seat, 2), SeatRead::Frames { .. }), "what comes late is shown");
+    assert_eq!(read(&seat, 4), SeatRead::Over { at: 3 });
+    take(&sessions, [control("_action", 5)]);
+    assert_eq!(read(&seat, 4), SeatRead::UpToDate, "alive again");
+}
+
+#[tokio::test]
+async fn an_end_that_was_said_before_is_asked_for_and_waits_for_what_came_before_it() {
+    let sessions = sessions(Duration::ZERO);
+    let reader = Arc::new(Reader { most: 100, ..Reader::default() });
+    let weak: Weak<Reader> = Arc::downgrade(&reader);
+    let seat = sessions.attach(&id("s"), &view(Encoding::Plain), weak, true);
+    let generation = seat.opening().unwrap().generation;
+    let tries = AtomicU64::new(0);
+    let ask = |_| {
+        let first = tries.fetch_add(1, Ordering::Relaxed) == 0;
+        async move { if first { Err("away") } else { Ok(LastWords { over: 2, action: 0 }) } }
+    };
+    let known = async {
+        while sessions.last_words(&id("s")).is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        () = sessions.look_for_ends(ask) => unreachable!("for ever"),
+        () = known => {}
+    }
+    reader.token.store(1, Ordering::Release);
+    assert_eq!(seat.read(generation, 0, 16, 1 << 20, 1), SeatRead::UpToDate, "event 1 is on its way");
+    take(&sessions, [event("s", 1), control("_over", 2)]);
+    assert_eq!(reader.token.load(Ordering::Acquire), 0, "dismissed");
+    assert_eq!(seat.read(generation, 1, 16, 1 << 20, 2), SeatRead::Over { at: 2 });
+    sessions.reset(Life { epoch: Epoch::new(8), head: 9 });
+    assert_eq!(sessions.last_words(&id("s")), None, "another life");
+    let generation = seat.opening().unwrap().generation;
+    assert_eq!(seat.read(generation, 9, 16, 1 << 20, 3), SeatRead::UpToDate);
+}
+
+#[test]
+fn a_removed_session_is_forgotten_and_what_was_read_before_is_not_put_back() {
+    let sessions = sessions(Duration::ZERO);
+    let [seat, other] = ["s", "other"].map(|of| sessions.hold(&id(of), &view(Encoding::Plain)));
+    let generation = seat.opening().unwrap().generation;
+    take(&sessions, [event("s", 1), event("other", 2), event("s", 3)]);
+    let read_before = sessions.purges();
+    sessions.purged(5, &Purged { session: id("s"), upto: 4, events: 2 });
+    let read = |seat: &Seat, after| seat.read(generation, after, 16, 1 << 20, 1);
+    assert!(matches!(read(&seat, 0), SeatRead::Behind { floor: 3, .. }));
+    assert_eq!(read(&seat, 3), SeatRead::UpToDate);
+    let old = crate::log::Old { seq: 1, prev: 0, bytes: Bytes::from_static(b"old") };
+    let piece = |purges| Piece { epoch: EPOCH, floor: 0, upto: 3, purges, frames: vec![old.clone()], last: 1 };
+    sessions.fill(&id("s"), &view(Encoding::Plain), piece(read_before));
+    assert!(matches!(read(&seat, 0), SeatRead::Behind { .. }));
+    sessions.fill(&id("s"), &view(Encoding::Plain), piece(sessions.purges()));
+    assert!(matches!(read(&seat, 0), SeatRead::Frames { .. }), "what was read after is");
+    assert!(matches!(read(&other, 0), SeatRead::Frames { .. }), "nobody else's");
 }

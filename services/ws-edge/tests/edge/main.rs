@@ -7,12 +7,14 @@ mod aliases;
 mod auth;
 mod cursors;
 mod door;
+mod ends;
 mod floods;
 #[path = "../../src/identity/forge.rs"]
 mod forge;
 mod keys;
 mod limits;
 mod proxies;
+mod removals;
 mod selftest;
 mod shelf;
 mod sockets;

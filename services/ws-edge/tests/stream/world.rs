@@ -286,6 +286,7 @@ impl Rings for Record {
     fn advance(&self, seq: u64) {
         self.say(Said::Advanced(seq));
     }
+    fn purged(&self, _: u64, _: &herald_protocol::record::Purged) {}
     fn reset(&self, life: Life) {
         self.say(Said::Life(life));
     }

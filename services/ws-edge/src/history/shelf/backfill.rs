@@ -8,7 +8,7 @@ use herald_runtime::jetstream::{ApiError, Batch, BatchGet};
 use metrics::counter;
 use tokio::time::{Instant, sleep};
 
-use super::{Off, Part, PoisonError, Shelf, Table};
+use super::{Holes, Off, Part, PoisonError, Shelf, Table};
 use crate::{event::Event, history::reads::Reads};
 
 /// Messages and bytes asked for at a time: some milliseconds of this machine's and the server's time.
@@ -145,7 +145,9 @@ impl Shelf {
                 return End::Complete;
             }
             let from = first.max((floor + 1).saturating_sub(window));
-            let table = match self.read_between(reads, from, floor).await {
+            // What is missing and explained is nobody's: there is nothing to be read in its place.
+            let whole = extent.holes == Holes::None;
+            let table = match self.read_between(reads, from, floor, whole).await {
                 Between::All(table) => table,
                 Between::Nothing => return End::Hole,
                 Between::TooMuch => {
@@ -182,8 +184,8 @@ impl Shelf {
         }
     }
 
-    /// All messages from `from` to `upto`; where something is missing, those behind it.
-    async fn read_between(&self, reads: &impl Reads, from: u64, upto: u64) -> Between {
+    /// All messages from `from` to `upto`; where something is missing, those behind it, unless the stream is `whole` without.
+    async fn read_between(&self, reads: &impl Reads, from: u64, upto: u64, whole: bool) -> Between {
         let mut table = Table::behind(from - 1);
         let mut tries = 0;
         while table.upto() < upto {
@@ -195,9 +197,12 @@ impl Shelf {
             let before = table.upto();
             for message in batch.map(|batch| batch.messages).unwrap_or_default() {
                 if message.sequence > upto {
+                    if whole {
+                        table.advance(upto);
+                    }
                     break;
                 }
-                if message.sequence != table.upto() + 1 {
+                if message.sequence != table.upto() + 1 && !whole {
                     table = Table::behind(message.sequence - 1);
                 }
                 let (seq, ts_ms) = (message.sequence, message.time_ms());

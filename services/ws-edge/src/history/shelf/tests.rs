@@ -24,7 +24,7 @@ fn begin(shelf: &Arc<Shelf>, head: u64) {
 }
 
 fn begin_life(shelf: &Arc<Shelf>, life: Life) {
-    Shelved::new(Some(shelf.clone()), Arc::new(NoRings)).reset(life);
+    Shelved::new(Some(shelf.clone()), &Arc::default(), Arc::new(NoRings)).reset(life);
 }
 
 struct NoRings;
@@ -33,6 +33,7 @@ impl Rings for NoRings {
     fn append(&self, _: &Event) {}
     fn flush(&self) {}
     fn advance(&self, _: u64) {}
+    fn purged(&self, _: u64, _: &Purged) {}
     fn reset(&self, _: Life) {}
     fn mark_broken(&self, _: u64) {}
     fn suspend(&self) {}
@@ -45,7 +46,7 @@ fn event(subject: &str, seq: u64) -> Event {
 
 /// Puts events on the shelf as the intake does, an empty subject for something that is none; writes parts as they are full.
 async fn feed(shelf: &Arc<Shelf>, subjects: &[&str], after: u64) -> Vec<Event> {
-    let fed = Shelved::new(Some(shelf.clone()), Arc::new(NoRings));
+    let fed = Shelved::new(Some(shelf.clone()), &Arc::default(), Arc::new(NoRings));
     let mut parts = shelf.written.lock().unwrap().take();
     let mut all = Vec::new();
     for (subject, seq) in subjects.iter().zip(after + 1..) {
@@ -266,10 +267,21 @@ fn nothing_of_a_former_life_is_left() {
 #[test]
 fn what_is_deleted_before_it_is_read_ends_the_look_back() {
     let fake = Fake::of(["gm.s.a", "gm.s.b", "", "gm.s.d", "gm.s.e"]);
+    fake.lock().holes = Holes::At([3].into());
+    let deleted = shelf(1000, u64::MAX);
+    begin(&deleted, 5);
+    assert!(matches!(run(deleted.look_back(&fake)), backfill::End::Hole));
+    assert_eq!(deleted.held(), (3, 5));
+}
+
+#[test]
+fn what_a_removed_session_has_left_open_is_looked_over() {
+    // Nothing is missing that is not explained.
+    let fake = Fake::of(["gm.s.a", "", "gm.s.c", "gm.s.d", "", "", "gm.s.g"]);
     let shelf = shelf(1000, u64::MAX);
-    begin(&shelf, 5);
-    assert!(matches!(run(shelf.look_back(&fake)), backfill::End::Hole));
-    assert_eq!(shelf.held(), (3, 5));
+    begin(&shelf, 6);
+    assert!(matches!(run(shelf.look_back(&fake)), backfill::End::Complete));
+    assert_eq!(shelf.held(), (0, 6));
 }
 
 #[test]
@@ -310,7 +322,7 @@ fn the_oldest_goes_first_when_there_is_too_much() {
 fn a_disk_that_is_too_slow_costs_the_shelf_not_memory() {
     let shelf = shelf(50, u64::MAX);
     begin(&shelf, 0);
-    let fed = Shelved::new(Some(shelf.clone()), Arc::new(NoRings));
+    let fed = Shelved::new(Some(shelf.clone()), &Arc::default(), Arc::new(NoRings));
     for seq in 1..=100 {
         fed.append(&event("gm.s.text", seq));
     }
