@@ -12,7 +12,7 @@
 //!   its `_action` and its record.
 //!
 //! The log itself says what became of an action: what follows an `_action` is its own, up to the next one. It has ended with
-//! `result`, with `error`, or with `_done` where it has nothing to say (a start). An `error` that a bridge formed names in
+//! `result`, with `error`, or with `_done` where it has nothing to say (a start), or with `_over` where it ends the session. An `error` that a bridge formed names in
 //! `Herald-Ends` the action whose end it is: as the first word of an action that is the one before.
 //!
 //! **At shutdown** commands that were taken before the subscription ended are run; running actions may go on for `action.drain`; those that have not ended by then close their stream and
@@ -25,6 +25,7 @@ mod keeper;
 mod ledger;
 mod open;
 mod patience;
+mod quota;
 mod runner;
 mod running;
 mod watcher;
@@ -35,6 +36,7 @@ use futures_util::future::BoxFuture;
 use herald_protocol::{
     InstanceId, SessionId,
     record::{ActionKind, ActionRecord, Lang, NewsKind, WaitingCommand},
+    subject,
 };
 use herald_runtime::{Context, nats::Nats};
 use tokio::{
@@ -48,17 +50,22 @@ pub(crate) use self::open::Admission;
 use self::{
     claim::{Condition, NotClaimed},
     ending::Ending,
-    ledger::Ledger,
+    ledger::{Ledger, LedgerError},
     open::Open,
+    quota::{Kept, Quota},
     running::Running,
 };
 use crate::{
     bucket::Bucket,
     config::{ActionConfig, ActionPolicy},
     game_master::GameMaster,
+    metrics,
     publisher::{PublishFailure, Publisher},
     redact::Redactor,
 };
+
+/// Commands in a row that may come between the end of what ran in a session and its removal.
+const CLEARINGS: u32 = 8;
 
 /// The bucket that holds the records of open actions.
 pub const ACTIONS: &str = "ACTIONS";
@@ -123,6 +130,12 @@ pub enum ActionError {
     /// Another action was claimed in the same moment and took over.
     #[error("another action took over")]
     Superseded,
+    /// As much is kept of the session as may be.
+    #[error("the session's quota is used up")]
+    QuotaUsedUp,
+    /// Somebody has said that the session is over: only a start makes it alive again.
+    #[error("the session is over")]
+    Over,
 }
 
 /// What became of a command.
@@ -141,6 +154,26 @@ pub enum Cancelled {
     Cancelled,
     /// There was nothing to stop.
     Idle,
+}
+
+/// What became of a session that was to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It is over, and this is the stream sequence of the action that said so.
+    Over(u64),
+    /// An action is open.
+    Running,
+}
+
+/// What is kept of a session in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Remains {
+    /// Nothing.
+    Nothing,
+    /// What stays of one that was removed: the fence, and that it is over.
+    Purged,
+    /// More than that.
+    Something,
 }
 
 /// The actions of this bridge. Clones share them.
@@ -215,6 +248,7 @@ impl Actions {
         command: Command,
         policy: ActionPolicy,
     ) -> Result<Accepted, ActionError> {
+        self.check_quota(session).await?;
         let admission = self.admit(session)?;
         let accepted = match policy {
             ActionPolicy::Cancel => self.drive(self.supersede(session, command.kind()).await, command),
@@ -222,6 +256,24 @@ impl Actions {
         }?;
         admission.opened();
         Ok(accepted)
+    }
+
+    /// Asks whether more may be kept of a session than is.
+    ///
+    /// # Errors
+    /// [`ActionError::QuotaUsedUp`], or that it can't be known.
+    pub(crate) async fn check_quota(&self, session: &SessionId) -> Result<(), ActionError> {
+        let quota = Quota::of(&self.shared.config);
+        if !quota.is_set() {
+            return Ok(());
+        }
+        let kept = self.within(async { Ok(Kept::read(&self.shared.nats, session).await.map_err(LedgerError::from)?) });
+        if quota.is_used_up(kept.await?) {
+            metrics::command_over_quota();
+            tracing::warn!(%session, "a command was refused: the session's quota is used up");
+            return Err(ActionError::QuotaUsedUp);
+        }
+        Ok(())
     }
 
     /// Asks whether an action may be opened in a session; one that takes over from another always may. The answer counts as
@@ -254,6 +306,68 @@ impl Actions {
             Ok(if stopped || dropped { Cancelled::Cancelled } else { Cancelled::Idle })
         })
         .await
+    }
+
+    /// Says that a session is over, unless an action is open in it: that costs money, and is to be cancelled first.
+    ///
+    /// # Errors
+    /// [`ActionError`].
+    pub async fn end(&self, session: &SessionId) -> Result<Ended, ActionError> {
+        self.within(async {
+            let ledger = Ledger::read(&self.shared, session).await?;
+            if ledger.record().is_none() && ledger.is_over() {
+                return Ok(Ended::Over(ledger.fence()));
+            }
+            let claimed = self.claim(session, ActionKind::Cancel, Condition::Idle, "").await?;
+            let Some(mut claim) = claimed else { return Ok(Ended::Running) };
+            let action = claim.sequence();
+            claim.say_over().await?;
+            claim.finish().await?;
+            Ok(Ended::Over(action))
+        })
+        .await
+    }
+
+    /// What is kept of a session in the log, of whatever root.
+    ///
+    /// # Errors
+    /// [`ActionError`].
+    pub(crate) async fn remains(&self, session: &SessionId) -> Result<Remains, ActionError> {
+        let (ledger, all) = (Ledger::read(&self.shared, session).await?, subject::session_any_root(session));
+        let publisher = &self.shared.publisher;
+        let (first, last) = futures_util::try_join!(publisher.next(1, &all), publisher.last(&all))
+            .map_err(|error| ActionError::from(LedgerError::from(error)))?;
+        let (Some(first), Some(last)) = (first, last) else {
+            return Ok(if ledger.record().is_some() { Remains::Something } else { Remains::Nothing });
+        };
+        let over = ledger.is_over() && *last.subject == *subject::gm_over(session);
+        let purged = over && ledger.record().is_none() && first.sequence >= ledger.fence();
+        Ok(if purged { Remains::Purged } else { Remains::Something })
+    }
+
+    /// Claims an action behind which nothing of the session stands in the log but itself: whatever ran is stopped, and its end
+    /// told before.
+    ///
+    /// # Errors
+    /// [`ActionError`].
+    pub(crate) async fn clear(&self, session: &SessionId) -> Result<Claim, ActionError> {
+        for _ in 0..CLEARINGS {
+            let mut claim = self.supersede(session, ActionKind::Cancel).await?;
+            if !self.within(async { Ok(claim.end_predecessor(Ending::Cancelled).await?) }).await? {
+                return Ok(claim);
+            }
+            // What was told stands behind its own place; it stands before the next one's.
+            self.within(claim.finish()).await?;
+        }
+        Err(ActionError::Superseded)
+    }
+
+    /// Runs something that is brought to its end at a shutdown, too.
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        self.shared.tasks.spawn(work)
     }
 
     /// Claims a start: what runs in the session is stopped, and its end published, before this returns. The message id of
@@ -368,6 +482,7 @@ impl Actions {
         match timeout(self.shared.config.claim_wait.get(), claimed).await {
             Ok(Ok(Ok(claim))) => Ok(Some(claim)),
             Ok(Ok(Err(NotClaimed::Otherwise))) => Ok(None),
+            Ok(Ok(Err(NotClaimed::Over))) => Err(ActionError::Over),
             Ok(Ok(Err(NotClaimed::Superseded))) => Err(ActionError::Superseded),
             Ok(Ok(Err(NotClaimed::Unavailable(error)))) => {
                 tracing::warn!(error = &*error, "action not claimed");

@@ -133,7 +133,7 @@ impl Arena {
         let subject = |topics: &str| TopicPattern::parse(topics).map(|topics| subjects(&topics)).unwrap_or_default();
         let last = jetstream::last_by_subject_leader(&self.nats, EVENTS, &subject(">")).await?;
         let Some(last) = last else { return Ok(None) };
-        if topic(&last) != Some(subject::FAKENEWS_TOPIC) {
+        if !topic(&last).is_some_and(|topic| topic == subject::FAKENEWS_TOPIC || subject::is_control(topic)) {
             return Ok(Some(last));
         }
         let filters = ENGINE_TOPICS.map(subject);

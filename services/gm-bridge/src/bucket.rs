@@ -18,6 +18,8 @@ use tokio::time::{Instant, sleep, timeout};
 const FIRST_PAUSE: Duration = Duration::from_millis(15);
 /// Short beside what is waited for: a leader that stores what is under way, or another one in its place.
 const LONGEST_PAUSE: Duration = Duration::from_millis(120);
+/// Writers of one key are few; more lost races than this in a row are a fault, not bad luck.
+const RACES: u32 = 32;
 /// The header by which a key-value store marks a deletion.
 const OPERATION: &str = "KV-Operation";
 /// How long the mark of a deletion is kept: watchers need it now, nobody later.
@@ -112,6 +114,21 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
         headers.insert(OPERATION, "DEL");
         headers.insert(TIME_TO_LIVE, format!("{}s", MARK.as_secs()));
         self.publish(key, headers, Bytes::new(), revision).await
+    }
+
+    /// Deletes a key, whatever stands there.
+    pub(crate) async fn clear(&self, key: &str) -> Result<(), BucketError> {
+        for _ in 0..RACES {
+            let slot = self.get(key).await?;
+            if slot.record.is_none() {
+                return Ok(());
+            }
+            match self.delete(key, slot.revision).await {
+                Err(error) if error.is_conflict() => {}
+                deleted => return deleted.map(drop),
+            }
+        }
+        Err(BucketError::Conflict { bucket: self.name })
     }
 
     /// Writes something under a key that holds no record, whatever stands there: proof that the bucket takes writes.

@@ -118,6 +118,13 @@ pub struct ActionConfig {
     /// Actions open at once on all bridges together, 0: any number; a command that would open one more is refused with 429. One
     /// that takes over from another action of its session is not, nor is a cancel. Default 0.
     pub max_open: usize,
+    /// Messages that may be kept of one session in the log, those of the arena engine included, 0: any number. With more, a
+    /// running action ends with an error, and start, propose and choose are refused with 409, until the session is deleted or
+    /// some of it has aged out. Default 100000: some 400 turns.
+    pub quota_events: u64,
+    /// Bytes that may be kept of what the Game Master says in one session, 0B: any number; likewise. Default 256MiB: an eighth
+    /// of the log.
+    pub quota_bytes: ByteSize,
 }
 
 /// Whether events go as batches.
@@ -248,6 +255,8 @@ impl Default for ActionConfig {
             drain: HumanDuration::from_secs(12),
             max_running: 1000,
             max_open: 0,
+            quota_events: 100_000,
+            quota_bytes: ByteSize::from_mib(256),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! the Game Master's stream ([`game_master`], [`sse`]), cuts out what must not be shown ([`redact`]) and publishes every
 //! event, acknowledged and fenced, on `gm.<session>.<type>` ([`publisher`]; what arrives while one is being stored goes as
 //! one batch where that is faster). A start (`starts`) claims a Game Master first. Commands for the arena engine leave
-//! through `arena`.
+//! through `arena`. All that is kept of a session is removed by `purge`.
 //!
 //! What holds: no bridge knows anything that another one does not; what decides is read through JetStream's leader
 //! (`bucket`); no request to a Game Master is ever repeated by itself; nothing of a superseded action follows the first
@@ -24,6 +24,7 @@ mod news;
 pub mod planted;
 mod pool;
 pub mod publisher;
+mod purge;
 mod query;
 pub mod redact;
 mod refusal;
@@ -54,6 +55,7 @@ use crate::{
     health::Prober,
     news::News,
     pool::Pool,
+    purge::Purger,
     redact::{Redaction, Redactor},
     routes::Api,
     sessions::Sessions,
@@ -138,5 +140,6 @@ fn api(nats: &Nats, config: Config, pool: Pool, context: &Context, drained: Canc
     let starts = Starts::new(nats, &config, (&sessions, &pool, &arena, &actions), context);
     let news = News::new(&sessions, &pool, &arena, config.arena.news_timeout.get());
     let prober = Prober::new(nats, &pool, &arena);
-    Ok(Api { config, sessions, pool, arena, actions, starts, news, prober })
+    let purger = Purger::new(nats, &sessions, &pool, &actions, &starts);
+    Ok(Api { config, sessions, pool, arena, actions, starts, news, prober, purger })
 }

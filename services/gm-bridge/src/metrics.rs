@@ -58,6 +58,17 @@ pub(crate) fn publish_again(reason: &'static str) {
     counter!("herald_publish_retries_total", "reason" => reason).increment(1);
 }
 
+/// A command was refused, as its session's quota is used up.
+pub(crate) fn command_over_quota() {
+    counter!("herald_commands_over_quota_total").increment(1);
+}
+
+/// A session was removed, with so many messages of its log.
+pub(crate) fn session_purged(messages: u64) {
+    counter!("herald_sessions_purged_total").increment(1);
+    counter!("herald_messages_purged_total").increment(messages);
+}
+
 /// The stream of an action failed.
 pub(crate) fn stream_failed(reason: &'static str) {
     counter!("herald_stream_failures_total", "reason" => reason).increment(1);

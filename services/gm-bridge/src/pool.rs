@@ -150,6 +150,54 @@ impl Pool {
         Ok(())
     }
 
+    /// Leaves every Game Master on which the session has played since before the action whose `_action` has the stream sequence
+    /// `before`: one that it has started on since is another game's. With `starting`, also where it was about to.
+    pub(crate) async fn leave(&self, session: &SessionId, before: u64, starting: bool) -> Result<(), PoolError> {
+        let of_it = |record: &GameMasterRecord| {
+            record.is_played_by(session) && record.after < before
+                || starting && record.state == State::Starting && record.session.as_ref() == Some(session)
+        };
+        for _ in 0..RACES {
+            let slots = self.read().await?;
+            let mut left = true;
+            for (seat, slot) in slots {
+                let Some(record) = slot.record.filter(of_it) else { continue };
+                let choose = self.last_choose(&record).await?;
+                // Where somebody else was faster it is looked at again.
+                left &= self.note(seat, &record.left(now_ms(), choose), slot.revision).await?;
+            }
+            if left {
+                return Ok(());
+            }
+        }
+        Err(BucketError::Conflict { bucket: ALIASES }.into())
+    }
+
+    /// Whether the session plays at `seat` since the start whose `_action` has the stream sequence `after`.
+    pub(crate) async fn is_played(&self, seat: &Seat, session: &SessionId, after: u64) -> Result<bool, BucketError> {
+        let record = self.records.get(&seat.key).await?.record;
+        Ok(record.is_some_and(|record| record.is_played_by(session) && record.after == after))
+    }
+
+    /// Deletes the aliases that show the session from behind a place before `before`.
+    pub(crate) async fn forget_aliases(&self, session: &SessionId, before: u64) -> Result<(), PoolError> {
+        // The records of Game Masters have keys of two tokens.
+        let prefix = format!("$KV.{ALIASES}.");
+        let keys = jetstream::subjects(&self.nats, &format!("KV_{ALIASES}"), &format!("{prefix}*")).await?;
+        for subject in keys.keys() {
+            let Some(key) = subject.strip_prefix(&prefix) else { continue };
+            let slot = self.aliases.get(key).await?;
+            if slot.record().is_some_and(|target| target.session == *session && target.after < before) {
+                match self.aliases.delete(key, slot.revision).await {
+                    // It shows something else by now.
+                    Err(error) if error.is_conflict() => {}
+                    deleted => drop(deleted?),
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Forgets a start whose action is lost, so that nobody waits for its answer. Not a newer one.
     async fn forget_start(&self, session: &SessionId, action: u64) -> Result<(), PoolError> {
         let key = start_key(session);

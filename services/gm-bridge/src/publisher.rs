@@ -86,6 +86,9 @@ pub enum PublishFailure {
     /// Larger than the server takes.
     #[error("the event is larger than NATS takes")]
     TooLarge,
+    /// As much is kept of the session as may be.
+    #[error("the session's quota is used up")]
+    QuotaUsedUp,
 }
 
 impl Publisher {

@@ -14,6 +14,9 @@ use serde_json::{Map, Value};
 
 use crate::{arena::QueryParams, refusal::Refusal};
 
+/// The role of those who look after all sessions.
+const OPERATOR: &str = "operator";
+
 /// The parameters of a request's query, decoded, and who sent it, where its door knows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Parameters {
@@ -52,6 +55,14 @@ impl Parameters {
             Ok(session)
         } else {
             Err(Refusal::not_theirs())
+        }
+    }
+
+    /// The session, if whoever asks may open it, or looks after all of them.
+    pub(crate) fn managed(&self, session: SessionId) -> Result<SessionId, Refusal> {
+        match &self.caller {
+            Some(caller) if caller.role() == Some(OPERATOR) => Ok(session),
+            _ => self.allowed(session),
         }
     }
 
@@ -137,6 +148,11 @@ mod tests {
         for foreign in [of("a,b", "session_id=c").session(), of("", "session_id=a").session()] {
             assert_eq!(foreign.unwrap_err().status, StatusCode::FORBIDDEN);
         }
+        let foreign = |role| {
+            let caller = Caller::new("ann", role, "a".parse().unwrap()).unwrap();
+            Parameters { caller: Some(caller), ..parameters("") }.managed("b".parse().unwrap())
+        };
+        assert!(foreign(Some("operator")).is_ok() && foreign(Some("player")).is_err() && foreign(None).is_err());
         assert_eq!(of("a", "").session().unwrap(), None);
         assert!(of("a", "").all_allowed().is_err() && of("*", "").all_allowed().is_ok());
         assert!(parameters("").all_allowed().is_ok(), "behind a door that asks nobody");

@@ -48,6 +48,11 @@ impl Refusal {
         Self::new(StatusCode::FORBIDDEN, "This session is not yours")
     }
 
+    /// 409: it can be done once something else has been done; the text says what is in the way.
+    pub(crate) fn conflict(text: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::CONFLICT, text)
+    }
+
     pub(crate) fn no_game() -> Self {
         Self::bad("No game started")
     }
@@ -148,6 +153,10 @@ impl From<ActionError> for Refusal {
             ActionError::TooMany => {
                 Self { retry: Some(ROOM), ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too many actions are running") }
             }
+            ActionError::QuotaUsedUp => {
+                Self::conflict("The session's quota is used up: delete it, or play on in another one")
+            }
+            ActionError::Over => Self::conflict("The session is over"),
             ActionError::Superseded => Self::new(StatusCode::SERVICE_UNAVAILABLE, "another action took over"),
         }
     }

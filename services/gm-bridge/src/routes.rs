@@ -7,7 +7,7 @@ use axum::{
     body::Bytes,
     extract::{DefaultBodyLimit, FromRequestParts, Path, State, rejection::BytesRejection},
     response::{IntoResponse, Response},
-    routing::{MethodRouter, get, post},
+    routing::{MethodRouter, delete, get, post},
 };
 use herald_protocol::{Segment, SessionId, headers};
 use herald_runtime::http_over_nats::Door as DoorName;
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::{
-    action::{Actions, Cancelled, Command},
+    action::{Actions, Cancelled, Command, Ended},
     arena::Arena,
     config::{ActionPolicy, Config},
     health::{Health, Prober},
@@ -24,6 +24,7 @@ use crate::{
     init::init,
     news::News,
     pool::Pool,
+    purge::Purger,
     query::{Fields, Parameters, session_id},
     refusal::Refusal,
     sessions::Sessions,
@@ -41,6 +42,7 @@ pub(crate) struct Api {
     pub(crate) starts: Starts,
     pub(crate) news: News,
     pub(crate) prober: Prober,
+    pub(crate) purger: Purger,
 }
 
 /// The Router of all of it.
@@ -55,6 +57,8 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/api/images/{sid}/{file}", only("GET, HEAD", get(image)))
         .route("/init_session", only("POST", post(init_session)))
         .route("/submit_news", only("POST", post(submit_news)))
+        .route("/sessions/{sid}", only("DELETE", delete(remove)))
+        .route("/sessions/{sid}/end", only("POST", post(end)))
         .route("/health", only("GET, HEAD", get(health)))
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "Not found"))
         .layer(DefaultBodyLimit::max(largest))
@@ -128,6 +132,43 @@ async fn cancel(State(api): State<Arc<Api>>, query: Parameters) -> Result<Json<V
         Cancelled::Idle => "idle",
     };
     Ok(Json(json!({ "status": status })))
+}
+
+/// Removes all that is kept of a session.
+async fn remove(
+    State(api): State<Arc<Api>>,
+    path: Result<Path<String>, axum::extract::rejection::PathRejection>,
+    query: Parameters,
+) -> Result<Json<Value>, Refusal> {
+    let session = query.managed(of_path(path)?)?;
+    let purged = api.soon(api.purger.purge(session)).await?;
+    Ok(Json(json!({ "purged": purged })))
+}
+
+/// Says that a session is over, and frees its Game Master.
+async fn end(
+    State(api): State<Arc<Api>>,
+    path: Result<Path<String>, axum::extract::rejection::PathRejection>,
+    query: Parameters,
+) -> Result<Json<Value>, Refusal> {
+    let session = query.managed(of_path(path)?)?;
+    let ended = async {
+        api.sessions.get(&session).await?.ok_or_else(Refusal::session_not_found)?;
+        match api.actions.end(&session).await? {
+            Ended::Over(action) => {
+                api.starts.forget_answer(&session).await?;
+                Ok(api.pool.leave(&session, action, false).await?)
+            }
+            Ended::Running => Err(Refusal::conflict("An action is running; cancel it first")),
+        }
+    };
+    api.soon(ended).await?;
+    Ok(Json(json!({ "status": "over" })))
+}
+
+fn of_path(path: Result<Path<String>, axum::extract::rejection::PathRejection>) -> Result<SessionId, Refusal> {
+    let Path(id) = path.map_err(|_| Refusal::bad("session_id: not UTF-8"))?;
+    session_id(&id)
 }
 
 /// The state of the session's Game Master; without a session, of the first one.

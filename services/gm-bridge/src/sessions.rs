@@ -62,6 +62,11 @@ impl Sessions {
         self.records.write(session.as_str(), record, revision).await.map(drop)
     }
 
+    /// Deletes the record of a session.
+    pub(crate) async fn forget(&self, session: &SessionId) -> Result<(), BucketError> {
+        self.records.clear(session.as_str()).await
+    }
+
     /// Rewrites the record of a known session, so that it lives on from now. `None` if it is not known.
     pub(crate) async fn touch(&self, session: &SessionId) -> Result<Option<SessionRecord>, BucketError> {
         let slot = self.slot(session).await?;

@@ -94,6 +94,7 @@ impl Starts {
                     return Ok(answer);
                 }
                 _ => {
+                    self.actions.check_quota(&session).await?;
                     let admission = self.actions.admit(&session)?;
                     let starter = uuid::Uuid::new_v4().to_string();
                     let mut held = Held { key: key.clone(), starter, revision: slot.revision };
@@ -106,6 +107,30 @@ impl Starts {
             }
         }
         Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "another start of this session does not end"))
+    }
+
+    /// Whether a start of the session runs, on whichever bridge.
+    pub(crate) async fn is_running(&self, session: &SessionId) -> Result<bool, BucketError> {
+        let slot = self.records.get(&start_key(session)).await?;
+        Ok(slot.record().is_some_and(StartRecord::is_running) && age(slot.written_ms) < self.lapse)
+    }
+
+    /// Forgets the answer of the session's last start: the next one is another game's.
+    pub(crate) async fn forget_answer(&self, session: &SessionId) -> Result<(), BucketError> {
+        let slot = self.records.get(&start_key(session)).await?;
+        if slot.record().is_none_or(StartRecord::is_running) {
+            return Ok(());
+        }
+        match self.records.delete(&start_key(session), slot.revision).await {
+            // Another start runs by now.
+            Err(error) if error.is_conflict() => Ok(()),
+            deleted => deleted.map(drop),
+        }
+    }
+
+    /// Deletes what is kept of the session's last start.
+    pub(crate) async fn forget(&self, session: &SessionId) -> Result<(), BucketError> {
+        self.records.clear(&start_key(session)).await
     }
 
     /// Runs the start in a task of its own and waits for its answer.

@@ -13,6 +13,8 @@ mod failing;
 mod house;
 #[path = "games/init.rs"]
 mod init;
+#[path = "games/life.rs"]
+mod life;
 #[path = "games/master.rs"]
 mod master;
 #[path = "games/news.rs"]

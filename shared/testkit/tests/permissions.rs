@@ -22,6 +22,8 @@ const RIGHTS: &[(&str, &[&str])] = &[
     // Events: each root has one who speaks.
     ("PUB gm.s1.proposal", &["gm-bridge"]),
     ("PUB gm.s1._action", &["gm-bridge"]),
+    ("PUB gm._purged", &["gm-bridge"]),
+    ("PUB arena._purged", &[]),
     ("PUB arena.init", &["gm-bridge"]),
     ("PUB arena.s1.input.fakenews", &["gm-bridge"]),
     ("PUB arena.s1.input.waiting", &["arena", NOBODY]),
@@ -43,10 +45,11 @@ const RIGHTS: &[(&str, &[&str])] = &[
     ("SUB lobby.>", &[]),
     ("SUB >", &[]),
     ("SUB *.s1.>", &[]),
-    // Streams: whoever owns the root makes and changes its stream; nobody empties or removes it.
+    // Streams: whoever owns the root makes and changes its stream, and removes sessions from it; nobody deletes it.
     ("PUB $JS.API.STREAM.CREATE.EVENTS", &["gm-bridge"]),
     ("PUB $JS.API.STREAM.UPDATE.EVENTS", &["gm-bridge"]),
-    ("PUB $JS.API.STREAM.PURGE.EVENTS", &[]),
+    ("PUB $JS.API.STREAM.PURGE.EVENTS", &["gm-bridge"]),
+    ("PUB $JS.API.STREAM.PURGE.KV_SESSIONS", &[]),
     ("PUB $JS.API.STREAM.DELETE.EVENTS", &[]),
     ("PUB $JS.API.STREAM.MSG.DELETE.EVENTS", &[]),
     ("PUB $JS.API.STREAM.SNAPSHOT.EVENTS", &[]),

@@ -10,10 +10,10 @@ use async_nats::HeaderMap;
 use bytes::Bytes;
 use herald_protocol::{
     SessionId,
-    record::{ActionEvent, ActionKind, ActionRecord},
+    record::{ActionEvent, ActionKind, ActionRecord, Purged},
     subject,
 };
-use herald_runtime::jetstream::Stored;
+use herald_runtime::jetstream::{ApiError, Stored};
 use tokio::{sync::OwnedSemaphorePermit, time::sleep};
 
 pub(super) use self::claiming::{Condition, NotClaimed};
@@ -21,6 +21,7 @@ use super::{
     ActionError, Command, Shared,
     ending::{Ending, error_payload},
     keeper::{Keeper, Superseded},
+    quota::{Kept, Quota},
     runner,
     running::Seat,
 };
@@ -41,8 +42,12 @@ pub struct Claim {
     /// What makes its message ids its own.
     nonce: String,
     published: u64,
+    /// What is kept of the session with what it has published.
+    kept: Kept,
     /// Its last event is out.
     ended: bool,
+    /// The session is over with it: nothing is to follow.
+    over: bool,
     before: Before,
     seat: Seat,
     keeper: Keeper,
@@ -125,8 +130,35 @@ impl Claim {
         self.before.record.as_ref().is_some_and(|record| record.next.is_some())
     }
 
-    /// Publishes events of the Game Master in this order.
+    /// Looks how much is kept of the session. Whether more may be.
+    pub(super) async fn has_room(&mut self) -> Result<bool, ApiError> {
+        let quota = Quota::of(&self.shared.config);
+        if quota.is_set() {
+            self.kept = Kept::read(&self.shared.nats, &self.session).await?;
+        }
+        Ok(!quota.is_used_up(self.kept))
+    }
+
+    /// Publishes events of the Game Master in this order. Those before one for which there is no room are published.
     pub(super) async fn publish(&mut self, events: &[GmEvent]) -> Result<(), PublishFailure> {
+        let fitting = self.fitting(events);
+        self.publish_fitting(&events[..fitting]).await?;
+        if fitting < events.len() { Err(PublishFailure::QuotaUsedUp) } else { Ok(()) }
+    }
+
+    /// How many of these events there is room for. With the last one of the action it ends all the same.
+    fn fitting(&self, events: &[GmEvent]) -> usize {
+        let (quota, mut kept) = (Quota::of(&self.shared.config), self.kept);
+        let fits = |event: &GmEvent| {
+            let full = quota.is_used_up(kept) && !event.is_last();
+            kept = kept.with(&subject::gm_event(&self.session, &event.event_type), event.json.len());
+            !full
+        };
+        let full = events.iter().map(fits).position(|fits| !fits);
+        full.unwrap_or(events.len())
+    }
+
+    async fn publish_fitting(&mut self, events: &[GmEvent]) -> Result<(), PublishFailure> {
         let events_of = |event: &GmEvent| {
             let subject = subject::gm_event(&self.session, &event.event_type);
             (subject, event.json.clone(), HeaderMap::new())
@@ -147,6 +179,21 @@ impl Claim {
         self.publish_end(ending.payload(self.kind), self.n).await
     }
 
+    /// Publishes that the session is over: its last event. What waits for its end is dropped.
+    pub(crate) async fn say_over(&mut self) -> Result<(), PublishFailure> {
+        let over = subject::gm_over(&self.session);
+        self.publish_on(&over, Bytes::from_static(b"{}"), HeaderMap::new()).await?;
+        (self.ended, self.over) = (true, true);
+        Ok(())
+    }
+
+    /// Says in the log that what is kept of the session before this action is about to be removed: so many messages at most.
+    pub(crate) async fn announce_purge(&mut self, events: u64) -> Result<(), PublishFailure> {
+        let purged = Purged { session: self.session.clone(), upto: self.sequence - 1, events };
+        let payload = serde_json::to_vec(&purged).unwrap_or_default();
+        self.publish_on(subject::GM_PURGED, payload.into(), HeaderMap::new()).await.map(drop)
+    }
+
     async fn publish_on(&mut self, subject: &str, payload: Bytes, headers: HeaderMap) -> Result<u64, PublishFailure> {
         self.publish_all(vec![(subject.to_owned(), payload, headers)]).await
     }
@@ -155,16 +202,15 @@ impl Claim {
         let (fence, among) = (subject::gm_action(&self.session), subject::session_all(subject::GM, &self.session));
         let ids: Vec<_> = (self.published + 1..).zip(&events).map(|(n, _)| format!("{}.{n}", self.nonce)).collect();
         self.published += ids.len() as u64;
-        let messages = events.iter().zip(&ids).map(|((subject, payload, headers), id)| Message {
-            subject,
-            payload: payload.clone(),
-            headers: headers.clone(),
-            fence: &fence,
-            sequence: self.sequence,
-            id,
-            among: &among,
+        let (sequence, mut kept) = (self.sequence, self.kept);
+        let messages = events.iter().zip(&ids).map(|((subject, payload, headers), id)| {
+            kept = kept.with(subject, payload.len());
+            let mut headers = headers.clone();
+            kept.say(&mut headers);
+            Message { subject, payload: payload.clone(), headers, fence: &fence, sequence, id, among: &among }
         });
         let messages: Vec<_> = messages.collect();
+        self.kept = kept;
         tokio::select! {
             biased;
             () = self.seat.superseded().cancelled() => Err(PublishFailure::Superseded),
@@ -191,13 +237,14 @@ impl Claim {
                 published => published?,
             };
         }
-        let Self { shared, session, n, seat, keeper, permit, .. } = self;
+        let Self { shared, session, n, over, seat, keeper, permit, .. } = self;
         tracing::info!(%session, n, "action ended");
         drop(seat);
         let Some(mut holding) = keeper.stop().await else { return Ok(None) };
         let mut patience = shared.patience();
         let next = loop {
             match holding.delete().await {
+                Ok(Ok(Some(_))) if over => holding.record.next = None,
                 Ok(Ok(Some(next))) => break next,
                 Ok(Ok(None) | Err(Superseded)) => return Ok(None),
                 Err(error) => patience.after(&error).await?,
@@ -218,7 +265,7 @@ impl Claim {
         match Self::claim(&shared, &session, kind, Condition::After { n, command: next }, permit, "").await {
             Ok(claim) => Ok(Some((claim, command))),
             // Whoever was faster took over the record and with it what waits, or dropped it.
-            Err(NotClaimed::Otherwise | NotClaimed::Superseded) => Ok(None),
+            Err(NotClaimed::Otherwise | NotClaimed::Over | NotClaimed::Superseded) => Ok(None),
             // The record lapses; what waits in it is carried on.
             Err(NotClaimed::Unavailable(error)) => {
                 tracing::warn!(%session, error = &*error, "waiting command not started");

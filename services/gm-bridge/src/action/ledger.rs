@@ -7,7 +7,7 @@ use herald_protocol::{
 };
 use herald_runtime::jetstream::{ApiError, Stored};
 
-use super::{ActionError, Shared};
+use super::{ActionError, Shared, quota::Kept};
 use crate::bucket::{BucketError, Slot};
 
 /// The log's end and the record of a session.
@@ -95,6 +95,16 @@ impl Ledger {
         Some(self.record().filter(|_| ending).map_or(action.kind, |record| record.kind))
     }
 
+    /// What is kept of the session's `gm.*`, as its last event says.
+    pub(super) fn kept(&self) -> Kept {
+        Kept::said(self.last.as_ref())
+    }
+
+    /// Whether the last thing said is that the session is over.
+    pub(super) fn is_over(&self) -> bool {
+        self.last.as_ref().is_some_and(|last| topic(last) == subject::OVER_TOPIC && last.sequence > self.fence())
+    }
+
     /// Whether the last action has come to its end, as far as it was read.
     pub(super) fn ended(&self) -> bool {
         match (&self.last, &self.action) {
@@ -108,13 +118,16 @@ impl Ledger {
 
 /// Whether this event of the action number `n` is its last one.
 pub(super) fn ends(event: &Stored, n: u64) -> bool {
-    let topic = EventSubject::parse(&event.subject).map_or("", |subject| subject.topic);
-    match topic {
-        subject::DONE_TOPIC | "result" => true,
+    match topic(event) {
+        subject::DONE_TOPIC | subject::OVER_TOPIC | "result" => true,
         // It may be the first word of an action, by which it ended the one before.
         "error" => event.headers.get(headers::ENDS).is_none_or(|ends| ends.as_str() == n.to_string()),
         _ => false,
     }
+}
+
+fn topic(event: &Stored) -> &str {
+    EventSubject::parse(&event.subject).map_or("", |subject| subject.topic)
 }
 
 /// The payload of an `_action`. One that can't be read was not written by a bridge; it opened something all the same.
@@ -167,6 +180,7 @@ mod tests {
         for (topic, ends_header, expected) in [
             ("result", None, true),
             ("_done", None, true),
+            ("_over", None, true),
             ("error", None, true),
             ("error", Some(5), true),
             ("error", Some(4), false),
@@ -185,6 +199,14 @@ mod tests {
         assert!(ledger(result(), Some((ActionKind::Propose, 3)), None).ended());
         assert!(!ledger(result(), Some((ActionKind::Propose, 10)), None).ended());
         assert!(!ledger(None, Some((ActionKind::Propose, 10)), None).ended());
+    }
+
+    #[test]
+    fn a_session_is_over_until_something_is_begun() {
+        let over = || Some(stored("_over", 9, "{}", None));
+        assert!(ledger(over(), Some((ActionKind::Cancel, 8)), None).is_over());
+        assert!(!ledger(over(), Some((ActionKind::Start, 10)), None).is_over());
+        assert!(!ledger(Some(stored("_done", 9, "{}", None)), Some((ActionKind::Start, 8)), None).is_over());
     }
 
     #[test]

@@ -31,6 +31,9 @@ enum Failure {
     /// An event that NATS does not take.
     #[error("an event is larger than NATS takes")]
     TooLarge,
+    /// As much is kept of the session as may be.
+    #[error("the session's quota is used up")]
+    QuotaUsedUp,
 }
 
 /// Runs a claimed command, and those that waited for its end. Boxed, as it may lead to a claim, and a claim to it.
@@ -86,6 +89,9 @@ async fn perform(claim: &mut Claim, command: Command) -> Result<(), PublishFailu
 
 /// Asks the Game Master and publishes what it says, up to its `result` or `error`.
 async fn stream(claim: &mut Claim, command: Command) -> Result<Result<(), Failure>, PublishFailure> {
+    if !has_room(claim).await? {
+        return Ok(Err(Failure::QuotaUsedUp));
+    }
     let gm = match game_master(claim, command).await? {
         Some(gm) => gm,
         None => return Ok(Err(Failure::NoGame)),
@@ -108,10 +114,23 @@ async fn stream(claim: &mut Claim, command: Command) -> Result<Result<(), Failur
             match burst.publish(claim, &mut events).await {
                 Ok(()) => {}
                 Err(PublishFailure::TooLarge) => return Ok(Err(Failure::TooLarge)),
+                Err(PublishFailure::QuotaUsedUp) => return Ok(Err(Failure::QuotaUsedUp)),
                 Err(failure) => return Err(failure),
             }
         }
     }
+}
+
+/// Whether more may be kept of the session.
+async fn has_room(claim: &mut Claim) -> Result<bool, PublishFailure> {
+    let mut patience = claim.shared().patience();
+    while claim.is_held() {
+        match claim.has_room().await {
+            Ok(has_room) => return Ok(has_room),
+            Err(error) => patience.after(&error).await?,
+        }
+    }
+    Err(PublishFailure::Superseded)
 }
 
 /// The Game Master to ask, if the session still has one.
@@ -152,6 +171,7 @@ impl Failure {
             Self::NoGame => "no_game",
             Self::Stopped => "stopped",
             Self::TooLarge => "too_large",
+            Self::QuotaUsedUp => "quota",
             Self::Stream(error) => error.reason(),
         }
     }

@@ -282,7 +282,7 @@ impl Watcher {
         self.shared.tasks.spawn(async move {
             match Claim::claim(&shared, &session, ActionKind::Lost, condition, permit, "").await {
                 Ok(claim) => end(claim).await,
-                Err(NotClaimed::Otherwise | NotClaimed::Superseded) => {
+                Err(NotClaimed::Otherwise | NotClaimed::Over | NotClaimed::Superseded) => {
                     tracing::debug!(%session, "another bridge was faster")
                 }
                 Err(NotClaimed::Unavailable(error)) => {

@@ -140,6 +140,10 @@ impl Starts {
         if let Err(error) = self.pool.leave_others(session, seat).await {
             tracing::warn!(error = chain(&error), "a game master that was left is still noted as played on");
         }
+        // A bridge that was halted since finds the session removed: it must not make it known again.
+        if !self.pool.is_played(seat, session, started.after).await? {
+            return Err(Refusal::interrupted());
+        }
         let note = |record: &mut SessionRecord| {
             record.gm = Some(key.clone());
             record.lang = Some(lang);

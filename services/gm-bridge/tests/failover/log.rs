@@ -54,7 +54,7 @@ pub(crate) fn has_ended(log: &[Logged]) -> bool {
 
 fn is_end(event: &Logged, n: u64) -> bool {
     match event.topic.as_str() {
-        "result" | "_done" => true,
+        "result" | "_done" | "_over" => true,
         "error" => event.ends.is_none_or(|ends| ends == n),
         _ => false,
     }

@@ -10,6 +10,7 @@ mod masters;
 mod outages;
 mod pauses;
 mod random;
+mod removals;
 mod rolling;
 mod wire;
 mod world;

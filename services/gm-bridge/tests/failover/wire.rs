@@ -162,8 +162,12 @@ impl Shared {
                     continue;
                 }
                 let behind = self.counts(&message);
-                if behind != Some(Stop::Behind) && open.wait_for(|open| *open).await.is_err() {
-                    return;
+                while behind != Some(Stop::Behind) && !*open.borrow_and_update() {
+                    // Whoever is stopped can be kept from taking requests all the same.
+                    tokio::select! {
+                        changed = open.changed() => if changed.is_err() { return },
+                        Some(line) = injected.recv() => if to.write_all(&line).await.is_err() { return },
+                    }
                 }
                 if to.write_all(&message).await.is_err() {
                     return;

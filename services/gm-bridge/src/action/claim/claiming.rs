@@ -46,6 +46,8 @@ pub(in crate::action) enum Condition {
 pub(in crate::action) enum NotClaimed {
     /// The condition does not hold.
     Otherwise,
+    /// The session is over: only a start makes it alive again.
+    Over,
     /// It was, and another one took over before its record was written.
     Superseded,
     /// NATS did not answer.
@@ -70,6 +72,9 @@ impl Claim {
             if !condition.holds(&ledger) {
                 break;
             }
+            if matches!(kind, ActionKind::Propose | ActionKind::Choose) && ledger.is_over() {
+                return Err(NotClaimed::Over);
+            }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 // Whoever asked has been told that it came to nothing.
@@ -85,10 +90,12 @@ impl Claim {
                 tasks.spawn(Doubtful { shared, session, ledger, action, id, nonce, permit }.settle());
                 NotClaimed::Unavailable(error)
             };
+            let mut headers = HeaderMap::new();
+            ledger.kept().with(&fence, payload.len()).say(&mut headers);
             let message = Message {
                 subject: &fence,
                 payload: payload.into(),
-                headers: HeaderMap::new(),
+                headers,
                 fence: &fence,
                 sequence: ledger.fence(),
                 id: &id,
@@ -122,6 +129,7 @@ impl Claim {
     ) -> Result<Self, NotClaimed> {
         let ActionEvent { n, kind, .. } = action;
         let mut seat = shared.running.enter(session, n);
+        let kept = ledger.kept().with(&subject::gm_action(session), 0);
         let before = Before {
             last: ledger.last().cloned(),
             action: ledger.action().cloned(),
@@ -155,7 +163,22 @@ impl Claim {
         metrics::action(kind.as_str());
         tracing::info!(%session, n, kind = kind.as_str(), "action claimed");
         let (session, shared) = (session.clone(), Arc::clone(shared));
-        Ok(Self { shared, session, kind, n, sequence, nonce, published: 0, ended: false, before, seat, keeper, permit })
+        Ok(Self {
+            shared,
+            session,
+            kind,
+            n,
+            sequence,
+            nonce,
+            published: 0,
+            kept,
+            ended: false,
+            over: false,
+            before,
+            seat,
+            keeper,
+            permit,
+        })
     }
 }
 
