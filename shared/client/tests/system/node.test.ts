@@ -33,7 +33,7 @@ interface Seen {
 function follow(options: Partial<Options> & { session: string }, url: string): Seen {
   const herald = connect<Numbered>({ url, from: "start", timeout: 2000, ...options });
   const all: Seen = { herald, seen: [], gaps: 0, opened: [] };
-  herald.on("arena.>", ({ seq, data }) => all.seen.push([seq, data.n]));
+  herald.on("arena.agent.*.output", ({ seq, data }) => all.seen.push([seq, data.n]));
   herald.on("gap", () => all.gaps++);
   herald.on("status", (status) => status.state === "open" && all.opened.push(status.transport));
   return all;
@@ -184,5 +184,27 @@ test("a cursor of another life is told by a gap, and events go on", async () => 
     assert.deepEqual([gaps, seen], [["epoch"], [0, 1, 2, 3, 4]]);
     herald.close();
   }
+  engine.close();
+});
+
+test("a session that is over sends its clients away for good, behind its last event", async () => {
+  const session = fresh();
+  const url = `http://127.0.0.1:${house.port}`;
+  const end = () => fetch(`${url}/sessions/${session}/end`, { method: "POST" });
+  const ways = sockets ? (["websocket", "sse"] as const) : (["sse"] as const);
+  const live = ways.map((transport) => follow({ session, transport }, url));
+  const game = connect({ url, session });
+  await game.start({ lang: "en" });
+  const engine = await house.engine();
+  await engine.tell(session, 0, 20, 0);
+  await eventually("20 events", () => live.every(({ seen }) => seen.length === 20));
+  assert.equal((await end()).status, 200);
+  // Who comes later gets what there is, and then the same word.
+  const late = ways.map((transport) => follow({ session, transport }, url));
+  for (const { herald, seen, gaps } of [...live, ...late]) {
+    assert.equal((await herald.closed).reason, "over");
+    assert.deepEqual([seen.map(([, n]) => n), gaps], [Array.from({ length: 20 }, (_, n) => n), 0]);
+  }
+  assert.equal((await game.closed).reason, "over");
   engine.close();
 });
