@@ -269,6 +269,9 @@ fn index_is(token: &str, index: usize) -> bool {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use serde_json::{Map, Value};

@@ -77,6 +77,9 @@ impl<'de> Visitor<'de> for Finder<'de> {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 

@@ -93,7 +93,11 @@ impl Reader {
         let mark: &[u8] = if std::mem::take(&mut self.first) { b"\xEF\xBB\xBF" } else { b"" };
         let text = line.strip_prefix(mark).unwrap_or(&line);
         if text.is_empty() {
-            return Ok(self.data.take().map(decode));
+            // A character that is broken becomes a longer one.
+            return match self.data.take().map(decode) {
+                Some(event) if event.len() > self.limit => Err(TooLarge),
+                event => Ok(event),
+            };
         }
         let (name, value) = text.iter().position(|byte| *byte == b':').map_or((text, &b""[..]), |colon| {
             let value = &text[colon + 1..];
@@ -117,6 +121,9 @@ impl Reader {
 fn decode(data: Vec<u8>) -> Bytes {
     String::from_utf8(data).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()).into()
 }
+
+#[cfg(test)]
+mod fuzz;
 
 #[cfg(test)]
 mod tests {
@@ -225,6 +232,15 @@ mod tests {
                 assert_eq!((seen.len(), error.is_none()), if fits { (2, true) } else { (1, false) }, "{event}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn broken_characters_count_as_what_they_become() {
+        let broken = |count| [b"data: ", vec![0xff; count].as_slice(), b"\n\ndata: x\n\n"].concat();
+        let (seen, error) = read(&[&broken(33)], 100).await;
+        assert_eq!((seen[0].len(), seen.len(), error.is_none()), (99, 2, true));
+        let (seen, error) = read(&[&broken(34)], 100).await;
+        assert!(seen.is_empty() && matches!(error, Some(SseError::TooLarge { limit: 100 })), "102 bytes: {seen:?}");
     }
 
     #[tokio::test]

@@ -141,3 +141,6 @@ impl Dialect {
         })
     }
 }
+
+#[cfg(test)]
+mod fuzz;

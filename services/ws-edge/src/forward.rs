@@ -327,6 +327,9 @@ fn is_prefetch(headers: &HeaderMap) -> bool {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use http::HeaderName;
 

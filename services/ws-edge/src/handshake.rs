@@ -219,6 +219,9 @@ fn once<T>(name: &'static str, slot: &mut Option<T>, value: T) -> Result<(), Bad
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use std::{sync::Arc, task::Wake};
 

@@ -412,7 +412,13 @@ mod tests {
         let version =
             b"\r\n\r\n\0\r\nQUIT\n\x31\x11\x00\x0c\x01\x02\x03\x04\x01\x02\x03\x04\x00\x01\x00\x02".as_slice();
         let short = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x04\x01\x02\x03\x04".as_slice();
-        for broken in [b"PROXY TCP4 nobody 10.0.0.1 1 2\r\n".as_slice(), &long, huge, version, short, b"PROXY X\r\n"] {
+        let lines = [
+            b"PROXY TCP4 nobody 10.0.0.1 1 2\r\n".as_slice(),
+            b"PROXY X\r\n",
+            b"PROXY TCP6 :: :: 0 0 \n",
+            b"PROXY TCP4\r203.0.113.7\r10.0.0.1\r1\r2\r\n",
+        ];
+        for broken in lines.into_iter().chain([&long, huge, version, short]) {
             for mode in [ProxyProtocol::Accept, ProxyProtocol::Require] {
                 let taken = taken(&proxies(&["127.0.0.1"], mode), &[broken]).await;
                 assert!(matches!(taken, Err(ProxyError::Malformed(_))), "{} {taken:?}", broken.escape_ascii());

@@ -118,6 +118,9 @@ fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use std::io::Cursor;
 

@@ -15,6 +15,9 @@ pub mod id;
 pub mod record;
 pub mod subject;
 
+#[cfg(test)]
+mod fuzz;
+
 pub use close::Close;
 pub use cursor::{Cursor, Epoch, Position};
 pub use grant::Grant;

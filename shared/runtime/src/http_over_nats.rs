@@ -60,7 +60,7 @@
 //!
 //! `Connection` and what it names, `Keep-Alive`, `Proxy-*`, `TE`, `Trailer`, `Transfer-Encoding`, `Upgrade`, 1xx responses,
 //! and request headers that are not listed. `Content-Length` of a response travels: it is what a HEAD answer says, and it
-//! is compared with the bytes that come.
+//! is compared with the bytes that come. It is said once, in digits.
 //!
 //! # Discovery
 //!
@@ -74,8 +74,12 @@ pub(crate) mod inbox;
 mod micro;
 mod parts;
 mod respond;
+mod response;
 mod server;
 mod wire;
+
+#[cfg(test)]
+mod fuzz;
 
 use std::time::Duration;
 

@@ -149,7 +149,7 @@ impl StreamError {
 
 impl GmEvent {
     /// Reads the data of an event. `None` if it is not JSON.
-    fn read(json: Bytes) -> Option<Self> {
+    pub(crate) fn read(json: Bytes) -> Option<Self> {
         serde_json::from_slice::<&RawValue>(&json).ok()?;
         let event_type = serde_json::from_slice::<Head<'_>>(&json).ok().and_then(|head| head.kind);
         let event_type = event_type.and_then(|kind| serde_json::from_str::<String>(kind.get()).ok());

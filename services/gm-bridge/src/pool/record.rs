@@ -183,6 +183,9 @@ pub(crate) fn now_ms() -> u64 {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

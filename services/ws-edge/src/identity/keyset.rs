@@ -90,6 +90,9 @@ impl Key {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 

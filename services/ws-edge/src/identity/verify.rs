@@ -194,4 +194,7 @@ fn refusal(error: &Error) -> Refusal {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests;

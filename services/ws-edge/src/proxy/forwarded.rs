@@ -58,3 +58,6 @@ fn address(item: &[u8]) -> Option<SocketAddr> {
     let scoped = matches!(address, SocketAddr::V6(v6) if v6.scope_id() != 0);
     (!scoped).then(|| SocketAddr::new(address.ip().to_canonical(), address.port()))
 }
+
+#[cfg(test)]
+mod fuzz;

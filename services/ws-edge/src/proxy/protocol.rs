@@ -89,6 +89,10 @@ fn extent(seen: &[u8]) -> Extent {
 fn client(header: &[u8]) -> Result<Option<SocketAddr>, ProxyError> {
     let malformed = |error: &dyn std::fmt::Display| ProxyError::Malformed(error.to_string());
     let client = if header.starts_with(LINE) {
+        // To the parser a return is as good as a blank.
+        if header.iter().position(|byte| *byte == b'\r') != header.len().checked_sub(2) {
+            return Err(malformed(&"no line that ends as it should"));
+        }
         match v1::Header::try_from(header).map_err(|error| malformed(&error))?.addresses {
             v1::Addresses::Tcp4(it) => Some(SocketAddr::from((it.source_address, it.source_port))),
             v1::Addresses::Tcp6(it) => Some(SocketAddr::from((it.source_address, it.source_port))),
@@ -105,6 +109,9 @@ fn client(header: &[u8]) -> Result<Option<SocketAddr>, ProxyError> {
     };
     Ok(client.map(|client| SocketAddr::new(client.ip().to_canonical(), client.port())))
 }
+
+#[cfg(test)]
+mod fuzz;
 
 #[cfg(test)]
 mod tests {

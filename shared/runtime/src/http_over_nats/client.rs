@@ -11,7 +11,7 @@ use herald_protocol::{
     headers::{ABORT, ACK, BODY, DEADLINE, END, PART},
     subject,
 };
-use http::{Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode};
 use tokio::{
     sync::oneshot,
     time::{Instant, timeout, timeout_at},
@@ -22,7 +22,7 @@ use super::{
     Limits,
     inbox::{Inbox, Room},
     parts::{Part, PartError, Parts},
-    respond::without_body,
+    response::{self, BrokenBody, Progress},
     wire,
 };
 use crate::nats::Nats;
@@ -95,21 +95,6 @@ impl ForwardError {
             Self::BadResponse(_) | Self::Send(_) => StatusCode::BAD_GATEWAY,
         }
     }
-}
-
-/// Why the body of a response broke off. It reaches the HTTP client as a connection that is cut.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-enum BrokenBody {
-    #[error("the service broke off: {0}")]
-    Aborted(String),
-    #[error("a part of the response was lost")]
-    Lost,
-    #[error("no part of the response came in time")]
-    Idle,
-    #[error("the response is larger than the limit, or than it said")]
-    TooLarge,
-    #[error("the response is shorter than it said")]
-    TooShort,
 }
 
 impl Client {
@@ -205,37 +190,27 @@ impl Client {
     ) -> Result<Response<Body>, ForwardError> {
         let bad = |error: String| ForwardError::BadResponse(error);
         let head = first.headers.as_ref().ok_or_else(|| bad("no headers".to_owned()))?;
-        let (status, mut headers) = wire::read_response(head).map_err(|error| bad(error.to_string()))?;
-        let bodiless = is_head || without_body(status);
-        let declared = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let single = head.get(END).is_some();
-        if without_body(status) || !bodiless && (single || declared.is_none()) {
-            // hyper says how long a body is that it has whole.
-            headers.remove(header::CONTENT_LENGTH);
-        }
+        let (opening, progress) =
+            response::open(head, is_head, self.limits.max_body).map_err(|error| bad(error.to_string()))?;
         let mut incoming = Incoming {
             nats: self.nats.clone(),
             room,
             _provider: provider,
-            expected: 0,
             taken: None,
-            left: self.limits.max_body,
-            declared: declared.filter(|_| !bodiless),
-            received: 0,
             idle: self.limits.idle,
-            ended: false,
+            progress,
         };
         let bytes = incoming.take(first).map_err(|error| bad(error.to_string()))?;
-        let body = if bodiless {
+        let body = if opening.bodiless {
             Body::empty()
-        } else if incoming.ended {
+        } else if incoming.progress.ended() {
             Body::from(bytes)
         } else {
             stream_body(bytes, incoming)
         };
         let mut response = Response::new(body);
-        *response.status_mut() = status;
-        *response.headers_mut() = headers;
+        *response.status_mut() = opening.status;
+        *response.headers_mut() = opening.headers;
         Ok(response)
     }
 }
@@ -315,14 +290,10 @@ struct Incoming {
     nats: Nats,
     room: Room,
     _provider: Option<Provider>,
-    expected: u64,
     /// The part that was handed on and is to be acknowledged once more is wanted.
     taken: Option<(Subject, u64)>,
-    left: u64,
-    declared: Option<u64>,
-    received: u64,
     idle: Duration,
-    ended: bool,
+    progress: Progress,
 }
 
 impl Incoming {
@@ -332,29 +303,11 @@ impl Incoming {
             return Err(BrokenBody::Lost);
         }
         let headers = message.headers.unwrap_or_default();
-        self.room.set_peer(message.reply.clone());
-        if let Some(reason) = headers.get(ABORT) {
-            self.room.set_peer(None);
-            return Err(BrokenBody::Aborted(reason.to_string()));
-        }
-        let number: Option<u64> = headers.get(PART).and_then(|number| number.as_str().parse().ok());
-        if number != Some(self.expected) {
-            return Err(BrokenBody::Lost);
-        }
-        let size = u64::try_from(message.payload.len()).unwrap_or(u64::MAX);
-        self.left = self.left.checked_sub(size).ok_or(BrokenBody::TooLarge)?;
-        self.received += size;
-        self.ended = headers.get(END).is_some();
-        match self.declared {
-            Some(declared) if self.received > declared => return Err(BrokenBody::TooLarge),
-            Some(declared) if self.ended && self.received < declared => return Err(BrokenBody::TooShort),
-            _ => {}
-        }
-        self.taken = message.reply.map(|reply| (reply, self.expected));
-        self.expected += 1;
-        if self.ended {
-            self.room.set_peer(None);
-        }
+        let taken = self.progress.take(&headers, message.payload.len());
+        // Who has broken off, or has said everything, waits for no word of ours.
+        let waits = !self.progress.ended() && !matches!(taken, Err(BrokenBody::Aborted(_)));
+        self.room.set_peer(message.reply.clone().filter(|_| waits));
+        self.taken = message.reply.zip(Some(taken?));
         Ok(message.payload)
     }
 
@@ -378,7 +331,7 @@ fn stream_body(first: Bytes, incoming: Incoming) -> Body {
         if let Some(first) = first.filter(|bytes| !bytes.is_empty()) {
             return Some((Ok(first), (None, incoming)));
         }
-        let mut incoming = incoming.filter(|incoming| !incoming.ended)?;
+        let mut incoming = incoming.filter(|incoming| !incoming.progress.ended())?;
         match incoming.next().await {
             Ok(bytes) => Some((Ok(bytes), (None, Some(incoming)))),
             Err(error) => {

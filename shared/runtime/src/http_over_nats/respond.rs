@@ -28,7 +28,7 @@ pub(super) struct Responder {
 
 /// Why a response ended before its body did.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-enum Broken {
+pub(super) enum Broken {
     /// The receiver wants no more, or has gone: nobody is to be told.
     #[error("its receiver has gone")]
     Gone,
@@ -89,22 +89,20 @@ impl Responder {
 
     /// Everything behind part 0.
     async fn go_on(&self, reply: &Subject, mut room: Room, mut parts: Parts) -> Result<(), Broken> {
-        let mut number = 1;
-        let mut acknowledged = 0;
+        let mut window = Window::default();
         let mut next: Option<Part> = None;
         loop {
-            if number < acknowledged + WINDOW
+            if window.is_open()
                 && let Some(part) = next.take()
             {
                 let mut headers = HeaderMap::new();
-                headers.insert(PART, number.to_string());
+                headers.insert(PART, window.send().to_string());
                 if part.last {
                     headers.insert(END, "1");
                     self.send(reply, None, headers, part.bytes).await;
                     return Ok(());
                 }
                 self.send(reply, Some(&room.subject), headers, part.bytes).await;
-                number += 1;
             }
             let step = async {
                 tokio::select! {
@@ -116,7 +114,7 @@ impl Responder {
             };
             match timeout(self.limits.idle, step).await.map_err(|_| Broken::Idle)?? {
                 Step::Read(part) => next = Some(part),
-                Step::Heard(message) => acknowledged = acknowledged.max(heard(message)?),
+                Step::Heard(message) => window.hear(message)?,
             }
         }
     }
@@ -143,16 +141,45 @@ enum Step {
     Read(Part),
 }
 
-/// How many parts the receiver has taken, by its message.
-fn heard(message: Option<Message>) -> Result<u64, Broken> {
-    let message = message.ok_or(Broken::Gone)?;
-    if message.status == Some(NatsStatus::NO_RESPONDERS) {
-        return Err(Broken::Gone);
+/// How far a response in parts is. Part 0 has left.
+#[derive(Debug)]
+pub(super) struct Window {
+    /// Parts that were sent.
+    sent: u64,
+    /// Parts that its receiver has taken.
+    taken: u64,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self { sent: 1, taken: 0 }
     }
-    let headers = message.headers.unwrap_or_default();
-    match headers.get(ACK).map(|number| number.as_str().parse::<u64>()) {
-        Some(Ok(number)) => Ok(number.saturating_add(1)),
-        _ => Err(Broken::Gone),
+}
+
+impl Window {
+    /// Whether one more may be sent.
+    pub(super) const fn is_open(&self) -> bool {
+        self.sent < self.taken + WINDOW
+    }
+
+    /// The number of the part that is sent now.
+    pub(super) const fn send(&mut self) -> u64 {
+        self.sent += 1;
+        self.sent - 1
+    }
+
+    /// Counts what the receiver says to have taken, which is nothing that was never sent.
+    pub(super) fn hear(&mut self, message: Option<Message>) -> Result<(), Broken> {
+        let message = message.ok_or(Broken::Gone)?;
+        if message.status == Some(NatsStatus::NO_RESPONDERS) {
+            return Err(Broken::Gone);
+        }
+        let headers = message.headers.unwrap_or_default();
+        let Some(Ok(last)) = headers.get(ACK).map(|number| number.as_str().parse::<u64>()) else {
+            return Err(Broken::Gone);
+        };
+        self.taken = self.taken.max(last.saturating_add(1).min(self.sent));
+        Ok(())
     }
 }
 
@@ -181,5 +208,43 @@ impl Broken {
             Self::Idle => "idle",
             Self::Body(_) => "body broke off",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn acknowledged(number: &str) -> Option<Message> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACK, number);
+        let (subject, payload) = ("r".into(), Bytes::new());
+        Some(Message {
+            subject,
+            reply: None,
+            payload,
+            headers: Some(headers),
+            status: None,
+            description: None,
+            length: 0,
+        })
+    }
+
+    #[test]
+    fn what_was_never_sent_is_not_acknowledged() {
+        for claim in ["0", "7", "18446744073709551615"] {
+            let mut window = Window::default();
+            window.hear(acknowledged(claim)).unwrap();
+            let mut on_the_way = 0;
+            while window.is_open() {
+                window.send();
+                on_the_way += 1;
+            }
+            assert_eq!(on_the_way, WINDOW, "after the acknowledgement of {claim}, which only part 0 can be");
+        }
+        for odd in ["", "-1", "x", "18446744073709551616"] {
+            assert_eq!(Window::default().hear(acknowledged(odd)), Err(Broken::Gone), "{odd}");
+        }
+        assert_eq!(Window::default().hear(None), Err(Broken::Gone));
     }
 }

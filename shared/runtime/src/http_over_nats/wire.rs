@@ -82,6 +82,10 @@ pub(super) fn read_request(head: &HeaderMap) -> Result<RequestHead, BadHead> {
     let method = text(METHOD).and_then(|method| Method::from_bytes(method.as_bytes()).ok()).ok_or(bad(METHOD))?;
     let path = text(PATH).filter(|path| path.starts_with('/') && !path.contains(['?', '#'])).ok_or(bad(PATH))?;
     let query = text(QUERY).filter(|query| !query.is_empty());
+    // What is behind it would be left out without a word.
+    if query.is_some_and(|query| query.contains('#')) {
+        return Err(bad(QUERY));
+    }
     let target = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
     let uri =
         Uri::builder().path_and_query(target).build().map_err(|_| bad(if query.is_some() { QUERY } else { PATH }))?;
@@ -125,7 +129,20 @@ pub(super) fn read_response(head: &HeaderMap) -> Result<(StatusCode, http::Heade
     for name in hops {
         headers.remove(name);
     }
+    if !has_length(&headers) {
+        return Err(BadHead { what: "response", header: "Herald-H-content-length" });
+    }
     Ok((status, headers))
+}
+
+/// Whether a response says one length or none: of several, each proxy behind us might believe another one.
+fn has_length(headers: &http::HeaderMap) -> bool {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let number = |length: &HeaderValue| {
+        let digits = length.as_bytes();
+        digits.iter().all(u8::is_ascii_digit) && std::str::from_utf8(digits).is_ok_and(|it| it.parse::<u64>().is_ok())
+    };
+    lengths.next().is_none_or(number) && lengths.next().is_none()
 }
 
 /// Whether a header of a message goes on beyond the connection it came from.
@@ -298,6 +315,7 @@ mod tests {
             ("Herald-Path", "/x?y"),
             ("Herald-Path", "/x y"),
             ("Herald-Query", "a b"),
+            ("Herald-Query", "a=1#b"),
             ("Herald-Deadline", "soon"),
             ("Herald-Deadline", "-1"),
         ] {
@@ -311,6 +329,17 @@ mod tests {
             assert!(read_response(&head(&[("Herald-Status", status)])).is_err(), "{status}");
         }
         assert!(read_response(&HeaderMap::new()).is_err());
+        let length = |lengths: &[&str]| {
+            let lines = lengths.iter().map(|length| ("Herald-H-content-length", *length));
+            let mut head = head(&[("Herald-Status", "200")]);
+            lines.for_each(|(name, value)| head.append(name, value));
+            read_response(&head).is_ok()
+        };
+        assert!(length(&[]) && length(&["0"]) && length(&["18446744073709551615"]));
+        for bad in [&["5", "6"][..], &["5", "5"], &["+5"], &["-1"], &["5, 6"], &[""], &["x"], &["18446744073709551616"]]
+        {
+            assert!(!length(bad), "{bad:?}");
+        }
     }
 
     #[test]
