@@ -146,6 +146,10 @@ impl Verifier {
     }
 
     fn read(&self, claims: &Value) -> Option<Claims> {
+        // One that is no text is none to the library, and nobody's to us.
+        if self.validation.aud.is_none() && !claims["aud"].is_null() {
+            return None;
+        }
         let user = self.claim(claims, &self.config.user_claim).as_str()?;
         let role = match self.claim(claims, &self.config.role_claim) {
             Value::Null => None,
