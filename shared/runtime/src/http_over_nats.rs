@@ -41,7 +41,8 @@
 //!
 //! # Response
 //!
-//! Published on the request's reply subject, in parts, `Herald-Part` counting from 0.
+//! Published on the request's reply subject, in parts, `Herald-Part` counting from 0. That subject is a secret between the two
+//! (128 random bits): no service can answer what another one was asked.
 //!
 //! | header | in | |
 //! |---|---|---|
@@ -60,7 +61,8 @@
 //!
 //! `Connection` and what it names, `Keep-Alive`, `Proxy-*`, `TE`, `Trailer`, `Transfer-Encoding`, `Upgrade`, 1xx responses,
 //! and request headers that are not listed. `Content-Length` of a response travels: it is what a HEAD answer says, and it
-//! is compared with the bytes that come. It is said once, in digits.
+//! is compared with the bytes that come. It is said once, in digits. `Access-Control-*` and `Herald-*` of a response end at the
+//! door, which says itself whose pages may read an answer.
 //!
 //! # Discovery
 //!

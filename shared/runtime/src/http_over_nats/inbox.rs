@@ -2,10 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -29,17 +26,16 @@ const FAREWELL_WITHIN: Duration = Duration::from_secs(1);
 /// A subject space of our own, shared out to conversations.
 pub(crate) struct Inbox {
     prefix: String,
-    next: AtomicU64,
     rooms: Arc<Rooms>,
     farewells: mpsc::Sender<Subject>,
     task: JoinHandle<()>,
 }
 
 #[derive(Default)]
-struct Rooms(Mutex<HashMap<u64, mpsc::Sender<Message>>>);
+struct Rooms(Mutex<HashMap<u128, mpsc::Sender<Message>>>);
 
 impl Rooms {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, mpsc::Sender<Message>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u128, mpsc::Sender<Message>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -55,16 +51,17 @@ impl Inbox {
         let rooms = Arc::new(Rooms::default());
         let (farewells, leaving) = mpsc::channel(FAREWELLS);
         let task = tokio::spawn(sort(nats.clone(), messages, prefix.len() + 1, Arc::clone(&rooms), leaving));
-        Ok(Arc::new(Self { prefix, next: AtomicU64::new(0), rooms, farewells, task }))
+        Ok(Arc::new(Self { prefix, rooms, farewells, task }))
     }
 
-    /// Opens a conversation.
+    /// Opens a conversation. From its subject nobody can guess another one's: a service is told where to answer, and must not
+    /// learn by it where others do.
     pub(crate) fn room(self: &Arc<Self>) -> Room {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let number: u128 = rand::random();
         let (sender, messages) = mpsc::channel(CAPACITY);
         self.rooms.lock().insert(number, sender);
         Room {
-            subject: format!("{}.{number}", self.prefix).into(),
+            subject: format!("{}.{number:032x}", self.prefix).into(),
             number,
             messages,
             peer: None,
@@ -83,7 +80,7 @@ impl Drop for Inbox {
 pub(crate) struct Room {
     /// Where to write to it.
     pub(crate) subject: Subject,
-    number: u64,
+    number: u128,
     messages: mpsc::Receiver<Message>,
     peer: Option<Subject>,
     inbox: Arc<Inbox>,
@@ -145,7 +142,7 @@ async fn sort(
 
 /// Who has to be told that nobody is there any more.
 fn deliver(rooms: &Rooms, prefix: usize, message: Message) -> Option<Subject> {
-    let number = message.subject.get(prefix..).and_then(|number| number.parse().ok());
+    let number = message.subject.get(prefix..).and_then(|number| u128::from_str_radix(number, 16).ok());
     let mut rooms = rooms.lock();
     let Some(room) = number.and_then(|number| rooms.get(&number).map(|room| (number, room))) else {
         return message.reply;
