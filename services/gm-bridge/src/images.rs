@@ -18,6 +18,9 @@ use crate::{
 /// What a picture is where the Game Master does not say.
 const UNKNOWN_TYPE: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
+/// A picture that is opened by itself is no page of ours, whatever the Game Master says it is: nothing in it runs.
+const NO_PAGE: HeaderValue = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; sandbox");
+
 /// A picture with the name of its content, for `If-None-Match`.
 #[derive(Debug)]
 pub(crate) struct Picture {
@@ -86,7 +89,11 @@ impl Picture {
         let Ok(tag) = HeaderValue::from_str(&self.tag) else {
             return StatusCode::INTERNAL_SERVER_ERROR.into_response();
         };
-        let headers = [(header::ETAG, tag), (header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))];
+        let headers = [
+            (header::ETAG, tag),
+            (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+            (header::CONTENT_SECURITY_POLICY, NO_PAGE),
+        ];
         if known(request, &self.tag) {
             return (StatusCode::NOT_MODIFIED, headers).into_response();
         }

@@ -25,6 +25,8 @@ pub struct GmStream {
     /// Without a complete event for so long the stream has failed. Shorter once a heartbeat was seen.
     patience: HumanDuration,
     patience_after_heartbeat: HumanDuration,
+    /// Something that is not JSON has come, which was said in the log. Once is enough: it may say that without end.
+    spoke_nonsense: bool,
 }
 
 /// One event as received.
@@ -91,6 +93,7 @@ impl GameMaster {
             events: Box::pin(sse::events(response.bytes_stream(), self.config.max_event.as_usize())),
             patience,
             patience_after_heartbeat: self.config.heartbeat_silence,
+            spoke_nonsense: false,
         })
     }
 }
@@ -124,7 +127,11 @@ impl GmStream {
                 }
                 Some(event) => return Ok(event),
                 None => {
-                    tracing::warn!("event of the game master is not JSON, skipped");
+                    if !std::mem::replace(&mut self.spoke_nonsense, true) {
+                        tracing::warn!(
+                            "an event of the game master is not JSON, skipped; further ones are only counted"
+                        );
+                    }
                     metrics::skipped("not_json");
                 }
             }
