@@ -3,7 +3,7 @@
 use axum::body::Body;
 use http::{
     HeaderValue, Response, StatusCode,
-    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
+    header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS},
 };
 
 /// What the door answers with.
@@ -11,6 +11,15 @@ pub type Answer = Response<Body>;
 
 /// `no-store`: nothing between us and the player keeps an answer that may be another one the next time.
 pub const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// The same answer, which no browser takes for something else than it says it is: what an engine serves as a picture is no page.
+#[must_use]
+pub fn taken_at_its_word(mut answer: Answer) -> Answer {
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        answer.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    }
+    answer
+}
 
 /// A JSON answer.
 #[must_use]
@@ -35,6 +44,14 @@ pub fn no_content() -> Answer {
 #[must_use]
 pub fn error(status: StatusCode, text: &str) -> Answer {
     json(status, &serde_json::json!({ "error": text }))
+}
+
+/// An error after which the connection is of no use: what comes next on it may be anything.
+#[must_use]
+pub fn closing(status: StatusCode, text: &str) -> Answer {
+    let mut answer = error(status, text);
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    answer
 }
 
 /// 400, naming what is wrong.

@@ -217,7 +217,8 @@ pub struct HttpConfig {
     pub max_body: ByteSize,
     /// How long the body of a request may take to arrive. Default 15s.
     pub body_timeout: HumanDuration,
-    /// Forwarded requests at a time; further ones are answered 503. Default 256.
+    /// Forwarded requests at a time, and four times as many answers that their clients have not taken yet; further ones are
+    /// answered 503. Default 256.
     pub max_forwards: usize,
 }
 

@@ -9,14 +9,14 @@ use bytes::{Bytes, BytesMut};
 use herald_protocol::Name;
 use herald_runtime::http_over_nats::{Client, ForwardError, RequestMeta};
 use http::{
-    HeaderMap, HeaderValue, Request, StatusCode, Uri,
-    header::{CACHE_CONTROL, CONNECTION, EXPECT},
+    HeaderMap, HeaderName, Request, StatusCode, Uri,
+    header::{CACHE_CONTROL, EXPECT},
     request::Parts,
 };
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use tokio::{
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout_at},
 };
 
@@ -31,10 +31,19 @@ use crate::{
 /// How many times the limit of a body that is too large is read and thrown away before the answer: a client that is still
 /// sending when its connection is closed never sees why.
 const THROWN_AWAY: u64 = 8;
+/// For each request that may be at a service, so many answers may still be on their way to clients that take their time: fewer
+/// than a service has room for.
+const ANSWERS: usize = 4;
 
 /// What all forwards of a process share.
 pub struct Forwards {
+    /// Requests at services.
     slots: Semaphore,
+    /// Bytes of bodies that are in memory: as many as all of those may have. Who sends a body slowly holds what has come of it,
+    /// and no request's place.
+    bodies: Arc<Semaphore>,
+    /// Answers that come in parts, as fast as their clients take them.
+    answers: Arc<Semaphore>,
     max_body: u64,
     body_timeout: Duration,
     limits: Arc<Limits>,
@@ -62,6 +71,10 @@ impl Forwards {
     pub fn new(http: &HttpConfig, limits: Arc<Limits>) -> Arc<Self> {
         Arc::new(Self {
             slots: Semaphore::new(http.max_forwards),
+            bodies: Arc::new(Semaphore::new(
+                http.max_body.as_usize().saturating_mul(http.max_forwards).min(Semaphore::MAX_PERMITS),
+            )),
+            answers: Arc::new(Semaphore::new(http.max_forwards.saturating_mul(ANSWERS).min(Semaphore::MAX_PERMITS))),
             max_body: http.max_body.as_u64(),
             body_timeout: http.body_timeout.get(),
             limits,
@@ -121,14 +134,10 @@ impl Forward {
         if let Err(refusal) = self.admit(&request, identity, peer) {
             return refusal.answer();
         }
-        let Ok(_slot) = self.shared.slots.try_acquire() else {
-            metrics::counter!("herald_forward_failures_total", "forward" => self.label(), "reason" => "too_many")
-                .increment(1);
-            return answer::unavailable("Too many requests at a time");
-        };
         let started = Instant::now();
         let answer = match self.exchange(client, request, identity).await {
             Ok(mut answer) => {
+                leave_to_the_door(answer.headers_mut());
                 if self.commands {
                     answer.headers_mut().entry(CACHE_CONTROL).or_insert(NO_STORE);
                 }
@@ -149,15 +158,26 @@ impl Forward {
     ) -> Result<Answer, Failure> {
         let (mut head, body) = request.into_parts();
         let expects = head.headers.contains_key(EXPECT);
-        let body = self.body(body, expects).await?;
+        let Whole { bytes: body, room: _room } = self.body(body, expects).await?;
         self.admit_body(&head, &body)?;
+        let _slot = self.shared.slots.try_acquire().map_err(|_| Failure::TooMany)?;
         let client = client.ok_or(Failure::Forward(ForwardError::NotConnected))?;
         self.strip(&mut head);
         if let Some(claims) = identity.claims() {
             head.extensions.insert(claims.caller.clone());
         }
         let request = Request::from_parts(head, Body::from(body));
-        Ok(client.request(&self.service, request, &self.meta).await?)
+        let answer = client.request(&self.service, request, &self.meta).await?;
+        if answer.size_hint().exact().is_some() {
+            return Ok(answer);
+        }
+        let place = self.shared.answers.clone().try_acquire_owned().map_err(|_| Failure::TooMany)?;
+        Ok(answer.map(|body| {
+            Body::new(body.map_frame(move |frame| {
+                let _held = &place;
+                frame
+            }))
+        }))
     }
 
     /// What names the session of a request that is counted.
@@ -188,7 +208,7 @@ impl Forward {
     }
 
     /// The whole body: what is sent on can then no longer be cut off by its client.
-    async fn body(&self, mut body: Incoming, expects: bool) -> Result<Bytes, Failure> {
+    async fn body(&self, mut body: Incoming, expects: bool) -> Result<Whole, Failure> {
         let limit = self.shared.max_body;
         let deadline = Instant::now() + self.shared.body_timeout;
         let declared = body.size_hint().lower();
@@ -196,6 +216,7 @@ impl Forward {
             return Err(Failure::BodyTooLarge);
         }
         let (mut whole, mut size) = (BytesMut::new(), 0);
+        let mut room: Option<OwnedSemaphorePermit> = None;
         loop {
             let frame = match timeout_at(deadline, body.frame()).await {
                 Err(_) => return Err(Failure::BodySlow),
@@ -209,12 +230,18 @@ impl Forward {
                 return Err(Failure::BodyTooLarge);
             }
             if size > limit {
-                whole = BytesMut::new();
+                (whole, room) = (BytesMut::new(), None);
             } else {
+                let bytes = u32::try_from(data.len()).unwrap_or(u32::MAX);
+                let more = self.shared.bodies.clone().try_acquire_many_owned(bytes).map_err(|_| Failure::TooMany)?;
+                match &mut room {
+                    Some(room) => room.merge(more),
+                    None => room = Some(more),
+                }
                 whole.extend_from_slice(&data);
             }
         }
-        if size > limit { Err(Failure::BodyTooLarge) } else { Ok(whole.freeze()) }
+        if size > limit { Err(Failure::BodyTooLarge) } else { Ok(Whole { bytes: whole.freeze(), room }) }
     }
 
     /// Cuts the door's prefix from the path.
@@ -231,11 +258,14 @@ impl Forward {
         let name = &self.name;
         let error = match failure {
             Failure::Refused(refusal) => return refusal.answer(),
-            Failure::BodyTooLarge => return closing(StatusCode::PAYLOAD_TOO_LARGE, "The request's body is too large"),
-            Failure::BodySlow => {
-                return closing(StatusCode::REQUEST_TIMEOUT, "The request's body did not arrive in time");
+            Failure::TooMany => return answer::unavailable("Too many requests at a time"),
+            Failure::BodyTooLarge => {
+                return answer::closing(StatusCode::PAYLOAD_TOO_LARGE, "The request's body is too large");
             }
-            Failure::BodyBroken => return closing(StatusCode::BAD_REQUEST, "The request's body broke off"),
+            Failure::BodySlow => {
+                return answer::closing(StatusCode::REQUEST_TIMEOUT, "The request's body did not arrive in time");
+            }
+            Failure::BodyBroken => return answer::closing(StatusCode::BAD_REQUEST, "The request's body broke off"),
             Failure::Forward(error) => error,
         };
         tracing::debug!(error = error as &dyn std::error::Error, forward = &**name, "request not answered");
@@ -266,6 +296,22 @@ impl Forward {
     }
 }
 
+/// A body that has arrived, with its room in memory.
+struct Whole {
+    bytes: Bytes,
+    room: Option<OwnedSemaphorePermit>,
+}
+
+/// Takes out of a service's answer what is not its to say: whose pages may read it, which is the listener's `origins`, and the
+/// names that Herald keeps for itself.
+fn leave_to_the_door(headers: &mut HeaderMap) {
+    let not_theirs = |name: &&HeaderName| ["access-control-", "herald-"].iter().any(|of| name.as_str().starts_with(of));
+    let names: Vec<HeaderName> = headers.keys().filter(not_theirs).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
 /// What is true of the whole system where nobody else can be asked.
 fn health(nats_connected: bool) -> Answer {
     answer::json(
@@ -274,13 +320,6 @@ fn health(nats_connected: bool) -> Answer {
             "status": "degraded", "service": "herald", "nats_connected": nats_connected, "gm_client_ready": false,
         }),
     )
-}
-
-/// An error after which the connection is of no use: there may be more of the body on its way.
-fn closing(status: StatusCode, text: &str) -> Answer {
-    let mut answer = answer::error(status, text);
-    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    answer
 }
 
 /// Why there is no answer to pass on.
@@ -292,6 +331,8 @@ enum Failure {
     BodySlow,
     #[error("the body broke off")]
     BodyBroken,
+    #[error("there are too many requests, or answers, at a time")]
+    TooMany,
     #[error(transparent)]
     Refused(#[from] Refusal),
     #[error(transparent)]
@@ -303,6 +344,7 @@ impl Failure {
         match self {
             Self::BodyTooLarge | Self::Forward(ForwardError::BodyTooLarge) => "body_too_large",
             Self::BodySlow => "body_slow",
+            Self::TooMany => "too_many",
             Self::Refused(_) => "over_limit",
             Self::BodyBroken | Self::Forward(ForwardError::BodyBroken(_)) => "body_broken",
             Self::Forward(ForwardError::NotConnected) => "not_connected",
@@ -331,7 +373,7 @@ mod fuzz;
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderName;
+    use http::HeaderValue;
 
     use super::*;
 

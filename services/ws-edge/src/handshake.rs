@@ -14,7 +14,8 @@ use herald_protocol::{
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version,
     header::{
-        CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+        CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+        SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
     },
     request::Parts,
 };
@@ -57,6 +58,10 @@ impl Handshake {
             answer.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
             return Err(answer.into());
+        }
+        // What follows a handshake are frames; whoever stands in between must not take them for a body, or a body for them.
+        if headers.contains_key(TRANSFER_ENCODING) || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0") {
+            return Err(answer::bad_request("A handshake has no body").into());
         }
         if headers.get(SEC_WEBSOCKET_VERSION) != Some(&VERSION) {
             let mut answer = answer::error(StatusCode::UPGRADE_REQUIRED, "Sec-WebSocket-Version must be 13");
@@ -301,7 +306,9 @@ mod tests {
     #[test]
     fn what_is_no_handshake_gets_an_answer_that_says_so() {
         type Change = fn(&mut HeaderMap);
-        let table: [(&str, Change, u16); 6] = [
+        let table: [(&str, Change, u16); 8] = [
+            ("a body", |headers| drop(headers.insert(CONTENT_LENGTH, "5".parse().unwrap())), 400),
+            ("a body in chunks", |headers| drop(headers.insert(TRANSFER_ENCODING, "chunked".parse().unwrap())), 400),
             ("no upgrade", |headers| drop(headers.remove(UPGRADE)), 426),
             ("no connection", |headers| drop(headers.remove(CONNECTION)), 426),
             ("old version", |headers| drop(headers.insert(SEC_WEBSOCKET_VERSION, "8".parse().unwrap())), 426),

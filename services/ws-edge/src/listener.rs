@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use http::Request;
+use http::{Request, StatusCode, Version, header::HOST};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tower::{ServiceBuilder, service_fn};
 
 use crate::{
+    answer,
     config::HttpConfig,
     door::{Door, Peer, Served},
     edge::Edge,
@@ -126,12 +127,21 @@ impl Listener {
                     if vouched != Vouched::Nothing {
                         peer.vouched = vouched;
                     }
-                    async move { Served::Ok(door.answer(request, peer).await) }
+                    async move {
+                        let answer = if is_for_one_host(&request) {
+                            door.answer(request, peer).await
+                        } else {
+                            answer::closing(StatusCode::BAD_REQUEST, "Host: expected once")
+                        };
+                        Served::Ok(answer::taken_at_its_word(answer))
+                    }
                 }));
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(http.header_timeout.get())
                 .max_headers(http.max_headers)
+                // The buffer may hold almost twice as much before it is full.
+                .max_header_size(http.max_header.as_usize())
                 .max_buf_size(http.max_header.as_usize())
                 .serve_connection(TokioIo::new(tcp), TowerToHyperService::new(service))
                 .with_upgrades();
@@ -167,6 +177,13 @@ async fn place_lost(lost: oneshot::Receiver<()>, place: &ConnectionTicket) {
         return std::future::pending().await;
     }
     ::metrics::counter!("herald_connections_refused_total", "reason" => "half_open").increment(1);
+}
+
+/// Whether a request names one host, as HTTP/1.1 asks for (RFC 9112, section 3.2): who is in between may have decided by another
+/// one that it may pass.
+fn is_for_one_host<B>(request: &Request<B>) -> bool {
+    let hosts = request.headers().get_all(HOST).iter().count();
+    hosts == 1 || hosts == 0 && request.version() < Version::HTTP_11
 }
 
 /// Why the head of a request could not be read, if it is that.

@@ -32,17 +32,18 @@ pub enum PicturesError {
     TooMany(PathBuf),
 }
 
-/// The names of the pictures in `folder`, sorted. Files with odd names are left out.
+/// The names of the pictures in `folder`, sorted. Files with odd names are left out, and links that lead elsewhere.
 ///
 /// # Errors
 /// [`PicturesError`]
 pub fn read(folder: &Path) -> Result<Vec<String>, PicturesError> {
     let unreadable = |source| PicturesError::Unreadable { folder: folder.to_owned(), source };
+    let home = folder.canonicalize().map_err(unreadable)?;
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
         let Ok(name) = entry.file_name().into_string() else { continue };
-        if media_type(&name).is_some() && Segment::new(&name).is_ok() && entry.path().is_file() {
+        if media_type(&name).is_some() && Segment::new(&name).is_ok() && is_at_home(&home, &entry.path()) {
             names.push(name);
         }
         if names.len() > MOST {
@@ -51,6 +52,11 @@ pub fn read(folder: &Path) -> Result<Vec<String>, PicturesError> {
     }
     names.sort_unstable();
     if names.is_empty() { Err(PicturesError::Empty(folder.to_owned())) } else { Ok(names) }
+}
+
+/// Whether it is a file in that folder, also by a link.
+fn is_at_home(home: &Path, path: &Path) -> bool {
+    path.canonicalize().is_ok_and(|path| path.starts_with(home) && path.is_file())
 }
 
 /// The media type of a picture, by the end of its name.
@@ -72,6 +78,15 @@ mod tests {
             std::fs::write(folder.path().join(name), b"x").unwrap();
         }
         std::fs::create_dir(folder.path().join("folder.png")).unwrap();
+        #[cfg(unix)]
+        {
+            let elsewhere = tempfile::NamedTempFile::new().unwrap();
+            std::os::unix::fs::symlink(elsewhere.path(), folder.path().join("away.png")).unwrap();
+            std::os::unix::fs::symlink("pavel.png", folder.path().join("pol.png")).unwrap();
+            std::os::unix::fs::symlink("nowhere", folder.path().join("gone.png")).unwrap();
+            assert_eq!(read(folder.path()).unwrap(), ["pavel.png", "pol.png", "zoya.JPG"]);
+            std::fs::remove_file(folder.path().join("pol.png")).unwrap();
+        }
         assert_eq!(read(folder.path()).unwrap(), ["pavel.png", "zoya.JPG"]);
         assert!(matches!(read(&folder.path().join("none")), Err(PicturesError::Unreadable { .. })));
     }

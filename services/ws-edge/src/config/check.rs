@@ -238,6 +238,9 @@ impl Check {
         if route.roots.is_empty() {
             self.fault(format!("{key}.roots"), "must name one root at least");
         }
+        if route.roots.iter().any(|root| root.as_str() == OWN_ROOT) {
+            self.fault(format!("{key}.roots"), "`herald` is the root of Herald's own frames, which no engine may send");
+        }
         for (name, all) in [("hidden", &route.hidden), ("snapshot", &route.snapshot)] {
             for topics in all.iter().filter(|topics| !route.roots.contains(&topics.root)) {
                 self.fault(format!("{key}.{name}"), format!("`{topics}`: `{}` is none of its roots", topics.root));
@@ -317,6 +320,8 @@ const LONGEST_QUESTION: HumanDuration = HumanDuration::from_secs(10);
 /// A longer memory is another engine's, with a mind of its own.
 const LONGEST_REUSE: HumanDuration = HumanDuration::from_secs(600);
 
+/// What events of ours begin with, such as `herald.bye`: clients do what these say.
+const OWN_ROOT: &str = "herald";
 /// As long as the hash (RFC 7518, section 3.2).
 const SHORTEST_SECRET: usize = 32;
 /// Clocks that differ by more are wrong.

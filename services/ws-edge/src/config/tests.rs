@@ -127,6 +127,9 @@ fn all_faults_are_reported_at_once() {
         path = "/ws/{sid}"
         stream = "a.b"
         start = "snapshot"
+        [[ws-edge.listeners.routes]]
+        path = "/own/{sid}"
+        roots = ["herald"]
         [[ws-edge.listeners.forwards]]
         name = ""
         free = ["/b"]
@@ -160,6 +163,7 @@ fn all_faults_are_reported_at_once() {
         "listeners[0].routes[1].stream",
         "listeners[0].routes[1].roots",
         "listeners[0].routes[1].start",
+        "listeners[0].routes[2].roots",
         "listeners[0].forwards[0].name",
         "listeners[0].forwards[0].service",
         "listeners[0].forwards[0].paths",
