@@ -15,6 +15,8 @@ mod house;
 mod init;
 #[path = "games/life.rs"]
 mod life;
+#[path = "games/lies.rs"]
+mod lies;
 #[path = "games/master.rs"]
 mod master;
 #[path = "games/news.rs"]

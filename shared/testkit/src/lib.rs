@@ -48,6 +48,7 @@ pub mod faults;
 pub mod game_master;
 pub mod house;
 pub mod http;
+pub mod logs;
 pub mod port;
 pub mod process;
 pub mod proxy;

@@ -89,6 +89,39 @@ fn the_engine_shown_is_the_engine_that_is_built() {
     assert_eq!(between(&readme, "```rust\n", "```").trim(), built.trim());
 }
 
+/// All our sources in one text.
+fn sources() -> String {
+    let (mut all, mut folders) = (String::new(), vec![repository().join("services"), repository().join("shared")]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                folders.extend((!["target", "node_modules"].contains(&name)).then_some(path));
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                all += &std::fs::read_to_string(&path).expect("a source");
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn every_test_that_the_attackers_list_names_is_there() {
+    let (readme, sources) = (readme(), sources());
+    let rows =
+        between(&readme, "<!-- attacks -->", "<!-- /attacks -->").lines().filter(|line| line.starts_with("| ")).skip(1);
+    let mut named = 0;
+    for row in rows {
+        let tests = row.trim_end_matches([' ', '|']).rsplit(" | ").next().unwrap_or_default();
+        for test in tests.split(", ").map(|test| test.trim_matches('`')) {
+            assert!(sources.contains(&format!("fn {test}(")), "README.md names a test that is not there: {test}");
+            named += 1;
+        }
+    }
+    assert!(named > 50, "{named}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_token_shown_opens_the_door_shown() {
     within(Duration::from_secs(60), async {

@@ -24,7 +24,7 @@ use crate::{
 
 const MINUTES: Duration = Duration::from_secs(120);
 
-async fn refused(edge: &Service, reason: &str) -> f64 {
+pub(crate) async fn refused(edge: &Service, reason: &str) -> f64 {
     edge.metric("herald_connections_refused_total", &[&format!("reason=\"{reason}\"")]).await
 }
 
@@ -174,7 +174,7 @@ async fn a_flood_of_reconnects_is_shed_and_all_come_back() {
 }
 
 /// A client's frame, masked with zeros.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
     match payload.len() {
         len @ 0..=125 => frame.push(0x80 | len as u8),
@@ -188,14 +188,14 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-async fn socket(edge: &Service) -> Raw {
+pub(crate) async fn socket(edge: &Service) -> Raw {
     let (raw, head) = ask(edge, ONE, &upgrade("/ws/S")).await;
     assert_eq!(status(&head), 101, "{head}");
     raw
 }
 
 /// Waits until that comes.
-async fn heard(raw: &mut Raw, what: &[u8]) {
+pub(crate) async fn heard(raw: &mut Raw, what: &[u8]) {
     let heard = raw.read_until(what, BOUND).await;
     assert!(heard.ends_with(what), "{:?}", String::from_utf8_lossy(&heard));
 }
@@ -214,7 +214,7 @@ async fn flood(edge: &Service, frames: Vec<u8>) -> u16 {
 }
 
 /// The code of the close frame among pongs and pings.
-fn close_code(mut bytes: &[u8]) -> u16 {
+pub(crate) fn close_code(mut bytes: &[u8]) -> u16 {
     while let [first, len, rest @ ..] = bytes {
         if *first == 0x88 {
             return u16::from_be_bytes([rest[0], rest[1]]);

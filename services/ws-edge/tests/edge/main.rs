@@ -4,6 +4,7 @@
 
 mod admission;
 mod aliases;
+mod attacks;
 mod auth;
 mod cursors;
 mod door;
