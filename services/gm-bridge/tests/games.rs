@@ -13,10 +13,10 @@ mod failing;
 mod house;
 #[path = "games/init.rs"]
 mod init;
-#[path = "games/life.rs"]
-mod life;
 #[path = "games/lies.rs"]
 mod lies;
+#[path = "games/life.rs"]
+mod life;
 #[path = "games/master.rs"]
 mod master;
 #[path = "games/news.rs"]
