@@ -47,7 +47,7 @@ def load(stage, running, wanted):
 # What a read of history is counted as, by the kind that the edge gives it: events read from the stream, or from the shelf, and
 # questions after a single place.
 KINDS = {"page": "history_reads", "snapshot": "history_reads", "shelf": "shelf_reads",
-         "before": "lookups", "first": "lookups", "proof": "lookups"}
+         "before": "lookups", "first": "lookups", "proof": "lookups", "end": "lookups"}
 READ = re.compile(r'^herald_history_read_seconds_count\{[^}]*kind="(\w+)"[^}]*\} ([0-9.e+]+)$', re.MULTILINE)
 LOOKS_BACK = re.compile(r"^herald_shelf_looks_back\{[^}]*\} 1$", re.MULTILINE)
 SHARED = re.compile(r"^herald_history_shared_reads_total(?:\{[^}]*\})? ([0-9.e+]+)$", re.MULTILINE)

@@ -267,7 +267,17 @@ impl Actions {
         if !quota.is_set() {
             return Ok(());
         }
-        let kept = self.within(async { Ok(Kept::read(&self.shared.nats, session).await.map_err(LedgerError::from)?) });
+        let kept = self.within(async {
+            // What can wait for a leader to be found does: a command must not fail because one has just died.
+            let mut patience = self.shared.patience();
+            loop {
+                match Kept::read(&self.shared.nats, session).await {
+                    Ok(kept) => return Ok(kept),
+                    Err(_) if !self.shared.nats.connected() => return Err(ActionError::NotConnected),
+                    Err(error) => patience.after(&error).await?,
+                }
+            }
+        });
         if quota.is_used_up(kept.await?) {
             metrics::command_over_quota();
             tracing::warn!(%session, "a command was refused: the session's quota is used up");

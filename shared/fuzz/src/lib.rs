@@ -6,7 +6,7 @@
 //!
 //! The way of an input: one of the pool (what was written by hand, what was recorded, what once failed) is changed a few
 //! times, as those do who look for holes: bits, cuts, repetitions, pieces of other inputs, words of the language, numbers at
-//! the edges, escapes ([`mutate`]). What the code made of it, the outcome, is compared to all before: an input with an
+//! the edges, escapes (`mutate`). What the code made of it, the outcome, is compared to all before: an input with an
 //! outcome that is new joins the pool, so that what follows starts from farther in. The same seed makes the same inputs.
 //!
 //! An input that fails is made as small as it gets, written to `.herald/fuzz`, and named together with the command that tries

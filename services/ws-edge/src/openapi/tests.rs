@@ -209,7 +209,7 @@ fn a_route_that_asks_an_engine_says_how_it_may_be_answered() {
     let routes = vec![asks("/follow", Transport::Socket), asks("/sse/{sid}", Transport::Sse)];
     let document = document(&ListenerConfig { routes, ..ListenerConfig::default() }, false);
     assert_eq!(paths(&document), ["/follow", "/openapi.json", "/sse/_selftest", "/sse/{sid}"].into());
-    assert_eq!(statuses(&document, "/sse/{sid}", "get"), ["200", "400", "401", "403", "404", "429", "503"]);
+    assert_eq!(statuses(&document, "/sse/{sid}", "get"), ["200", "204", "400", "401", "403", "404", "429", "503"]);
     assert!(!statuses(&document, "/follow", "get").contains(&"403"), "said behind the handshake");
     let parameters = document["paths"]["/follow"]["get"]["parameters"].to_string();
     assert!(parameters.contains("session_id") && parameters.contains("player_id"), "{parameters}");

@@ -52,7 +52,7 @@ async fn an_engine_lets_no_page_read_that_the_door_does_not() {
             for name in ["access-control-allow-credentials", "access-control-allow-private-network", "herald-user"] {
                 assert_eq!(reply.header(name), "", "{origin}: {name}");
             }
-            assert_eq!(reply.header("access-control-expose-headers").to_lowercase(), "etag");
+            assert_eq!(reply.header("access-control-expose-headers").to_lowercase(), "etag,retry-after");
             assert_eq!(reply.header("x-its-own"), "1", "what is the engine's stays");
         }
     })
