@@ -11,7 +11,7 @@ use herald_protocol::{
 };
 use tokio::{
     sync::OwnedSemaphorePermit,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{Before, Claim};
@@ -25,6 +25,8 @@ use crate::{
     publisher::{Message, PublishFailure},
 };
 
+/// How long a claim may find nobody to ask who leads: another leader is found within.
+const LEADERLESS: Duration = Duration::from_secs(3);
 /// How long a claim waits for the stream of this process' own superseded action to be closed, which takes no time.
 const VACATE: Duration = Duration::from_secs(1);
 
@@ -64,11 +66,20 @@ impl Claim {
         permit: OwnedSemaphorePermit,
         by: &str,
     ) -> Result<Self, NotClaimed> {
-        let deadline = Instant::now() + shared.config.claim_wait.get();
+        let begun = Instant::now();
+        let deadline = begun + shared.config.claim_wait.get();
         let nonce = format!("{by}{}", uuid::Uuid::new_v4().simple());
         let fence = subject::gm_action(session);
         for attempt in 0_u32.. {
-            let ledger = Ledger::read(shared, session).await?;
+            let ledger = match Ledger::read(shared, session).await {
+                Ok(ledger) => ledger,
+                // A leader that has just died has no successor yet.
+                Err(_) if shared.nats.connected() && begun.elapsed() < LEADERLESS => {
+                    sleep(LEADERLESS / 10).await;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
             if !condition.holds(&ledger) {
                 break;
             }
