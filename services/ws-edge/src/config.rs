@@ -6,6 +6,7 @@ mod check;
 mod limits;
 #[cfg(test)]
 mod tests;
+mod uplink;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -19,13 +20,14 @@ use serde::{Deserialize, Serialize};
 use crate::{
     dialect::DialectName,
     proxy::{Network, ProxyProtocol},
-    view::Topics,
+    view::{Topics, Visible},
 };
 
 pub use admission::AdmissionConfig;
 pub use builtin::Builtin;
 pub(crate) use builtin::api_of;
 pub use limits::LimitsConfig;
+pub use uplink::{NewestConfig, UplinkConfig, UplinkRouteConfig, WordsConfig};
 
 /// The section `[ws-edge]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -48,6 +50,10 @@ pub struct Config {
     pub jwt: JwtConfig,
     /// Questions to engines about who may come in.
     pub admission: AdmissionConfig,
+    /// What clients send, on its way to NATS.
+    pub uplink: UplinkConfig,
+    /// What is said to one connection alone.
+    pub words: WordsConfig,
     /// The recent end of each watched session, in memory.
     pub ring: RingConfig,
     /// How the stream is taken in.
@@ -147,6 +153,15 @@ pub struct RouteConfig {
     /// The query parameter that names the session where the path does not, which is for routes with `admit`; without it the
     /// service says which one. Default `session_id`.
     pub session: String,
+    /// Topics that only some see, as `<root>.<topic pattern> for <who>`: `role:<role>`, or, where the pattern has the word
+    /// `{user}`, `user`; several joined by ` or `. Where several name a topic, each must let somebody see it. Default: none,
+    /// everybody who may watch sees all.
+    #[serde(deserialize_with = "comma_separated")]
+    pub visible: Vec<Visible>,
+    /// What its clients may send up. Default: nothing, it is ignored.
+    pub uplink: Option<UplinkRouteConfig>,
+    /// Of which of its connections a session has one at a time. Default: of none.
+    pub newest: Option<NewestConfig>,
 }
 
 /// How a route's events travel.
@@ -231,7 +246,7 @@ pub struct SocketConfig {
     pub heartbeat: HumanDuration,
     /// How long after a ping nothing may be heard from the client before its connection counts as dead. Default 20s.
     pub heartbeat_timeout: HumanDuration,
-    /// Largest message a client may send; all of them are ignored. Default 64KiB.
+    /// Largest message a client may send on routes without `uplink`, where all of them are ignored. Default 64KiB.
     pub max_message: ByteSize,
     /// How long a frame may wait to be written before the client counts as too slow. Default 30s.
     pub write_timeout: HumanDuration,
@@ -394,6 +409,8 @@ impl Default for Config {
                 grace: HumanDuration::from_secs(30),
             },
             admission: AdmissionConfig::default(),
+            uplink: UplinkConfig::default(),
+            words: WordsConfig::default(),
             ring: RingConfig {
                 frames: 1024,
                 bytes: ByteSize::from_mib(1),
@@ -456,6 +473,9 @@ impl Default for RouteConfig {
             admit_query: Vec::new(),
             door: name(herald_protocol::headers::DEFAULT_DOOR),
             session: "session_id".to_owned(),
+            visible: Vec::new(),
+            uplink: None,
+            newest: None,
         }
     }
 }

@@ -7,9 +7,12 @@
 mod closing;
 #[cfg(feature = "echo")]
 mod echo;
+mod hearing;
 mod heartbeat;
 mod inflow;
+mod lead;
 mod socket;
+mod upward;
 
 use std::{
     collections::VecDeque,
@@ -33,18 +36,22 @@ use tokio::{
 use crate::{
     drain::Drain,
     feed::{Answer, Feed, FeedLimits, Now, Out, Place, Setup, Step, StreamHub, Target},
+    guests::Stay,
     history::HistoryError,
-    identity::{Heard, Lease, Refusal, token},
+    identity::{Lease, Refusal, token},
     log::Mark,
+    sessions::Seat,
     view::View,
-    websocket::{self, Inbound, Received},
+    websocket::{self, Inbound},
 };
 
 pub(crate) use closing::{farewell, name as close_name};
 use heartbeat::{Due, Heartbeat};
+use inflow::Inflow;
 pub use inflow::InflowLimits;
-use inflow::{Flood, Inflow};
+use lead::Lead;
 use socket::{Control, Socket};
+use upward::Upward;
 
 /// Frames written with one system call at most.
 const WRITE_AT_ONCE: usize = 64;
@@ -75,7 +82,7 @@ pub struct ConnectionLimits {
     pub heartbeat_timeout: Duration,
     /// How long a close handshake may take.
     pub close_timeout: Duration,
-    /// Largest message a client may send, in bytes (1009).
+    /// Largest message a client may send where it is ignored, in bytes (1009).
     pub inbound_message: u64,
     /// How much a client may send (1008).
     pub inflow: InflowLimits,
@@ -166,6 +173,12 @@ struct Connection {
     drain: Drain,
     alias: Option<watch::Receiver<Option<AliasTarget>>>,
     lease: Option<Box<Lease>>,
+    /// Its place among the guests.
+    stay: Stay,
+    /// Where what its client says goes, if that goes anywhere.
+    upward: Option<Box<Upward>>,
+    /// It was told to go, by somebody else than us.
+    told: Option<Box<Close>>,
     feed: Feed,
     doing: Doing,
     asking: Option<Asking>,
@@ -192,7 +205,7 @@ impl Connection {
         limits: Arc<ConnectionLimits>,
         drain: Drain,
     ) -> Self {
-        let Setup { hub, view, target, start, now } = setup;
+        let Setup { hub, view, target, start, now, mut stay, uplink } = setup;
         let socket = Arc::new(Socket::new(tcp));
         let weak: Weak<Socket> = Arc::downgrade(&socket);
         let opening = now.as_ref().map(Now::opening);
@@ -204,19 +217,30 @@ impl Connection {
                 Some(alias)
             }
         };
+        stay.show(feed.seat().map(Seat::session));
+        let upward = Upward::of(stay.guest(), uplink);
+        // Who has no token to renew, and nobody to hear it, says nothing of interest.
+        let mut inbound = Inbound::new(limits.inbound_message).keeping(lease.as_ref().map_or(0, |_| token::MAX_FRAME));
+        if let Some(upward) = &upward {
+            // A fresh token may be longer than what goes up.
+            let longest = upward.longest().max(lease.as_ref().map_or(0, |_| token::MAX_FRAME as u64));
+            inbound = Inbound::new(longest).keeping_all();
+        }
         let heartbeat =
             Heartbeat::new(limits.heartbeat, limits.heartbeat_timeout, rand::rng().random(), Instant::now());
         Self {
             socket,
             hub,
             view,
-            // Who has no token to renew says nothing of interest.
-            inbound: Inbound::new(limits.inbound_message).keeping(lease.as_ref().map_or(0, |_| token::MAX_FRAME)),
+            inbound,
             inflow: Inflow::new(Instant::now()),
             limits,
             drain,
             alias,
             lease,
+            stay,
+            upward,
+            told: None,
             feed,
             doing: Doing::Going,
             asking: None,
@@ -249,7 +273,7 @@ impl Connection {
     /// it, and both before the client, who could otherwise keep the task busy with itself.
     async fn wait(&mut self) -> Result<(), End> {
         let now = Instant::now();
-        let hears_at = self.inflow.waits_until(now);
+        let hears_at = self.hears_at(now);
         let wake_at = hears_at.map_or_else(|| self.wake_at(), |at| at.min(self.wake_at()));
         tokio::select! {
             biased;
@@ -258,6 +282,7 @@ impl Connection {
             }
             renewed = renewed(&mut self.lease) => renewed.map_err(End::Close)?,
             target = next_target(&mut self.alias) => self.follow(target),
+            () = self.stay.guest().rung() => self.rung()?,
             () = self.socket.changed(), if self.doing == Doing::Listening => {
                 if !self.socket.listens() {
                     self.take_over();
@@ -282,6 +307,12 @@ impl Connection {
         Ok(())
     }
 
+    /// Until when the client is not to be heard, if that is not over.
+    fn hears_at(&self, now: Instant) -> Option<Instant> {
+        let slowed = self.inflow.waits_until(&self.limits.inflow, now);
+        slowed.max(self.upward.as_ref().and_then(|upward| upward.hears_at(now)))
+    }
+
     fn wake_at(&self) -> Instant {
         let mut at = self.heartbeat.at();
         if let Some(since) = self.blocked_since {
@@ -304,7 +335,10 @@ impl Connection {
         if self.asking.is_none() && self.blocked_since.is_some_and(|since| now >= since + LAG_CHECK) {
             self.feed.let_go(&mut self.queue, self.written > 0, self.place);
         }
-        if self.inflow.waits_until(now).is_some() {
+        if let Some(held) = self.upward.as_mut().and_then(|upward| upward.due(now)) {
+            self.look_at(&held)?;
+        }
+        if self.hears_at(now).is_some() {
             // What it says is not listened to; it says too much, but it lives.
             self.heartbeat.heard();
         }
@@ -340,7 +374,11 @@ impl Connection {
             if matches!(self.doing, Doing::Listening | Doing::Blocked) {
                 return Ok(());
             }
-            if !self.write()? {
+            let all = self.write()?;
+            if let Some(told) = self.told.take() {
+                return Err(End::Close(*told));
+            }
+            if !all {
                 self.doing = Doing::Blocked;
                 return Ok(());
             }
@@ -397,18 +435,17 @@ impl Connection {
             self.asking = None;
             self.queue.truncate(usize::from(self.written > 0));
             self.doing = Doing::Going;
+            self.stay.show(self.feed.seat().map(Seat::session));
         }
     }
 
     /// Writes what is queued. `false`: the socket takes no more for now.
     fn write(&mut self) -> io::Result<bool> {
-        let mut leads = false;
+        let mut leads = None;
         loop {
-            if self.written == 0
-                && let Some(bytes) = self.control.take()
-            {
-                self.queue.push_front(Out { bytes, place: self.place });
-                leads = true;
+            // In front of what is to come, behind what has begun.
+            if self.written == 0 && leads.is_none() {
+                leads = Lead::of(self);
             }
             if self.queue.is_empty() {
                 self.blocked_since = None;
@@ -425,12 +462,11 @@ impl Connection {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(bytes) => {
                     self.wrote(bytes);
-                    leads = false;
+                    leads = None;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if leads {
-                        // Not begun: a later one may still take its place.
-                        self.control = self.queue.pop_front().map(|out| out.bytes);
+                    if let Some(lead) = leads {
+                        lead.undo(self);
                     }
                     self.blocked_since.get_or_insert_with(Instant::now);
                     return Ok(false);
@@ -466,57 +502,6 @@ impl Connection {
             }
         }
         self.control = Some(frame);
-        Ok(())
-    }
-
-    fn read(&mut self) -> Result<(), End> {
-        let mut buffer = [0; READ_AT_ONCE];
-        match self.socket.tcp().try_read(&mut buffer) {
-            Ok(0) => Err(End::Gone),
-            Ok(read) => self.receive(&buffer[..read]),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// A message: a fresh token, or of no interest.
-    fn message(&mut self) -> Result<(), End> {
-        let heard = match (&mut self.lease, self.inbound.take_text()) {
-            (Some(lease), Some(text)) => lease.hear(&text),
-            _ => Heard::Else,
-        };
-        match heard {
-            Heard::Token => Ok(()),
-            Heard::TooMany => Err(End::Close(Close::Policy("one token at a time"))),
-            Heard::Else => {
-                #[cfg(feature = "echo")]
-                self.echo()?;
-                #[cfg(not(feature = "echo"))]
-                counter!("herald_ignored_messages_total").increment(1);
-                Ok(())
-            }
-        }
-    }
-
-    /// Takes in what the client sent: signs of life, a close, and what is of no interest.
-    fn receive(&mut self, mut input: &[u8]) -> Result<(), End> {
-        let bytes = input.len();
-        if bytes > 0 {
-            self.heartbeat.heard();
-        }
-        while let Some(received) = self.inbound.read(&mut input).map_err(End::Broken)? {
-            match received {
-                Received::Message(_) => self.message()?,
-                Received::Ping(payload) => self.send_control(websocket::pong_frame(&payload).into())?,
-                Received::Pong => {}
-                Received::Close(_) => return Err(End::Asked),
-            }
-        }
-        match self.inflow.read(&self.limits.inflow, self.inbound.take_frames(), bytes, Instant::now()) {
-            Ok(false) => {}
-            Ok(true) => counter!("herald_inbound_slowed_total").increment(1),
-            Err(Flood) => return Err(End::Broken(Close::Policy("too much is sent"))),
-        }
         Ok(())
     }
 }

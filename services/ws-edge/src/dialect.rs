@@ -93,6 +93,12 @@ impl Head {
         Self::end(self.numbered, tail, out);
     }
 
+    /// Appends the whole text of a message that is no event: it has no numbers.
+    pub fn write_bare(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.open);
+        out.push(b'}');
+    }
+
     /// How long the whole text is at most.
     #[must_use]
     pub const fn longest(&self) -> usize {

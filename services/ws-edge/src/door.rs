@@ -85,7 +85,7 @@ impl Door {
         // Patterns that don't parse are refused by the configuration's check.
         let mut places: Vec<(Pattern, Place)> = Vec::new();
         for route in &config.routes {
-            let place = || Place::Route(Arc::new(Route::new(route, config, avatars.as_ref())));
+            let place = || Place::Route(Arc::new(Route::new(route, config, avatars.as_ref(), edge.mail)));
             places.extend(route.path.parse().ok().map(|pattern| (pattern, place())));
         }
         for forward in &config.forwards {

@@ -19,8 +19,10 @@ use crate::{
     drain::Drain,
     feed::StreamHub,
     forward::Forwards,
+    guests::{Guests, MailLimits},
     identity::Verifier,
     limits::Limits,
+    uplink::Uplink,
     view::Views,
 };
 
@@ -36,6 +38,8 @@ pub struct Edge {
     pub per_connection: Arc<ConnectionLimits>,
     /// How often an event stream gets a comment.
     pub comment: Duration,
+    /// How much may wait to be said to one connection alone.
+    pub mail: MailLimits,
     /// Who may be told at this moment that there is no place; others are closed without a word.
     pub turned_away: Arc<Semaphore>,
     /// The planned end.
@@ -60,6 +64,10 @@ pub struct Upstream {
     pub aliases: HashMap<String, Aliases>,
     /// The engines that routes ask, by service.
     pub admissions: HashMap<Name, Arc<Admission>>,
+    /// Who is connected.
+    pub guests: Arc<Guests>,
+    /// Where what clients say goes, where any route lets them say something.
+    pub uplink: Option<Arc<Uplink>>,
 }
 
 impl Edge {
@@ -83,11 +91,13 @@ impl Edge {
                 inflow: InflowLimits {
                     frames: config.limits.inbound_frames,
                     bytes: config.limits.inbound_bytes.as_u64(),
+                    burst: InflowLimits::BURST,
                     patience: config.limits.inbound_patience.get(),
                 },
                 send_buffer: socket.send_buffer.as_usize(),
             }),
             comment: config.sse.heartbeat.get(),
+            mail: MailLimits { frames: config.words.queue, bytes: config.words.queue_bytes.as_usize() },
             turned_away: Arc::new(Semaphore::new(TURNED_AWAY)),
             drain: Drain::new(end, config.drain.period.get(), config.drain.retry.get()),
             tasks: TaskTracker::new(),

@@ -18,7 +18,7 @@
 //! 2. A [`forward`] sends it on over NATS and its answer back; `/health` is answered here where nobody else can.
 //! 3. A [`route`] checks what is asked for ([`handshake`]) and by whom ([`identity`]), asks an engine whether they may come in
 //!    where that is an engine's to say ([`admission`]), takes the socket from hyper and hands it to a connection. An [`alias`]
-//!    moves a connection from session to session.
+//!    moves a connection from session to session. Who is connected is in the registry of [`guests`].
 //!
 //! What it says and hears on NATS:
 //!
@@ -27,6 +27,9 @@
 //! | `<root>.<session>.<topic>` | events: heard, from their stream |
 //! | `http.<service>` | requests that go on to a service ([`forward`]) |
 //! | `admit.<service>` | the question to an engine whether somebody may come in ([`admission`]) |
+//! | `in.<root>.<session>.<kind>` | what clients send up, and that they come and go ([`uplink`]) |
+//! | `conn.<edge>.<conn>` | messages to one connection: heard, answered ([`words`]) |
+//! | `edge.newest.<root>.<session>` | that a connection has come of which a session has one at a time ([`newest`]) |
 //! | `edge.watching.<session>` | the question how many watch a session here: answered ([`watching`]) |
 //! | `epoch.<stream>` | the question to a stream's owner to look at its epoch |
 //!
@@ -61,9 +64,11 @@ pub mod dialect;
 pub mod door;
 pub mod drain;
 pub mod edge;
+pub mod engines;
 pub mod event;
 pub mod feed;
 pub mod forward;
+pub mod guests;
 pub mod handshake;
 pub mod history;
 pub mod identity;
@@ -72,6 +77,7 @@ pub mod limits;
 pub mod listener;
 pub mod log;
 pub mod metrics;
+pub mod newest;
 pub mod openapi;
 pub mod origins;
 pub mod path;
@@ -82,9 +88,11 @@ pub mod route;
 pub mod selftest;
 pub mod sessions;
 pub mod sse;
+pub mod uplink;
 pub mod view;
 pub mod watching;
 pub mod websocket;
+pub mod words;
 
 mod descriptors;
 
@@ -95,6 +103,7 @@ use alias::Aliases;
 use config::{Auth, ListenerConfig};
 use door::Door;
 use edge::{Edge, Upstream};
+use engines::Engines;
 use feed::{Past, StreamHub};
 use history::{History, Shelf, Shelved};
 use identity::Verifier;
@@ -134,9 +143,10 @@ pub async fn start(config: Config, context: Context) -> anyhow::Result<()> {
         nats.require_jetstream(&context).await?;
         let forwards = nats::connect(&context.common.nats, "forwards", &context).await?;
         let apart = intake_thread(&context, &last).await?;
-        let (upstream, intakes) = open(&config, &nats, &forwards, &apart, &context, &end).await?;
+        let engines = Engines::open(&config, &context, &end).await?;
+        let (upstream, intakes) = open(&config, &nats, &forwards, &apart, &engines, &context, &end).await?;
         edge.open(upstream);
-        anyhow::Ok((nats, forwards, apart.nats, intakes))
+        anyhow::Ok((nats, forwards, apart.nats, intakes, engines))
     };
     let connections = match upstream.await {
         Ok(connections) => connections,
@@ -152,11 +162,11 @@ pub async fn start(config: Config, context: Context) -> anyhow::Result<()> {
     if !listener::finish(&edge, until).await {
         tracing::warn!(left = edge.tasks.len(), "connections left that did not end in time");
     }
-    let (nats, forwards, intake, intakes) = connections;
+    let (nats, forwards, intake, intakes, engines) = connections;
     drop(intakes);
     end.cancel();
     let limit = LAST_SECONDS / 2;
-    tokio::join!(nats.close(limit), forwards.close(limit), intake.close(limit));
+    tokio::join!(nats.close(limit), forwards.close(limit), intake.close(limit), engines.close(limit));
     Ok(())
 }
 
@@ -211,6 +221,7 @@ async fn open(
     nats: &Nats,
     forwards: &Nats,
     apart: &Apart,
+    engines: &Engines,
     context: &Context,
     end: &CancellationToken,
 ) -> anyhow::Result<(Upstream, Vec<Intake>)> {
@@ -270,5 +281,6 @@ async fn open(
         let asking = |service| Admission::new(service, &questions, &config.admission);
         admissions.extend(services.iter().map(|service| (service.clone(), asking(service))));
     }
-    Ok((Upstream { client, hubs, aliases, admissions }, intakes))
+    let (guests, uplink) = (engines.guests.clone(), engines.uplink.clone());
+    Ok((Upstream { client, hubs, aliases, admissions, guests, uplink }, intakes))
 }

@@ -231,7 +231,8 @@ mod tests {
     #[test]
     fn a_log_that_forgets_serves_nothing_old_and_goes_on() {
         let (dialect, encoding) = (Dialect::Event, Encoding::V1);
-        let view = View { roots: vec!["gm".into()], hidden: vec![], snapshot: vec![], dialect, encoding };
+        let view =
+            View { roots: vec!["gm".into()], hidden: vec![], snapshot: vec![], dialect, encoding, veils: vec![] };
         let (limits, epoch) = (RingLimits { frames: 100, bytes: 1 << 20 }, Epoch::new(1));
         let mut log = Log::new(Arc::new(view), limits, Budget::new(1 << 20), 10);
         let event = |seq| {
@@ -253,7 +254,8 @@ mod tests {
     #[test]
     fn a_piece_of_history_never_hides_that_frames_were_dropped() {
         let (dialect, encoding) = (Dialect::Event, Encoding::V1);
-        let view = View { roots: vec!["gm".into()], hidden: vec![], snapshot: vec![], dialect, encoding };
+        let view =
+            View { roots: vec!["gm".into()], hidden: vec![], snapshot: vec![], dialect, encoding, veils: vec![] };
         let (limits, epoch) = (RingLimits { frames: 100, bytes: 2_000 }, Epoch::new(1));
         let mut log = Log::new(Arc::new(view), limits, Budget::new(1 << 20), 10);
         // As many as can be held, and more than the ring has room for.

@@ -50,6 +50,15 @@ const COUNTERS: &[(&str, &str)] = &[
     ("herald_shelf_cleared_total", "Shelves that began anew with nothing, by reason"),
     ("herald_shelf_refused_total", "Reads that waited too long for the shelf and went to the stream"),
     ("herald_skipped_events_total", "Events that can't be shown, by reason"),
+    (
+        "herald_superseded_connections_total",
+        "Connections closed because a session has one of their kind, and a newer came",
+    ),
+    ("herald_uplink_messages_total", "Messages of clients that went up to engines, joins and leaves included, by kind"),
+    ("herald_uplink_refused_total", "Messages of clients that did not go up, by kind and reason"),
+    ("herald_uplink_slowed_total", "Times that a client sent more messages than it may and was told so"),
+    ("herald_words_refused_total", "Frames for one connection that it was not sent, by reason: full or gone"),
+    ("herald_words_total", "Messages of engines to one connection, by outcome"),
 ];
 
 const GAUGES: &[(&str, &str)] = &[
@@ -60,6 +69,7 @@ const GAUGES: &[(&str, &str)] = &[
     ("herald_shelf_bytes", "What the shelf of a stream takes on the disk, by stream"),
     ("herald_shelf_looks_back", "1 while the shelf of a stream takes in what was stored before it began, by stream"),
     ("herald_shelf_messages", "Messages that the shelf of a stream spans, by stream"),
+    ("herald_uplink_waiting_bytes", "What clients sent that waits for NATS"),
     ("herald_watched_sessions", "Sessions with a ring, by stream"),
     ("herald_watching_connections_count", "Connections that watch a session now, by transport"),
 ];

@@ -24,12 +24,15 @@ use crate::{
     door::Peer,
     edge::{Edge, Upstream},
     feed::{Setup, Start, Target},
+    guests::{Entrance, Guest, MailLimits, Who},
     handshake::{Asked, Handshake, take_over},
     identity::{self, Identity, Lease, LetIn, Refusal, Unheard, Verifier},
     limits::{self, WatchTicket},
     metrics::Counted,
+    newest::NewestRule,
     sse,
-    view::{Encoding, Topics, View},
+    uplink::UplinkRule,
+    view::{Encoding, Topics, View, Visible},
     websocket,
 };
 
@@ -46,12 +49,31 @@ pub struct Route {
     start: Start,
     /// What it asks an engine before it lets somebody in.
     gate: Option<Gate>,
+    /// What only some of those see whom it lets in.
+    visible: Vec<Visible>,
+    /// What all of them have in common.
+    entrance: Arc<Entrance>,
 }
 
 impl Route {
     /// The route that `config` describes, on that listener.
     #[must_use]
-    pub fn new(config: &RouteConfig, listener: &ListenerConfig, avatars: Option<&Arc<Avatars>>) -> Self {
+    pub fn new(
+        config: &RouteConfig,
+        listener: &ListenerConfig,
+        avatars: Option<&Arc<Avatars>>,
+        mail: MailLimits,
+    ) -> Self {
+        let entrance = Entrance {
+            listener: listener.name.to_string(),
+            path: config.path.clone(),
+            stream: config.stream.clone(),
+            root: config.roots.first().map_or("", Name::as_str).into(),
+            transport: config.transport,
+            uplink: UplinkRule::of(config),
+            newest: config.newest.as_ref().map(|newest| Arc::new(NewestRule::of(newest))),
+            mail,
+        };
         Self {
             transport: config.transport,
             stream: config.stream.clone(),
@@ -67,6 +89,8 @@ impl Route {
                 StartConfig::Replay => Start::After(herald_protocol::Position::Seq(0)),
             },
             gate: Gate::of(config, listener),
+            visible: config.visible.clone(),
+            entrance: Arc::new(entrance),
         }
     }
 
@@ -241,20 +265,27 @@ impl Route {
         let (peer, session) = (&watch.peer, &pass.session);
         let place = edge.limits.admit_watching(&peer.place, peer.address.ip(), pass.user(), session);
         let place = place.map_err(Unwatched::OverLimit)?;
-        let setup = self.setup(edge, upstream, watch, session, encoding).filter(|setup| !setup.misses_now());
+        let setup = self.setup(edge, upstream, watch, pass, encoding).filter(|setup| !setup.misses_now());
         let setup = setup.ok_or(Unwatched::NotReady)?;
         let lease = watch.verifier.as_ref().zip(pass.identity.claims());
         let lease = lease.map(|(verifier, claims)| {
-            Box::new(Lease::new(verifier.clone(), claims.clone(), self.let_in(upstream, watch, session)))
+            let let_in = self.let_in(upstream, watch, pass);
+            Box::new(Lease::new(verifier.clone(), claims.clone(), let_in, self.asks_who()))
         });
         Ok(Admitted { setup, place, lease })
     }
 
     /// What to ask the engine again when something else is true of somebody.
-    fn let_in(&self, upstream: &Upstream, watch: &Watch, session: &SessionId) -> Option<LetIn> {
+    fn let_in(&self, upstream: &Upstream, watch: &Watch, pass: &Pass) -> Option<LetIn> {
         let (gate, inquiry) = self.gate.as_ref().zip(watch.inquiry.clone())?;
         let admission = upstream.admissions.get(gate.service())?.clone();
-        Some(LetIn { admission, inquiry, alias: self.alias.is_some(), session: session.clone() })
+        let who = self.asks_who().then(|| pass.who());
+        Some(LetIn { admission, inquiry, alias: self.alias.is_some(), session: pass.session.clone(), who })
+    }
+
+    /// Whether what somebody is shown, or is told to engines, depends on who they are.
+    fn asks_who(&self) -> bool {
+        !self.visible.is_empty() || self.entrance.uplink.is_some() || self.entrance.newest.is_some()
     }
 
     /// Hears from an open socket who it is, then serves it as any other.
@@ -296,17 +327,10 @@ impl Route {
     }
 
     /// `None` where the route's stream or bucket is not followed by this process, which it is once the process is up.
-    fn setup(
-        &self,
-        edge: &Edge,
-        upstream: &Upstream,
-        watch: &Watch,
-        session: &SessionId,
-        encoding: Encoding,
-    ) -> Option<Setup> {
+    fn setup(&self, edge: &Edge, upstream: &Upstream, watch: &Watch, pass: &Pass, encoding: Encoding) -> Option<Setup> {
         let target = match &self.alias {
-            None => Target::Session(session.clone()),
-            Some(bucket) => Target::Alias(upstream.aliases.get(bucket)?.watch(session)),
+            None => Target::Session(pass.session.clone()),
+            Some(bucket) => Target::Alias(upstream.aliases.get(bucket)?.watch(&pass.session)),
         };
         let view = View {
             roots: self.roots.clone(),
@@ -314,9 +338,13 @@ impl Route {
             snapshot: self.snapshot.clone(),
             dialect: Dialect::new(watch.dialect.unwrap_or(self.dialect), self.avatars.as_ref()),
             encoding,
+            veils: self.visible.iter().filter_map(|rule| rule.veil(pass.user(), pass.role())).collect(),
         };
         let (hub, view) = (upstream.hubs.get(&self.stream)?.clone(), edge.views.intern(view));
-        Some(Setup { hub, view, target, start: watch.start, now: None }.begun())
+        let guest = Guest::new(&self.entrance, &view, pass.who(), watch.peer.address.ip());
+        let stay = upstream.guests.admit(guest);
+        let uplink = upstream.uplink.clone().filter(|_| self.entrance.uplink.is_some());
+        Some(Setup { hub, view, target, start: watch.start, now: None, stay, uplink }.begun())
     }
 }
 
@@ -376,6 +404,12 @@ impl Pass {
     /// What others call them.
     fn name(&self) -> Option<&str> {
         self.said(|welcome| welcome.display_name.as_deref())
+    }
+
+    /// All of that.
+    fn who(&self) -> Who {
+        let shared = |text: Option<&str>| text.map(Arc::from);
+        Who { user: shared(self.user()), role: shared(self.role()), name: shared(self.name()) }
     }
 
     fn said<'a>(&'a self, what: impl FnOnce(&'a Welcome) -> Option<&'a str>) -> Option<&'a str> {

@@ -16,7 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use herald_protocol::{Close, record::AliasTarget};
+use herald_protocol::{Close, frame::Control, record::AliasTarget};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response,
     header::{CACHE_CONTROL, CONTENT_TYPE},
@@ -36,9 +36,10 @@ use crate::{
     connection::{Asking, ConnectionLimits, LAG_CHECK, answered, close_name, farewell, next_target},
     drain::Drain,
     feed::{Feed, Now, Out, Place, Setup, Step, StreamHub, Target},
+    guests::{Stay, Word},
     identity::Refusal,
     log::Batch,
-    sessions::{Goes, Listener},
+    sessions::{Goes, Listener, Seat},
     view::View,
 };
 
@@ -144,6 +145,8 @@ struct Events {
     comment: Duration,
     drain: Drain,
     alias: Option<watch::Receiver<Option<AliasTarget>>>,
+    /// Its place among the guests.
+    stay: Stay,
     feed: Feed,
     asking: Option<Asking>,
     listening: bool,
@@ -167,7 +170,8 @@ impl Events {
         comment: Duration,
         drain: Drain,
     ) -> Self {
-        let Setup { hub, view, target, start, now } = setup;
+        // What its client says goes nowhere: it can't say anything.
+        let Setup { hub, view, target, start, now, mut stay, uplink: _ } = setup;
         let bell = Arc::<Bell>::default();
         let weak: Weak<Bell> = Arc::downgrade(&bell);
         let opening = now.as_ref().map(Now::opening);
@@ -179,6 +183,7 @@ impl Events {
                 Some(alias)
             }
         };
+        stay.show(feed.seat().map(Seat::session));
         Self {
             sender,
             bell,
@@ -188,6 +193,7 @@ impl Events {
             comment,
             drain,
             alias,
+            stay,
             feed,
             asking: None,
             listening: false,
@@ -219,6 +225,13 @@ impl Events {
                     if self.feed.follow(target) {
                         self.queue.clear();
                         self.asking = None;
+                        self.stay.show(self.feed.seat().map(Seat::session));
+                    }
+                }
+                () = self.stay.guest().rung() => {
+                    // Where nothing is taken, what was said before waits; that it has to go does not.
+                    if let (true, Some(close)) = (self.blocked_since.is_some(), self.stay.guest().told_to_go()) {
+                        return End::Close(close);
                     }
                 }
                 () = self.bell.rung.notified() => self.listening = false,
@@ -286,6 +299,9 @@ impl Events {
                 }
                 self.comment_at = Instant::now() + self.comment;
             }
+            if self.words()? {
+                return Ok(());
+            }
             if self.listening || self.asking.is_some() {
                 return Ok(());
             }
@@ -305,6 +321,26 @@ impl Events {
         }
     }
 
+    /// Hands over what is for this client alone. Returns whether no more is taken for now.
+    fn words(&mut self) -> Result<bool, End> {
+        while let Some(word) = self.stay.guest().next_word() {
+            let frame = match word {
+                Word::Ready(frame) => frame,
+                Word::Close(close) => return Err(End::Close(close)),
+            };
+            match self.sender.try_send(frame) {
+                Ok(()) => self.comment_at = Instant::now() + self.comment,
+                Err(TrySendError::Closed(_)) => return Err(End::Gone),
+                Err(TrySendError::Full(frame)) => {
+                    self.stay.guest().not_said(frame);
+                    self.blocked_since.get_or_insert_with(Instant::now);
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
     /// Ends the stream: the client is told to come back, and when; by its last id it finds its place. Or that there is nothing
     /// to come back for: an `EventSource` does all the same, and is answered 204, by which it stops.
     async fn end(mut self, end: End, abort: &CancellationToken) {
@@ -316,6 +352,7 @@ impl Events {
         counter!("herald_closed_connections_total", "transport" => "sse", "reason" => reason).increment(1);
         tracing::debug!(reason, "ending an event stream");
         self.feed.leave();
+        self.stay.end();
         match end {
             End::Gone => {}
             // It takes nothing, a farewell included.
@@ -330,6 +367,10 @@ impl Events {
     }
 
     fn farewell(&self, close: &Close) -> Bytes {
+        if let Close::Told { code, reason } = close {
+            let closed = Control::Closed { code: *code, reason: reason.as_ref().into() };
+            return self.view.control(&closed, None).unwrap_or_default();
+        }
         let retry = self.drain.retry();
         let again = !matches!(close, Close::Over { .. });
         let mut text = if again { format!("retry: {}\n", retry.as_millis()).into_bytes() } else { Vec::new() };

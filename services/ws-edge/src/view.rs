@@ -2,10 +2,14 @@
 //!
 //! Two connections with equal views read the same ring, so an event is encoded once for all of them.
 
+mod veil;
+
 use std::{
+    collections::HashMap,
     fmt,
+    hash::{BuildHasher as _, RandomState},
     str::FromStr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use bytes::Bytes;
@@ -15,6 +19,8 @@ use herald_protocol::{
     subject,
 };
 use serde::{Deserialize, Serialize};
+
+pub use veil::{InvalidVisible, Veil, Visible};
 
 use crate::{
     dialect::{Dialect, Head},
@@ -30,6 +36,14 @@ pub struct Topics {
     pub root: herald_protocol::Name,
     /// Its topics.
     pub pattern: TopicPattern,
+}
+
+impl Topics {
+    /// Whether that topic of that root is one of these.
+    #[must_use]
+    pub fn matches(&self, root: &str, topic: &str) -> bool {
+        self.root.as_str() == root && self.pattern.matches(topic)
+    }
 }
 
 /// A text that names no topics.
@@ -93,6 +107,8 @@ pub struct View {
     pub dialect: Dialect,
     /// How a frame travels.
     pub encoding: Encoding,
+    /// Topics that its clients don't see, because of who they are.
+    pub veils: Vec<Veil>,
 }
 
 impl View {
@@ -102,7 +118,8 @@ impl View {
         let parts = event.parts();
         self.roots.iter().any(|root| **root == *parts.root)
             && self.dialect.shows(parts.root, parts.topic)
-            && !self.hidden.iter().any(|it| it.root.as_str() == parts.root && it.pattern.matches(parts.topic))
+            && !self.hidden.iter().any(|hidden| hidden.matches(parts.root, parts.topic))
+            && !self.veils.iter().any(|veil| veil.hides(parts.root, parts.topic))
     }
 
     /// Whether its frames carry `prev`.
@@ -145,6 +162,24 @@ impl View {
                 server_sent(None, cursor, &text)
             }
         }
+    }
+
+    /// A frame of a message to one connection: as an event's, without its numbers. `None`: its clients see no such topic, or the
+    /// payload is not UTF-8.
+    #[must_use]
+    pub fn message(&self, root: &str, topic: &str, payload: &[u8]) -> Option<Bytes> {
+        if !self.dialect.shows(root, topic) {
+            return None;
+        }
+        let head = self.dialect.head(root, topic, payload)?;
+        Some(match self.encoding {
+            Encoding::Plain | Encoding::V1 => websocket_text(head.longest(), |out| head.write_bare(out)),
+            Encoding::Sse => {
+                let mut text = Vec::with_capacity(head.longest());
+                head.write_bare(&mut text);
+                server_sent(None, None, &text)
+            }
+        })
     }
 
     /// A control frame, where the view has such. `cursor` as in [`View::encode`].
@@ -203,18 +238,40 @@ fn server_sent(name: Option<&str>, cursor: Option<Cursor>, text: &[u8]) -> Bytes
 /// The views of a process, each once: equal views are one, so that they share rings.
 #[derive(Debug, Default)]
 pub struct Views {
-    all: Mutex<Vec<Arc<View>>>,
+    table: Mutex<Table>,
 }
 
+/// By their hashes. Those of configuration are a handful; where a route shows a user their own, each user has one.
+#[derive(Debug, Default)]
+struct Table {
+    hasher: RandomState,
+    views: HashMap<u64, Vec<Weak<View>>>,
+    /// Size at which those that nobody has any more are swept out next.
+    sweep_at: usize,
+}
+
+/// Views that nobody has any more and that may gather before they are swept out.
+const SLACK: usize = 64;
+
 impl Views {
-    /// The one view equal to `view`. Views come from configuration, a handful at most, and are never dropped.
+    /// The one view equal to `view`.
     pub fn intern(&self, view: View) -> Arc<View> {
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = all.iter().find(|known| ***known == view) {
-            return known.clone();
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let hash = table.hasher.hash_one(&view);
+        let known =
+            table.views.get(&hash).into_iter().flatten().filter_map(Weak::upgrade).find(|known| **known == view);
+        if let Some(known) = known {
+            return known;
+        }
+        if table.views.len() >= table.sweep_at {
+            table.views.retain(|_, views| {
+                views.retain(|view| view.strong_count() > 0);
+                !views.is_empty()
+            });
+            table.sweep_at = table.views.len() * 2 + SLACK;
         }
         let view = Arc::new(view);
-        all.push(view.clone());
+        table.views.entry(hash).or_default().push(Arc::downgrade(&view));
         view
     }
 }
@@ -240,6 +297,7 @@ mod tests {
             snapshot: vec!["gm.proposal".parse().unwrap(), "arena.agent.*.status".parse().unwrap()],
             dialect: Dialect::Event,
             encoding,
+            veils: vec![],
         }
     }
 
@@ -322,6 +380,50 @@ mod tests {
         let first = views.intern(view(Encoding::V1));
         assert!(Arc::ptr_eq(&first, &views.intern(view(Encoding::V1))));
         assert!(!Arc::ptr_eq(&first, &views.intern(view(Encoding::Plain))));
+    }
+
+    #[test]
+    fn views_that_nobody_has_are_forgotten() {
+        let (views, rule) = (Views::default(), "gm.user.{user}.> for user".parse::<Visible>().unwrap());
+        let of = |user: usize| View {
+            veils: rule.veil(Some(&user.to_string()), None).into_iter().collect(),
+            ..view(Encoding::V1)
+        };
+        let first = views.intern(of(0));
+        for user in 1..1000 {
+            assert!(!Arc::ptr_eq(&first, &views.intern(of(user))));
+        }
+        assert!(Arc::ptr_eq(&first, &views.intern(of(0))), "one that is in use is not");
+        assert!(views.table.lock().unwrap().views.len() <= 2 * SLACK + 2);
+    }
+
+    #[test]
+    fn what_is_veiled_is_no_event_of_the_view() {
+        let rules = ["gm.dm.> for role:dm", "gm.user.{user}.> for user"].map(|text| text.parse::<Visible>().unwrap());
+        let veils = |user, role| rules.iter().filter_map(|rule| rule.veil(user, role)).collect();
+        let (ann, bob) = (herald_protocol::UserToken::of("ann"), herald_protocol::UserToken::of("bob"));
+        let own = format!("gm.s.user.{ann}.hand");
+        let other = format!("gm.s.user.{bob}.hand");
+        for (user, role, sees) in [
+            (Some("ann"), None, [true, false, true, false]),
+            (None, Some("dm"), [true, true, false, false]),
+            (None, None, [true, false, false, false]),
+        ] {
+            let view = View { veils: veils(user, role), ..view(Encoding::Plain) };
+            let shown = ["gm.s.phase", "gm.s.dm.note", &own, &other].map(|subject| view.shows(&event(subject, "")));
+            assert_eq!(shown, sees, "{user:?} {role:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_to_one_has_an_event_s_frame_without_numbers() {
+        let frame = |encoding| view(encoding).message("gm", "whisper", b"{\"a\":1}");
+        let text = br#"{"event":"gm.whisper","data":{"a":1}}"#;
+        assert_eq!(frame(Encoding::V1).unwrap(), [&[0x81, 37], &text[..]].concat());
+        assert_eq!(frame(Encoding::Plain), frame(Encoding::V1));
+        assert_eq!(frame(Encoding::Sse).unwrap(), [b"data: ", &text[..], b"\n\n"].concat());
+        assert_eq!(view(Encoding::V1).message("gm", "_x", b"1"), None);
+        assert_eq!(view(Encoding::V1).message("gm", "x", b"\xff"), None);
     }
 
     #[test]

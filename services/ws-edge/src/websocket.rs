@@ -11,7 +11,7 @@ mod text;
 
 use herald_protocol::Close;
 
-pub use inbound::{Inbound, Payload, Received};
+pub use inbound::{Inbound, Kept, Payload, Received};
 
 /// Longest payload of a control frame (RFC 6455, section 5.5).
 pub const MAX_CONTROL: usize = 125;

@@ -62,6 +62,9 @@ export interface Herald<E extends EventMap = ArenaEvents> extends AsyncIterable<
   /** The events of a pattern, to be read by `for await`. Where it is read too slowly the connection waits, and nothing is lost.
    * It ends with the session; where the door refuses, it throws. */
   events<P extends (keyof E & string) | (string & {}) = ">">(pattern?: P): AsyncIterableIterator<EventOf<E, P>>;
+  /** Says something to the engine, where the door lets clients do so. `false`: there is no open socket, and it is not said. What
+   * is said just before a connection breaks may be lost: an engine that answers (`message`) has heard it. */
+  send(text: string): boolean;
   /** Ends it: nothing comes any more. */
   close(): void;
 }
@@ -158,6 +161,12 @@ class Client implements Herald<EventMap> {
     return this.events();
   }
 
+  send(text: string): boolean {
+    const open = this.#status.state === "open" && this.#link?.send;
+    if (open) open(text);
+    return !!open;
+  }
+
   close(): void {
     this.#stop({ state: "closed", reason: "closed" });
   }
@@ -247,8 +256,15 @@ class Client implements Herald<EventMap> {
         if (isPlace(data.retry_ms)) this.#byeMs = data.retry_ms;
         return data.over ? this.#ended(run, { code: OVER }) : undefined;
       }
+      case "herald.uplink":
+        return this.#emit("uplink", data as unknown as ClientEvents["uplink"]);
+      case "herald.closed":
+        // What a socket is told by its close.
+        return this.#ended(run, { code: Number(data.code) || 0, reason: String(data.reason) });
     }
-    if (!frame.event.startsWith("herald.")) this.#event(run, frame as Frame & { seq: number });
+    if (frame.event.startsWith("herald.")) return;
+    if (frame.seq === undefined) this.#emit("message", { event: frame.event, data: frame.data });
+    else this.#event(run, frame as Frame & { seq: number });
   }
 
   #hello(run: number, { epoch, head, heartbeat_ms }: Record<string, unknown>): void {

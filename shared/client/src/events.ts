@@ -61,6 +61,10 @@ export interface ClientEvents {
   gap: Gap;
   /** The snapshot is complete. */
   live: { after: number };
+  /** An engine says something to this client alone. It is no event of the session: it has no place in the log. */
+  message: { readonly event: string; readonly data: unknown };
+  /** What this client says is read slower (`slowed`, nothing is lost), or was not taken (`refused`). */
+  uplink: { readonly state: "slowed" | "refused"; readonly reason: string; readonly retry_ms: number };
   /** Something failed. What comes of it says `status`; here is everything that went wrong. */
   error: HeraldError;
 }

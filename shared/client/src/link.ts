@@ -140,7 +140,7 @@ export class EventStream {
     if (!this.#event) {
       const frame = parse(text);
       // What is part of a snapshot has no place of its own to come back to.
-      if (frame && this.#id === undefined) frame.snapshot = true;
+      if (frame?.seq !== undefined && this.#id === undefined) frame.snapshot = true;
       return frame;
     }
     return parse(`{"event":${JSON.stringify(this.#event)},"data":${text}}`);
@@ -153,7 +153,8 @@ function parse(text: unknown): Frame | undefined {
     const frame = JSON.parse(text as string) as Frame | null;
     if (typeof frame?.event !== "string") return undefined;
     if (frame.event.startsWith("herald.")) return typeof frame.data === "object" && frame.data ? frame : undefined;
-    return typeof frame.seq === "number" ? frame : undefined;
+    // Without a place in the log it is for this client alone.
+    return frame.seq === undefined || typeof frame.seq === "number" ? frame : undefined;
   } catch {
     return undefined;
   }

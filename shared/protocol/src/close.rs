@@ -13,6 +13,8 @@ pub enum Close {
     GoingAway,
     /// 1002: the client broke the WebSocket protocol (RFC 6455).
     Protocol(&'static str),
+    /// 1003: the client sent something that is not taken here.
+    Unsupported(&'static str),
     /// 1007: text that is not UTF-8, or the like.
     Payload(&'static str),
     /// 1008: abuse of a limit.
@@ -48,6 +50,13 @@ pub enum Close {
         /// Its reason: at most 123 bytes.
         reason: Arc<str>,
     },
+    /// An engine or an operator ends the connection, in their own words.
+    Told {
+        /// Their code: one that [`is_sendable`].
+        code: u16,
+        /// Their reason: at most 123 bytes.
+        reason: Arc<str>,
+    },
     /// 4408: the client reads too slowly; come back by cursor.
     TooSlow {
         /// The last event that was written to it.
@@ -73,6 +82,7 @@ impl Close {
             Self::Normal => 1000,
             Self::GoingAway => 1001,
             Self::Protocol(_) => 1002,
+            Self::Unsupported(_) => 1003,
             Self::Payload(_) => 1007,
             Self::Policy(_) => 1008,
             Self::TooLarge => 1009,
@@ -82,7 +92,7 @@ impl Close {
             Self::NotIdentified(_) => 4401,
             Self::NotAllowed(_) => 4403,
             Self::NoSession => 4404,
-            Self::Refused { code, .. } => *code,
+            Self::Refused { code, .. } | Self::Told { code, .. } => *code,
             Self::TooSlow { .. } => 4408,
             Self::Gap { .. } => 4410,
             Self::Over { .. } => 4411,
@@ -96,6 +106,7 @@ impl Close {
             Self::Normal => String::new(),
             Self::GoingAway => "going away".into(),
             Self::Protocol(why)
+            | Self::Unsupported(why)
             | Self::Payload(why)
             | Self::Policy(why)
             | Self::Internal(why)
@@ -107,12 +118,28 @@ impl Close {
             Self::Restart { after: Some(after) } => format!("restart after={after}"),
             Self::Restart { after: None } => "restart".into(),
             Self::NoSession => "no such session".into(),
-            Self::Refused { reason, .. } => reason.as_ref().into(),
+            Self::Refused { reason, .. } | Self::Told { reason, .. } => reason.as_ref().into(),
             Self::TooSlow { after } => format!("resume after={after}"),
             Self::Gap { after } => format!("after={after}"),
             Self::Over { after } => format!("over after={after}"),
         }
     }
+}
+
+/// Longest reason of a close frame, in bytes (RFC 6455, section 5.5).
+pub const LONGEST_REASON: usize = 123;
+
+/// Whether others than Herald may have a connection closed with that code: one that may stand in a close frame (RFC 6455,
+/// section 7.4), and by which Herald does not say itself where a client goes on (4408, 4410, 4411).
+#[must_use]
+pub const fn is_sendable(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4407 | 4409 | 4412..=4999)
+}
+
+/// Whether that may be the reason of a close frame of others.
+#[must_use]
+pub fn is_reason(text: &str) -> bool {
+    text.len() <= LONGEST_REASON && !text.chars().any(char::is_control)
 }
 
 #[cfg(test)]
@@ -130,5 +157,18 @@ mod tests {
         }
         assert_eq!(Close::TooSlow { after }.code(), 4408);
         assert_eq!((Close::Gap { after }.code(), Close::Over { after }.code()), (4410, 4411));
+    }
+
+    #[test]
+    fn others_close_with_codes_that_can_be_sent_and_are_not_ours() {
+        for code in [1000, 1003, 1007, 1012, 1014, 3000, 4403, 4999] {
+            assert!(is_sendable(code), "{code}");
+        }
+        for code in [0, 999, 1004, 1005, 1006, 1015, 2000, 2999, 4408, 4410, 4411, 5000] {
+            assert!(!is_sendable(code), "{code}");
+        }
+        let told = Close::Told { code: 1012, reason: "Superseded DM connection".into() };
+        assert_eq!((told.code(), told.reason().as_str()), (1012, "Superseded DM connection"));
+        assert!(is_reason("") && is_reason("pas là") && !is_reason("a\nb") && !is_reason(&"x".repeat(124)));
     }
 }

@@ -153,6 +153,22 @@ pub enum Control {
         /// The cursor behind all that was said.
         after: String,
     },
+    /// What the client sends is read slower, or was not taken.
+    Uplink {
+        /// `slowed` or `refused`.
+        state: &'static str,
+        /// Why: `rate`, `away`, `busy`, `nobody`, ...
+        reason: &'static str,
+        /// After how long it is worth sending more, ms.
+        retry_ms: u64,
+    },
+    /// An event stream is closed, with what a socket's close frame would say.
+    Closed {
+        /// The code.
+        code: u16,
+        /// The reason.
+        reason: String,
+    },
 }
 
 #[derive(Serialize)]
@@ -163,6 +179,8 @@ enum ControlData<'a> {
     Live { after: u64 },
     Bye { after: &'a str, retry_ms: u64 },
     Over { over: bool, after: &'a str },
+    Uplink { state: &'a str, reason: &'a str, retry_ms: u64 },
+    Closed { code: u16, reason: &'a str },
 }
 
 impl Control {
@@ -174,6 +192,8 @@ impl Control {
             Self::Gap { .. } => "herald.gap",
             Self::Live { .. } => "herald.live",
             Self::Bye { .. } | Self::Over { .. } => "herald.bye",
+            Self::Uplink { .. } => "herald.uplink",
+            Self::Closed { .. } => "herald.closed",
         }
     }
 
@@ -188,6 +208,8 @@ impl Control {
             Self::Live { after } => ControlData::Live { after: *after },
             Self::Bye { after, retry_ms } => ControlData::Bye { after, retry_ms: *retry_ms },
             Self::Over { after } => ControlData::Over { over: true, after },
+            Self::Uplink { state, reason, retry_ms } => ControlData::Uplink { state, reason, retry_ms: *retry_ms },
+            Self::Closed { code, reason } => ControlData::Closed { code: *code, reason },
         };
         // Strings and numbers alone: serialising them can't fail, and an empty object would still be JSON.
         serde_json::to_string(&data).unwrap_or_else(|_| "{}".into())
@@ -259,6 +281,11 @@ mod tests {
         assert_eq!(bye.frame(), r#"{"event":"herald.bye","data":{"after":"000000ab-5","retry_ms":100}}"#);
         let over = Control::Over { after: "000000ab-5".into() };
         assert_eq!(over.frame(), r#"{"event":"herald.bye","data":{"over":true,"after":"000000ab-5"}}"#);
+        let slowed = Control::Uplink { state: "slowed", reason: "rate", retry_ms: 50 };
+        let text = r#"{"event":"herald.uplink","data":{"state":"slowed","reason":"rate","retry_ms":50}}"#;
+        assert_eq!(slowed.frame(), text);
+        let closed = Control::Closed { code: 1012, reason: "a \"b\"".into() };
+        assert_eq!(closed.frame(), r#"{"event":"herald.closed","data":{"code":1012,"reason":"a \"b\""}}"#);
     }
 
     proptest! {

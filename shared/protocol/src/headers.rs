@@ -14,6 +14,18 @@ pub const DOOR: &str = "Herald-Door";
 pub const USER: &str = "Herald-User";
 /// Request: what they are, where their token says it.
 pub const ROLE: &str = "Herald-Role";
+/// What a client sent up its socket: which connection that is, 16 letters and digits. It is known to its edge and to engines alone.
+pub const CONN: &str = "Herald-Conn";
+/// What a client sent up its socket: the edge that serves it.
+pub const EDGE: &str = "Herald-Edge";
+/// What a client sent up its socket: the word that stands for its user in subjects ([`UserToken`](crate::UserToken)).
+pub const USER_TOKEN: &str = "Herald-User-Token";
+/// To one connection: what the frame is about, a topic; `message` where nothing is said.
+pub const TOPIC: &str = "Herald-Topic";
+/// To one connection: it is closed, behind the frame if there is one, with this code.
+pub const CLOSE: &str = "Herald-Close";
+/// To one connection: the reason of that close.
+pub const REASON: &str = "Herald-Reason";
 /// Request: the sessions they may open, separated by commas, or `*` for all.
 pub const SESSIONS: &str = "Herald-Sessions";
 /// Request and response: prefix of the HTTP headers that travel along (`Herald-H-content-type`).

@@ -14,6 +14,7 @@ pub mod headers;
 pub mod id;
 pub mod record;
 pub mod subject;
+pub mod user;
 
 #[cfg(test)]
 mod fuzz;
@@ -22,4 +23,5 @@ pub use close::Close;
 pub use cursor::{Cursor, Epoch, Position};
 pub use grant::Grant;
 pub use id::{EventType, InstanceId, Name, Segment, SessionId, Topic};
-pub use subject::{EventSubject, TopicPattern};
+pub use subject::{EventSubject, TopicPattern, UplinkKind};
+pub use user::UserToken;

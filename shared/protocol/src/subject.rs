@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::id::{EventType, Name, SessionId, Topic, valid_session_id};
+use crate::id::{EventType, InstanceId, Name, SessionId, Topic, valid_session_id};
 
 /// The command that makes the arena engine take up a session. Two tokens: a command, never an event.
 pub const ARENA_INIT: &str = "arena.init";
@@ -140,6 +140,75 @@ pub fn http_service(service: &Name) -> String {
 #[must_use]
 pub fn admission(service: &Name) -> String {
     format!("admit.{service}")
+}
+
+/// What a client does that its engine is told of: the last word of [`uplink`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum UplinkKind {
+    /// It sent a text.
+    Text,
+    /// It sent bytes.
+    Binary,
+    /// It is there.
+    Join,
+    /// It is there no more.
+    Leave,
+}
+
+impl UplinkKind {
+    /// The word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Binary => "binary",
+            Self::Join => "join",
+            Self::Leave => "leave",
+        }
+    }
+}
+
+/// `in.<root>.<sid>.<kind>`: what a client that watches a session sent up its socket, or that it has come or gone.
+#[must_use]
+pub fn uplink(root: &str, session: &SessionId, kind: UplinkKind) -> String {
+    debug_assert!(Name::new(root).is_ok());
+    format!("in.{root}.{session}.{}", kind.as_str())
+}
+
+/// `conn.<edge>.<conn>`: a message to one connection. `conn` is a word of letters and digits.
+#[must_use]
+pub fn connection(edge: &InstanceId, conn: &str) -> String {
+    debug_assert!(!conn.is_empty() && conn.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+    format!("conn.{edge}.{conn}")
+}
+
+/// What an edge subscribes to in order to hear what goes to its connections.
+#[must_use]
+pub fn connections_of(edge: &InstanceId) -> String {
+    format!("conn.{edge}.*")
+}
+
+/// The connection that a subject of [`connections_of`] names: whatever stands there.
+#[must_use]
+pub fn parse_connection(subject: &str) -> Option<&str> {
+    subject.strip_prefix("conn.")?.split_once('.').map(|(_, conn)| conn)
+}
+
+/// `edge.newest.<root>.<sid>`: what edges tell each other of connections of which a session has one at a time.
+#[must_use]
+pub fn newest(root: &str, session: &SessionId) -> String {
+    debug_assert!(Name::new(root).is_ok());
+    format!("edge.newest.{root}.{session}")
+}
+
+/// What every edge subscribes to in order to hear [`newest`].
+pub const NEWEST_ALL: &str = "edge.newest.*.*";
+
+/// The root and the session that a [`newest`] subject names.
+#[must_use]
+pub fn parse_newest(subject: &str) -> Option<(&str, SessionId)> {
+    let (root, session) = subject.strip_prefix("edge.newest.")?.split_once('.')?;
+    Some((root, SessionId::new(session).ok()?))
 }
 
 /// `edge.watching.<sid>`: the question how many connections watch a session.
@@ -328,6 +397,25 @@ mod tests {
         let session = SessionId::new("s1").unwrap();
         assert_eq!(parse_watching(&watching(&session)), Some(session));
         assert_eq!(parse_watching("edge.watching.*"), None);
+    }
+
+    #[test]
+    fn what_goes_up_and_to_one_connection_names_both_ends() {
+        let (session, edge) = (SessionId::new("s1").unwrap(), InstanceId::new("edge-1").unwrap());
+        for (kind, subject) in [
+            (UplinkKind::Text, "in.dice.s1.text"),
+            (UplinkKind::Binary, "in.dice.s1.binary"),
+            (UplinkKind::Join, "in.dice.s1.join"),
+            (UplinkKind::Leave, "in.dice.s1.leave"),
+        ] {
+            assert_eq!(uplink("dice", &session, kind), subject);
+        }
+        assert_eq!(connection(&edge, "a1"), "conn.edge-1.a1");
+        assert_eq!(parse_connection("conn.edge-1.a1"), Some("a1"));
+        assert_eq!((parse_connection("conn.a1"), parse_connection("in.x.y")), (None, None));
+        assert_eq!(connections_of(&edge), "conn.edge-1.*");
+        assert_eq!(parse_newest(&newest("dice", &session)), Some(("dice", session)));
+        assert_eq!((parse_newest("edge.newest.dice"), parse_newest("edge.newest.dice.a.b")), (None, None));
     }
 
     proptest! {

@@ -73,6 +73,7 @@ pub fn view(dialect: DialectName, encoding: Encoding) -> Arc<View> {
         snapshot: Vec::new(),
         dialect: Dialect::new(dialect, None),
         encoding,
+        veils: Vec::new(),
     })
 }
 

@@ -4,7 +4,9 @@ use std::{collections::HashSet, time::Duration};
 
 use herald_runtime::config::{ByteSize, Fault, HumanDuration};
 
-use super::{AdmissionConfig, Auth, Config, ForwardConfig, JwtConfig, ListenerConfig, RouteConfig, StartConfig};
+use super::{
+    AdmissionConfig, Auth, Config, ForwardConfig, JwtConfig, ListenerConfig, RouteConfig, StartConfig, uplink,
+};
 use crate::{admission, identity, origins::Allowed, path::Pattern, pictures, proxy::ProxyProtocol};
 
 /// hyper's smallest buffer; a head must fit the buffer.
@@ -16,7 +18,7 @@ const LARGEST_HEADER: ByteSize = ByteSize::from_mib(1);
 
 /// Everything wrong with `config`.
 pub(super) fn faults(config: &Config) -> Vec<Fault> {
-    let mut check = Check::default();
+    let mut check = Check { inbound: config.limits.inbound_frames, ..Check::default() };
     check.limits(config);
     check.jwt(&config.jwt);
     check.admission(&config.admission);
@@ -50,6 +52,8 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
 #[derive(Default)]
 struct Check {
     faults: Vec<Fault>,
+    /// Frames a second that a client may send.
+    inbound: u32,
 }
 
 impl Check {
@@ -68,6 +72,8 @@ impl Check {
             ("limits.max_keys", limits.max_keys),
             ("ring.frames", ring.frames),
             ("history.max_reads", history.max_reads),
+            ("uplink.queue", config.uplink.queue),
+            ("words.queue", config.words.queue),
         ] {
             self.positive(key, value == 0);
         }
@@ -83,6 +89,8 @@ impl Check {
             ("intake.burst_bytes", intake.burst_bytes),
             ("history.page", history.page),
             ("history.snapshot", history.snapshot),
+            ("uplink.queue_bytes", config.uplink.queue_bytes),
+            ("words.queue_bytes", config.words.queue_bytes),
         ] {
             self.positive(key, size.as_u64() == 0);
         }
@@ -229,6 +237,9 @@ impl Check {
             }
         }
         self.admits(key, route);
+        for (name, text) in uplink::faults_of_route(route, self.inbound) {
+            self.fault(format!("{key}.{name}"), text);
+        }
         if !is_stream(&route.stream) {
             self.fault(format!("{key}.stream"), "must be a stream's name: letters, digits, '_' or '-', at most 64");
         }

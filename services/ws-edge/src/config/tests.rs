@@ -4,7 +4,7 @@ use herald_runtime::config::{Sources, load};
 
 use super::*;
 
-fn loaded(toml: &str, set: &[&str], environment: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+pub(super) fn loaded(toml: &str, set: &[&str], environment: &[(&str, &str)]) -> Result<Config, Vec<String>> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("herald.toml");
     std::fs::write(&file, toml).unwrap();

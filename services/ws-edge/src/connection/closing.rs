@@ -34,7 +34,10 @@ impl Connection {
     /// Ends the connection. What has begun to be written is written, the rest is not: the client comes back for it.
     pub(super) async fn end(&mut self, end: End) {
         let limit = self.limits.close_timeout;
+        // What it says from now on goes nowhere; where some of it was not looked at, the rest makes no sense.
+        let holds = self.upward.take().is_some_and(|upward| upward.holds());
         let (close, wait, limit) = match end {
+            End::Close(close) if holds => (close, Wait::End, limit),
             End::Close(close) => (close, Wait::Close, limit),
             End::Broken(close @ Close::Policy(_)) => (close, Wait::SlowEnd, limit),
             End::Broken(close) => (close, Wait::End, limit),
@@ -50,6 +53,7 @@ impl Connection {
         tracing::debug!(code = close.code(), reason = close.reason(), "closing a connection");
         (self.control, self.asking) = (None, None);
         self.feed.leave();
+        self.stay.end();
         if let Some(bye) = farewell(&close, self.drain.retry()) {
             let place = self.place;
             self.queue.extend(self.view.control(&bye, None).map(|bytes| Out { bytes, place }));
@@ -138,6 +142,7 @@ pub(crate) const fn name(close: &Close) -> &'static str {
         Close::Normal => "normal",
         Close::GoingAway => "going_away",
         Close::Protocol(_) => "protocol",
+        Close::Unsupported(_) => "unsupported",
         Close::Payload(_) => "payload",
         Close::Policy(_) => "policy",
         Close::TooLarge => "too_large",
@@ -150,6 +155,7 @@ pub(crate) const fn name(close: &Close) -> &'static str {
         Close::Refused { code: 4401, .. } => "not_identified",
         Close::Refused { code: 4403, .. } => "not_allowed",
         Close::Refused { .. } => "refused",
+        Close::Told { .. } => "told",
         Close::TooSlow { .. } => "too_slow",
         Close::Gap { .. } => "gap",
         Close::Over { .. } => "over",

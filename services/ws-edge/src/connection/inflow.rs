@@ -8,9 +8,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What may be read ahead of its time.
-const BURST: Duration = Duration::from_secs(1);
-
 /// How much a client may send.
 #[derive(Debug, Clone, Copy)]
 pub struct InflowLimits {
@@ -18,6 +15,8 @@ pub struct InflowLimits {
     pub frames: u32,
     /// Bytes a second; 0: any number.
     pub bytes: u64,
+    /// What may be read ahead of its time.
+    pub burst: Duration,
     /// How long a client may send more than that.
     pub patience: Duration,
 }
@@ -36,6 +35,9 @@ pub(super) struct Inflow {
 pub(super) struct Flood;
 
 impl InflowLimits {
+    /// What may be read ahead of its time, where nothing else is said.
+    pub const BURST: Duration = Duration::from_secs(1);
+
     /// The time that this much takes at the allowed rate.
     fn worth(&self, frames: u32, bytes: usize) -> Duration {
         let second = |count: f64, rate: f64| if rate > 0.0 { count / rate } else { 0.0 };
@@ -65,7 +67,7 @@ impl Inflow {
             (self.paid_until, self.over_since) = (now, None);
         }
         self.paid_until += limits.worth(frames, bytes);
-        if self.paid_until <= now + BURST {
+        if self.paid_until <= now + limits.burst {
             return Ok(false);
         }
         let first = self.over_since.is_none();
@@ -74,8 +76,8 @@ impl Inflow {
     }
 
     /// Until when nothing is to be read, if that is not over.
-    pub(super) fn waits_until(&self, now: Instant) -> Option<Instant> {
-        let until = self.paid_until.checked_sub(BURST)?;
+    pub(super) fn waits_until(&self, limits: &InflowLimits, now: Instant) -> Option<Instant> {
+        let until = self.paid_until.checked_sub(limits.burst)?;
         (until > now).then_some(until)
     }
 }
@@ -86,7 +88,8 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: InflowLimits = InflowLimits { frames: 10, bytes: 10_000, patience: Duration::from_secs(5) };
+    const LIMITS: InflowLimits =
+        InflowLimits { frames: 10, bytes: 10_000, burst: InflowLimits::BURST, patience: Duration::from_secs(5) };
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
@@ -94,15 +97,15 @@ mod tests {
         let start = Instant::now();
         let mut inflow = Inflow::new(start);
         assert_eq!(inflow.read(&LIMITS, 10, 0, start), Ok(false));
-        assert_eq!(inflow.waits_until(start), None);
+        assert_eq!(inflow.waits_until(&LIMITS, start), None);
         assert_eq!(inflow.read(&LIMITS, 5, 0, start), Ok(true));
-        assert_eq!(inflow.waits_until(start), Some(start + SECOND / 2));
-        assert_eq!(inflow.waits_until(start + SECOND / 2), None);
+        assert_eq!(inflow.waits_until(&LIMITS, start), Some(start + SECOND / 2));
+        assert_eq!(inflow.waits_until(&LIMITS, start + SECOND / 2), None);
         assert_eq!(inflow.read(&LIMITS, 1, 0, start + SECOND / 2), Ok(false), "told once");
         // Bytes take their time, too, and both add up.
         let rested = start + 10 * SECOND;
         assert_eq!(inflow.read(&LIMITS, 5, 10_000, rested), Ok(true));
-        assert_eq!(inflow.waits_until(rested), Some(rested + SECOND / 2));
+        assert_eq!(inflow.waits_until(&LIMITS, rested), Some(rested + SECOND / 2));
     }
 
     #[test]
@@ -114,7 +117,7 @@ mod tests {
             if inflow.read(&LIMITS, 20, 0, now).is_err() {
                 break now;
             }
-            now = inflow.waits_until(now).unwrap_or(now);
+            now = inflow.waits_until(&LIMITS, now).unwrap_or(now);
         };
         assert!((5 * SECOND..8 * SECOND).contains(&(ended - start)), "{:?}", ended - start);
 
@@ -129,7 +132,7 @@ mod tests {
         let (limits, now) = (InflowLimits { frames: 0, bytes: 0, ..LIMITS }, Instant::now());
         let mut inflow = Inflow::new(now);
         assert_eq!(inflow.read(&limits, u32::MAX, usize::MAX, now), Ok(false));
-        assert_eq!(inflow.waits_until(now), None);
+        assert_eq!(inflow.waits_until(&limits, now), None);
     }
 
     proptest! {
@@ -141,10 +144,10 @@ mod tests {
             for (more_frames, more_bytes) in reads {
                 // Everything it has sent so far, but for what was read ahead and the last read, has had its time.
                 let worth = limits.worth(frames, bytes);
-                prop_assert!(worth <= now - start + BURST + Duration::from_millis(1), "{worth:?} in {:?}", now - start);
+                prop_assert!(worth <= now - start + limits.burst + Duration::from_millis(1), "{worth:?} in {:?}", now - start);
                 inflow.read(&limits, more_frames, more_bytes, now).unwrap();
                 (frames, bytes) = (frames + more_frames, bytes + more_bytes);
-                now = inflow.waits_until(now).unwrap_or(now);
+                now = inflow.waits_until(&limits, now).unwrap_or(now);
             }
         }
     }

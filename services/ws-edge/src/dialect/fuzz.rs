@@ -31,6 +31,7 @@ fn dialects() {
                 snapshot: Vec::new(),
                 dialect: dialect.clone(),
                 encoding,
+                veils: Vec::new(),
             })
         })
         .collect();

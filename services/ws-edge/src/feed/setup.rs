@@ -7,7 +7,9 @@ use tokio::{sync::watch, time::timeout};
 
 use super::Past;
 use crate::{
+    guests::Stay,
     sessions::{Opening, Seat, Sessions},
+    uplink::Uplink,
     view::View,
 };
 
@@ -56,6 +58,10 @@ pub struct Setup {
     pub start: Start,
     /// Where a live start begins.
     pub now: Option<Now>,
+    /// Its place among the guests.
+    pub stay: Stay,
+    /// Where what its client says goes, if it may say anything.
+    pub uplink: Option<Arc<Uplink>>,
 }
 
 /// The present of a session, from before its client was told that it is connected: what is stored from then on is shown,

@@ -48,6 +48,7 @@ fn view(encoding: Encoding) -> View {
         snapshot: vec!["gm.state".parse().unwrap()],
         dialect: Dialect::Event,
         encoding,
+        veils: Vec::new(),
     }
 }
 

@@ -9,7 +9,10 @@ use super::{
     Claims, Refusal, Verifier,
     token::{self, Token},
 };
-use crate::admission::{Admission, Inquiry};
+use crate::{
+    admission::{Admission, Inquiry},
+    guests::Who,
+};
 
 type Renewing = Pin<Box<dyn Future<Output = Result<Arc<Claims>, Close>> + Send>>;
 
@@ -31,6 +34,8 @@ pub struct Lease {
     ends: Instant,
     /// Who let it in beside.
     admitted: Option<Arc<LetIn>>,
+    /// Whether what it is shown, or is told to engines, depends on the role that its token says.
+    by_role: bool,
     /// A fresh token that is being verified.
     renewing: Option<Renewing>,
 }
@@ -46,14 +51,16 @@ pub struct LetIn {
     pub alias: bool,
     /// What is shown since.
     pub session: SessionId,
+    /// As whom, where it matters for what is shown or told to engines.
+    pub who: Option<Who>,
 }
 
 impl Lease {
-    /// The lease that a token gives, and an engine, where one was asked.
+    /// The lease that a token gives, and an engine, where one was asked. `by_role`: whether it matters which role the token says.
     #[must_use]
-    pub fn new(verifier: Arc<Verifier>, claims: Arc<Claims>, admitted: Option<LetIn>) -> Self {
+    pub fn new(verifier: Arc<Verifier>, claims: Arc<Claims>, admitted: Option<LetIn>, by_role: bool) -> Self {
         let ends = Instant::now() + verifier.left(&claims);
-        Self { verifier, claims, ends, admitted: admitted.map(Arc::new), renewing: None }
+        Self { verifier, claims, ends, admitted: admitted.map(Arc::new), by_role, renewing: None }
     }
 
     /// When the connection ends, unless the lease is renewed.
@@ -70,10 +77,15 @@ impl Lease {
             return Heard::TooMany;
         }
         let (verifier, before, admitted) = (self.verifier.clone(), self.claims.clone(), self.admitted.clone());
+        let by_role = self.by_role;
         self.renewing = Some(Box::pin(async move {
             let claims = fresh(&verifier, &token, &before).await.map_err(Refusal::close)?;
             match admitted {
                 Some(admitted) if !claims.say_the_same(&before) => admitted.again(&claims).await?,
+                // It comes back, and is shown what is for those in its new role.
+                None if by_role && claims.caller.role() != before.caller.role() => {
+                    return Err(Close::Restart { after: None });
+                }
                 _ => {}
             }
             Ok(claims)
@@ -104,8 +116,11 @@ impl LetIn {
         }
         let welcome = self.admission.decide(&self.inquiry, Some(claims)).await.map_err(|refusal| refusal.close())?;
         let session = welcome.session.as_ref().or(self.inquiry.session());
-        // Of another session it shows nothing by itself: it comes back, and is shown that one.
-        if session == Some(&self.session) { Ok(()) } else { Err(Close::Restart { after: None }) }
+        let user = welcome.user.as_deref().or(Some(claims.caller.user()));
+        let role = welcome.role.as_deref().or(claims.caller.role());
+        let same = self.who.as_ref().is_none_or(|who| who.user.as_deref() == user && who.role.as_deref() == role);
+        // Of another session, and as somebody else, it shows nothing by itself: it comes back, and is shown that.
+        if session == Some(&self.session) && same { Ok(()) } else { Err(Close::Restart { after: None }) }
     }
 }
 

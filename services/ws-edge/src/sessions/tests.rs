@@ -28,6 +28,7 @@ fn view(encoding: Encoding) -> Arc<View> {
         snapshot: Vec::new(),
         dialect: Dialect::Event,
         encoding,
+        veils: Vec::new(),
     })
 }
 

@@ -1,4 +1,4 @@
-//! What a client sends: a push parser that owns no buffer but one control frame and, where it is told to, one text.
+//! What a client sends: a push parser that owns no buffer but one control frame and, where it is told to, one message.
 
 use std::{io::Cursor, ops::Deref};
 
@@ -72,17 +72,28 @@ pub struct Inbound {
     text: Option<Text>,
     #[cfg(feature = "echo")]
     echo: Echo,
-    /// Longest text that is kept.
+    /// Longest message that is kept.
     keep: usize,
-    kept: Option<Box<Kept>>,
+    /// Whether messages of bytes are kept too, and not only texts.
+    keep_binary: bool,
+    kept: Option<Box<Keeping>>,
     /// Frames that have begun, fragments and control frames included, since that was last asked.
     frames: u32,
     state: State,
 }
 
-/// A text that is kept while it arrives, and until it is taken.
-struct Kept {
-    text: Vec<u8>,
+/// A message that was kept.
+#[derive(PartialEq, Eq)]
+pub struct Kept {
+    /// Whether it is one of bytes, and not a text.
+    pub binary: bool,
+    /// What it says.
+    pub message: Vec<u8>,
+}
+
+/// A message that is kept while it arrives, and until it is taken.
+struct Keeping {
+    kept: Kept,
     /// Of the frame that is arriving: its mask, and how far in it we are.
     mask: [u8; 4],
     at: usize,
@@ -91,14 +102,20 @@ struct Kept {
 // What clients send may be secret.
 impl std::fmt::Debug for Kept {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Kept({})", self.text.len())
+        write!(f, "Kept({})", self.message.len())
     }
 }
 
-impl Kept {
+impl std::fmt::Debug for Keeping {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.kept.fmt(f)
+    }
+}
+
+impl Keeping {
     fn take(&mut self, masked: &[u8]) {
         let (mask, at) = (self.mask, self.at);
-        self.text.extend(masked.iter().enumerate().map(|(index, byte)| byte ^ mask[(at + index) % 4]));
+        self.kept.message.extend(masked.iter().enumerate().map(|(index, byte)| byte ^ mask[(at + index) % 4]));
         self.at += masked.len();
     }
 }
@@ -127,6 +144,7 @@ impl Inbound {
             #[cfg(feature = "echo")]
             echo: Echo::default(),
             keep: 0,
+            keep_binary: false,
             kept: None,
             state: State::START,
         }
@@ -146,9 +164,21 @@ impl Inbound {
         self
     }
 
-    /// The text of the message that [`Inbound::read`] has just told of, if it was a text and was kept.
+    /// The same, keeping all messages.
+    #[must_use]
+    pub const fn keeping_all(mut self) -> Self {
+        (self.keep, self.keep_binary) = (usize::MAX, true);
+        self
+    }
+
+    /// The message that [`Inbound::read`] has just told of, if it was kept.
+    pub fn take(&mut self) -> Option<Kept> {
+        self.kept.take().map(|keeping| keeping.kept)
+    }
+
+    /// The text of that message, if it was a text and was kept.
     pub fn take_text(&mut self) -> Option<Vec<u8>> {
-        self.kept.take().map(|kept| kept.text)
+        self.take().filter(|kept| !kept.binary).map(|kept| kept.message)
     }
 
     /// Takes bytes from the front of `input` until something is complete. `Ok(None)`: all were taken, more are needed.
@@ -268,8 +298,12 @@ impl Inbound {
                 }
                 self.kept = match (data, self.kept.take()) {
                     _ if self.keep == 0 || total > self.keep as u64 => None,
-                    (Data::Continue, kept) => kept.map(|kept| Box::new(Kept { mask, at: 0, ..*kept })),
-                    (Data::Text, _) => Some(Box::new(Kept { text: Vec::new(), mask, at: 0 })),
+                    (Data::Continue, kept) => kept.map(|kept| Box::new(Keeping { mask, at: 0, ..*kept })),
+                    (Data::Binary, _) if !self.keep_binary => None,
+                    (Data::Text | Data::Binary, _) => {
+                        let kept = Kept { binary: data == Data::Binary, message: Vec::new() };
+                        Some(Box::new(Keeping { kept, mask, at: 0 }))
+                    }
                     _ => None,
                 };
                 Ok(State::Data { left: length, last: header.is_final })
@@ -454,6 +488,34 @@ mod tests {
             }
             let expected = [Some("one two three"), None, None, None, Some(""), Some("last")];
             assert_eq!(texts.iter().map(Option::as_deref).collect::<Vec<_>>(), expected, "in pieces of {step}");
+        }
+    }
+
+    #[test]
+    fn where_all_is_kept_a_message_is_what_its_frames_said() {
+        let frames = [
+            client(0x82, &[0, 255]),
+            client(0x01, b"one "),
+            client(0x89, b"ping"),
+            client(0x80, b"text"),
+            [client(0x02, &[1]), client(0x80, &[2])].concat(),
+            client(0x81, b""),
+            client(0x82, b""),
+        ];
+        let bytes = frames.concat();
+        for step in 1..=bytes.len() {
+            let (mut inbound, mut kept) = (Inbound::new(LIMIT).keeping_all(), Vec::new());
+            for mut piece in bytes.chunks(step) {
+                while let Some(item) = inbound.read(&mut piece).unwrap() {
+                    if matches!(item, Received::Message(_)) {
+                        let message = inbound.take().unwrap();
+                        kept.push((message.binary, message.message));
+                    }
+                }
+            }
+            let expected: [(bool, &[u8]); 5] =
+                [(true, &[0, 255]), (false, b"one text"), (true, &[1, 2]), (false, b""), (true, b"")];
+            assert_eq!(kept, expected.map(|(binary, message)| (binary, message.to_vec())), "in pieces of {step}");
         }
     }
 

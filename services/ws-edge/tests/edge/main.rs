@@ -20,3 +20,4 @@ mod selftest;
 mod shelf;
 mod sockets;
 mod support;
+mod uplink;

@@ -282,7 +282,7 @@ test("a reader that is behind makes the connection wait, and loses nothing", asy
 });
 
 test("frames that make no sense end a connection, not the client", async (t) => {
-  for (const bad of ["", "{", "null", "[]", '{"event":5}', '{"event":"gm.x","data":1}', '{"event":"herald.hello","data":{}}',
+  for (const bad of ["", "{", "null", "[]", '{"event":5}', '{"event":"gm.x","data":1,"seq":"x"}', '{"event":"herald.hello","data":{}}',
     '{"event":"herald.hello","data":{"epoch":"000000aa","head":"x"}}', '{"event":"herald.gap","data":{"from":1}}',
     '{"event":"herald.gap","data":{"from":1,"to":-1,"reason":"trimmed"}}', '{"event":"herald.live","data":{"after":null}}', new Uint8Array(3)]) {
     const { seqs, told } = await watch(t);
@@ -307,6 +307,25 @@ test("what is new in the protocol is no reason to stop", async (t) => {
   socket().say("herald.news", {});
   socket().event(101);
   assert.deepEqual([seqs, told], [[101], ["open"]]);
+});
+
+test("an engine says something to one client, and is told something by it", async (t) => {
+  const { herald, seqs, told } = await watch(t);
+  const heard: unknown[] = [];
+  herald.on("message", (message) => heard.push(message));
+  herald.on("uplink", (state) => heard.push(state));
+  assert.equal(herald.send("too early"), false);
+  socket().hello();
+  socket().event(101);
+  socket().text('{"event":"table.hand","data":{"cards":[1]}}');
+  socket().event(102, 101);
+  assert.equal(herald.send("roll"), true);
+  assert.deepEqual(socket().sent, ["roll"]);
+  socket().say("herald.uplink", { state: "slowed", reason: "rate", retry_ms: 50 });
+  assert.deepEqual(heard, [{ event: "table.hand", data: { cards: [1] } }, { state: "slowed", reason: "rate", retry_ms: 50 }]);
+  assert.deepEqual([seqs, told, herald.cursor], [[101, 102], ["open"], `${A}-102`]);
+  socket().end(1006);
+  assert.equal(herald.send("too late"), false);
 });
 
 test("no time that the door says makes a busy loop", async (t) => {

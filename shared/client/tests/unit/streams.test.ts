@@ -171,6 +171,20 @@ test("a stream that breaks off is no door that is away", async (t) => {
   assert.deepEqual(told, ["error unreachable", "waiting", "connecting", "open", "error broken", "waiting"]);
 });
 
+test("a stream says what is for one client alone, and by which words it is closed", async (t) => {
+  const { herald, seqs } = await watch(t, { transport: "sse" });
+  const heard: unknown[] = [];
+  herald.on("message", (message) => heard.push(message));
+  stream().open();
+  await stream().hello();
+  await stream().text('data: {"event":"table.hand","data":1}\n\n');
+  await stream().event(101);
+  assert.deepEqual([heard, seqs, herald.send("roll")], [[{ event: "table.hand", data: 1 }], [101], false]);
+  await stream().text('event: herald.closed\ndata: {"code":4403,"reason":"You were removed"}\n\n');
+  const { status } = herald;
+  assert.ok(status.state === "closed" && status.reason === "refused" && /You were removed/.test(status.error.message));
+});
+
 test("a stream that falls silent is left, and one that makes no sense", async (t) => {
   const { herald } = await watch(t, { transport: "sse" });
   const first = stream();
