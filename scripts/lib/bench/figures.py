@@ -73,6 +73,7 @@ def results(runs, table):
             "rounds": len(members),
             "least": min(counted, default=None),
             "most": max(counted, default=None),
+            "metric_to_first": ratio(members, first, metric),
             "p99_to_first": ratio(members, first, "p99_us"),
             "ratio_to_floor": ratio(members, groups.get((work, case, YARDSTICK), []), metric),
             "ratio_to_floor_stream": ratio(members, groups.get((work, case, STREAM_YARDSTICK), []), metric),

@@ -3,7 +3,7 @@
 import json
 import re
 
-from bench import machine, peers, stage as stages
+from bench import eyes, machine, peers, stage as stages
 from bench.stage import Failed
 
 # Beyond what a load takes by its flags: connecting 20,000 clients, and its last deliveries.
@@ -76,17 +76,21 @@ def settle(stage, running):
 
 def sockets(stage, backbone, peer, work, case):
     """A case that `sim load` does."""
-    running = peers.PEERS[peer](stage, backbone, work, case)
-    try:
-        settle(stage, running)
-        before = reads(metrics(running))
-        found = load(stage, running, case["load"])
-        if running.metrics:
-            after = reads(metrics(running))
-            found |= {name: after[name] - before[name] for name in after}
-        return found
-    finally:
-        running.end()
+    with eyes.Eyes(case) as watching:
+        case = {**case, "edge": {**case.get("edge", {}), **watching.environment}}
+        running = peers.PEERS[peer](stage, backbone, work, case)
+        try:
+            settle(stage, running)
+            before = reads(metrics(running))
+            watching.look_at(running.metrics)
+            found = load(stage, running, case["load"])
+            if running.metrics:
+                after = reads(metrics(running))
+                found |= {name: after[name] - before[name] for name in after}
+        finally:
+            running.end()
+    # The last spans have left with the edge.
+    return {**found, **watching.found()}
 
 
 def one(stage, backbone, peer, work, case):

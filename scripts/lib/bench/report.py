@@ -15,6 +15,7 @@ HEADS = {
     "p50_us": ("p50 ms", 1000),
     "p99_us": ("p99 ms", 1000),
     "max_us": ("max ms", 1000),
+    "metric_to_first": ("x the first case's", 1),
     "p99_to_first": ("p99 x the first case's", 1),
     "first_p50_us": ("first event p50 ms", 1000),
     "first_p99_us": ("first event p99 ms", 1000),
@@ -34,6 +35,7 @@ HEADS = {
     "lookups": ("places looked up", 1),
     "shared_reads": ("reads shared", 1),
     "reopened": ("clients that came back", 1),
+    "span_bytes": ("KiB of spans", 1024),
     "players": ("players at 1.2/s", 1),
 }
 

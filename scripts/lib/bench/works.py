@@ -9,6 +9,7 @@ else a work says:
     columns     the fields worth a column, besides the metric and its ratio
     goals       what ws-edge is to reach: (field, "<=" or ">=", value), of each case or of those that begin with a fourth
     edge        variables for ws-edge
+    watched     of a case: the edge's metrics are asked for each second, and its spans taken (eyes.py)
     processes   of a case: so many of the peer, each with its share of the clients
     notes       sentences below its table
     quick       how many of its cases --quick does
@@ -80,6 +81,14 @@ WORKS = {
         "columns": TIMES,
         "goals": [("ratio_to_floor", "<=", 1.2)],
         "quick": 1,
+    },
+    "W1t": {
+        "what": "W1 of ws-edge, and the same while its metrics are asked for each second and a hundredth of the events is traced",
+        "peers": EDGE,
+        "load": {**HOT, "rate": 100, "seconds": 10},
+        "cases": [case("as it is"), {**case("watched", traced=0.01), "watched": True}],
+        "columns": ["metric_to_first", *TIMES, "span_bytes"],
+        "goals": [("metric_to_first", "<=", 1.03, "watched")],
     },
     "W1max": {
         "what": "the same, as fast as it goes",

@@ -87,6 +87,9 @@ pub struct LoadOptions {
     /// Bytes of an event's payload.
     #[arg(long, value_name = "BYTES", default_value_t = 300, value_parser = clap::value_parser!(u32).range(100..=1_048_576))]
     pub size: u32,
+    /// Which part of the events belongs to a trace of its own, evenly (`traceparent`).
+    #[arg(long, value_name = "RATIO", default_value_t = 0.0, value_parser = parse_ratio)]
+    pub traced: f64,
     /// At most so many events published that the stream has not acknowledged; 0: nobody is asked. Default: 4000 with
     /// `--burst` and `--resume` on herald (a stream drops what comes faster than it stores), else 0.
     #[arg(long, value_name = "N")]
@@ -137,6 +140,12 @@ impl LoadOptions {
         self.acks.unwrap_or(if wanted { 4000 } else { 0 })
     }
 
+    /// Every so manieth event is traced; 0: none.
+    #[must_use]
+    pub fn traced(&self) -> u64 {
+        if self.traced > 0.0 { (1.0 / self.traced).round() as u64 } else { 0 }
+    }
+
     /// What is measured, by its name.
     #[must_use]
     pub const fn work(&self) -> &'static str {
@@ -160,6 +169,13 @@ fn parse_rate(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(rate) if (0.01..=10_000_000.0).contains(&rate) => Ok(rate),
         _ => Err("expected a number from 0.01 to 10000000".into()),
+    }
+}
+
+fn parse_ratio(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
+        _ => Err("expected a number from 0 to 1".into()),
     }
 }
 

@@ -59,6 +59,8 @@ pub(super) struct Publisher {
     all: u64,
     /// Where acknowledgements go, and how many may be outstanding.
     acks: Option<(String, u64)>,
+    /// Every so manieth event is traced; 0: none.
+    traced: u64,
     out: Vec<u8>,
 }
 
@@ -71,12 +73,13 @@ impl Publisher {
         payloads: Payloads,
         sessions: u32,
         acks: u64,
+        traced: u64,
     ) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         let subjects: Vec<_> = (0..sessions).map(|index| format!("arena.{}.bench", payloads.session(index))).collect();
         let acks = (acks > 0).then(|| (format!("_INBOX.{}", payloads.session(0)), acks));
-        let mut out = nats::CONNECT.to_vec();
+        let mut out = if traced > 0 { nats::connect_with_headers() } else { nats::CONNECT.to_vec() };
         if let Some((inbox, _)) = &acks {
             out.extend_from_slice(&nats::subscribe(inbox));
         }
@@ -90,7 +93,7 @@ impl Publisher {
         })?;
         let counts = vec![0; subjects.len()];
         let published = Arc::default();
-        Ok(Self { stream, line, board, clock, payloads, subjects, counts, published, all: 0, acks, out })
+        Ok(Self { stream, line, board, clock, payloads, subjects, counts, published, all: 0, acks, traced, out })
     }
 
     /// How many events were published so far, for others to look at.
@@ -199,7 +202,14 @@ impl Publisher {
 
     fn append(&mut self, session: u32, n: u64, counted: bool) -> io::Result<()> {
         let reply = self.acks.as_ref().filter(|_| counted).map(|(inbox, _)| inbox.as_str());
-        nats::publish_head(&mut self.out, &self.subjects[session as usize], reply, self.payloads.size());
+        let (subject, size) = (&self.subjects[session as usize], self.payloads.size());
+        if counted && self.traced > 0 && self.all.is_multiple_of(self.traced) {
+            // A trace of its own: nobody else publishes in this run.
+            let context = format!("00-{:016x}{:016x}-{:016x}-01", self.clock.now() | 1, self.all, self.all | 1);
+            nats::publish_head_with(&mut self.out, subject, reply, ("traceparent", &context), size);
+        } else {
+            nats::publish_head(&mut self.out, subject, reply, size);
+        }
         self.payloads.append(&mut self.out, session, n, self.clock.now());
         self.out.extend_from_slice(nats::END);
         if self.out.len() >= WRITE { self.flush() } else { Ok(()) }

@@ -197,7 +197,8 @@ impl<'a> Run<'a> {
         let options = self.options;
         let nats = resolve(options.nats.trim_start_matches("nats://"))?;
         let (board, clock, payloads) = (self.board.clone(), self.ground.clock, self.payloads.clone());
-        let mut publisher = Publisher::connect(nats, board, clock, payloads, options.sessions, options.acks())
+        let (acks, traced) = (options.acks(), options.traced());
+        let mut publisher = Publisher::connect(nats, board, clock, payloads, options.sessions, acks, traced)
             .with_context(|| format!("NATS at {nats}"))?;
         self.attach(&mut publisher)?;
         let published = publisher.published();

@@ -79,6 +79,11 @@ fn number(digits: &[u8]) -> Option<usize> {
 /// What a client says first: nothing is acknowledged, messages come without headers.
 pub const CONNECT: &[u8] = b"CONNECT {\"verbose\":false,\"pedantic\":false,\"tls_required\":false,\"name\":\"sim\",\
     \"lang\":\"rust\",\"version\":\"0\",\"protocol\":1,\"echo\":true,\"headers\":false,\"no_responders\":false}\r\n";
+/// The same of a client that publishes messages with headers.
+#[must_use]
+pub fn connect_with_headers() -> Vec<u8> {
+    String::from_utf8_lossy(CONNECT).replace("\"headers\":false", "\"headers\":true").into_bytes()
+}
 /// Asks for a sign of life, or for the proof that all before it was taken in.
 pub const PING: &[u8] = b"PING\r\n";
 /// The answer to a ping.
@@ -95,6 +100,14 @@ pub fn publish_head(out: &mut Vec<u8>, subject: &str, reply: Option<&str>, len: 
     let (reply, space) = reply.map_or(("", ""), |reply| (reply, " "));
     // Writing to a Vec can't fail.
     let _written = write!(out, "PUB {subject} {reply}{space}{len}\r\n");
+}
+
+/// The same of a message with one header.
+pub fn publish_head_with(out: &mut Vec<u8>, subject: &str, reply: Option<&str>, header: (&str, &str), len: usize) {
+    let (reply, space) = reply.map_or(("", ""), |reply| (reply, " "));
+    let headers = format!("NATS/1.0\r\n{}: {}\r\n\r\n", header.0, header.1);
+    let (first, all) = (headers.len(), headers.len() + len);
+    let _written = write!(out, "HPUB {subject} {reply}{space}{first} {all}\r\n{headers}");
 }
 
 /// The end of a message.
@@ -146,6 +159,10 @@ mod tests {
         publish_head(&mut out, "arena.s.bench", None, 3);
         publish_head(&mut out, "a", Some("r"), 30);
         assert_eq!(out, b"PUB arena.s.bench 3\r\nPUB a r 30\r\n");
+        out.clear();
+        publish_head_with(&mut out, "a", Some("r"), ("k", "v"), 3);
+        assert_eq!(out, b"HPUB a r 18 21\r\nNATS/1.0\r\nk: v\r\n\r\n");
+        assert!(connect_with_headers().windows(14).any(|part| part == b"\"headers\":true"));
         assert_eq!(subscribe("arena.>"), b"SUB arena.> 1\r\n");
     }
 }
