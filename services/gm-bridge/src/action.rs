@@ -38,7 +38,7 @@ use herald_protocol::{
     record::{ActionKind, ActionRecord, Lang, NewsKind, WaitingCommand},
     subject,
 };
-use herald_runtime::{Context, nats::Nats};
+use herald_runtime::{Context, nats::Nats, traces};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::{Instant, sleep, timeout},
@@ -419,7 +419,11 @@ impl Actions {
     /// Runs a claimed command in the background.
     fn drive(&self, claimed: Result<Claim, ActionError>, command: Command) -> Result<Accepted, ActionError> {
         match claimed {
-            Ok(claim) => drop(self.shared.tasks.spawn(runner::drive(claim, command))),
+            Ok(claim) => {
+                // A part of what the one who asked is a part of, also once that has its answer.
+                let runs = traces::within(traces::current(), runner::drive(claim, command));
+                drop(self.shared.tasks.spawn(runs));
+            }
             // It has run its course: the session is told by the one that came in the same moment.
             Err(ActionError::Superseded) => {}
             Err(error) => return Err(error),
@@ -539,6 +543,14 @@ impl Command {
         match self {
             Self::Propose { .. } => ActionKind::Propose,
             Self::Choose { .. } => ActionKind::Choose,
+        }
+    }
+
+    /// What the Game Master is asked for, in a word.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Propose { .. } => "propose",
+            Self::Choose { .. } => "choose",
         }
     }
 

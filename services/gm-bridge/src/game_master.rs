@@ -13,9 +13,10 @@ use herald_protocol::{Segment, record::Lang};
 use http::{StatusCode, header};
 use reqwest::{Client, Response, Url, redirect, retry};
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 pub use self::stream::{GmEvent, GmStream, StreamError};
-use crate::config::GmConfig;
+use crate::{config::GmConfig, metrics};
 
 /// What all Game Masters share: the HTTP client and the limits.
 #[derive(Debug, Clone)]
@@ -86,6 +87,19 @@ impl RequestError {
     pub(crate) fn never_sent(&self) -> bool {
         matches!(self, Self::Unreachable(error) if error.is_connect())
     }
+
+    /// A word for the metrics.
+    const fn reason(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::Timeout => "timeout",
+            Self::NotFound => "not_found",
+            Self::Refused { .. } => "refused",
+            Self::Status(_) => "status",
+            Self::TooLarge { .. } => "too_large",
+            Self::NotJson => "not_json",
+        }
+    }
 }
 
 impl GameMasters {
@@ -128,7 +142,7 @@ impl GameMaster {
     /// [`RequestError`]. After `Timeout` and `Unreachable` the game may have been started all the same.
     pub async fn start(&self, lang: Lang) -> Result<Bytes, RequestError> {
         let url = self.url(&["api", "start"], &[("lang", lang.as_str())]);
-        self.json(url, self.config.request_timeout.get()).await
+        measured("start", self.json(url, self.config.request_timeout.get())).await
     }
 
     /// The state of the game that runs there, a JSON object.
@@ -136,7 +150,7 @@ impl GameMaster {
     /// # Errors
     /// [`RequestError`].
     pub async fn state(&self) -> Result<Bytes, RequestError> {
-        self.json(self.url(&["api", "state"], &[]), self.config.request_timeout.get()).await
+        measured("state", self.json(self.url(&["api", "state"], &[]), self.config.request_timeout.get())).await
     }
 
     /// Whether it answers at all, within the time limit of probes.
@@ -144,7 +158,8 @@ impl GameMaster {
     /// # Errors
     /// [`RequestError`].
     pub async fn probe(&self) -> Result<(), RequestError> {
-        self.json(self.url(&["api", "state"], &[]), self.config.probe_timeout.get()).await.map(drop)
+        let asked = self.json(self.url(&["api", "state"], &[]), self.config.probe_timeout.get());
+        measured("probe", asked).await.map(drop)
     }
 
     /// A picture of the game with the Game Master's own id `game`.
@@ -158,7 +173,7 @@ impl GameMaster {
             let content_type = response.headers().get(header::CONTENT_TYPE).cloned();
             Ok(Image { content_type, bytes: read(response, self.config.max_image.as_usize()).await? })
         };
-        within(self.config.request_timeout.get(), fetch).await
+        measured("image", within(self.config.request_timeout.get(), fetch)).await
     }
 
     async fn json(&self, url: Url, limit: Duration) -> Result<Bytes, RequestError> {
@@ -205,6 +220,18 @@ impl fmt::Debug for GameMaster {
             self.base.port_or_known_default().unwrap_or(0)
         )
     }
+}
+
+/// Measures how long a request takes.
+async fn measured<T>(
+    request: &'static str,
+    work: impl Future<Output = Result<T, RequestError>>,
+) -> Result<T, RequestError> {
+    let begun = Instant::now();
+    let answer = work.await;
+    let outcome = answer.as_ref().err().map_or("ok", RequestError::reason);
+    metrics::gm_request(request, outcome, begun.elapsed());
+    answer
 }
 
 async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, RequestError>>) -> Result<T, RequestError> {

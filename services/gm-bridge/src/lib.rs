@@ -76,6 +76,7 @@ const CLOSE: Duration = Duration::from_secs(2);
 /// # Errors
 /// Where it can't be started: NATS without JetStream, a Game Master's URL that can't be used.
 pub async fn start(config: Config, context: Context) -> anyhow::Result<()> {
+    metrics::describe();
     #[cfg(feature = "planted-bugs")]
     config.planted_bug.into_iter().for_each(planted::plant);
     let connect = async |name| nats::connect(&context.common.nats, name, &context).await;

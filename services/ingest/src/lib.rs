@@ -48,6 +48,7 @@ const CLOSE: Duration = Duration::from_secs(2);
 /// # Errors
 /// Where it can't be started: NATS without JetStream, a key whose file can't be read.
 pub async fn start(config: Config, context: Context) -> anyhow::Result<()> {
+    metrics::describe();
     let gate = Gate::new(&config)?;
     if !gate.is_closed() {
         tracing::warn!(

@@ -16,7 +16,7 @@
 //! An acknowledgement that stays away leaves open what became of it. What has an id or a note is sent again until it is known,
 //! or time is over. Several events without a key have neither, and whoever sent them is told at once.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_nats::{HeaderMap, HeaderValue};
 use bytes::Bytes;
@@ -26,7 +26,9 @@ use herald_runtime::{
         ApiError, BatchError, BatchMessage, Expect, PublishError, get_leader, last_by_subject_leader, publish_batch,
         publish_surely, stream_info,
     },
+    metrics::measured,
     nats::Nats,
+    traces::{self, Kind},
 };
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -49,7 +51,7 @@ pub(crate) struct Log {
     nats: Nats,
     /// Seconds that a note is kept, as text.
     note_age: String,
-    batches: Semaphore,
+    batches: Arc<Semaphore>,
 }
 
 /// Where the events of a request are. Nothing stands between them, unless a server was killed while it stored them.
@@ -115,7 +117,11 @@ impl Log {
     /// A log over that connection.
     pub(crate) fn new(nats: &Nats, config: &Config) -> Self {
         let note_age = (config.idempotency.window.get() + NOTE_MARGIN).as_secs().to_string();
-        Self { nats: nats.clone(), note_age, batches: Semaphore::new(config.publish.max_batches) }
+        let most = config.publish.max_batches;
+        let batches = Arc::new(Semaphore::new(most));
+        let running = ::metrics::gauge!("herald_batches_running_count");
+        measured(running, &batches, move |batches| most.saturating_sub(batches.available_permits()));
+        Self { nats: nats.clone(), note_age, batches }
     }
 
     /// Stores events in this order, until that moment at the latest. Cancelling it is safe in the sense of
@@ -133,24 +139,34 @@ impl Log {
         }
         let subjects: Vec<_> = events.iter().map(|event| subject::app_event(session, &event.topic)).collect();
         let begun = Instant::now();
-        let result = match (events, &*subjects) {
-            ([event], [subject]) => timeout_at(until, self.one(subject, event, key)).await,
-            _ => {
-                let Ok(Ok(_turn)) = timeout_at(until, self.batches.acquire()).await else {
-                    return Err(StoreError::Busy);
-                };
-                match key {
-                    None => timeout_at(until, self.several(&subjects, events)).await,
-                    Some(key) => timeout_at(until, self.several_once(&subjects, events, key)).await,
+        let mut span = traces::join(traces::current(), "publish", Kind::Producer);
+        span.text("herald.session", session);
+        span.number("herald.events", events.len() as u64);
+        let storing = async {
+            match (events, &*subjects) {
+                ([event], [subject]) => timeout_at(until, self.one(subject, event, key)).await,
+                _ => {
+                    let Ok(Ok(_turn)) = timeout_at(until, self.batches.acquire()).await else {
+                        return Err(StoreError::Busy);
+                    };
+                    match key {
+                        None => timeout_at(until, self.several(&subjects, events)).await,
+                        Some(key) => timeout_at(until, self.several_once(&subjects, events, key)).await,
+                    }
                 }
             }
+            .unwrap_or(Err(StoreError::Unknown))
         };
-        metrics::stored(begun);
-        result.unwrap_or(Err(StoreError::Unknown))
+        let stored = traces::within(span.context(), storing).await;
+        match &stored {
+            Ok(_) => metrics::stored(begun),
+            Err(error) => span.fail(error),
+        }
+        stored
     }
 
     async fn one(&self, subject: &str, event: &Event, key: Option<&Key>) -> Result<Stored, StoreError> {
-        let mut headers = HeaderMap::new();
+        let mut headers = traces::headers();
         let id = key.map_or_else(|| Uuid::new_v4().to_string(), |key| key.id.clone());
         if let Some(key) = key {
             headers.insert(headers::DIGEST, key.digest.as_str());
@@ -286,7 +302,7 @@ impl Log {
 }
 
 fn message<'a>(subject: &'a str, event: &Event, key: Option<&Key>) -> BatchMessage<'a> {
-    let mut headers = HeaderMap::new();
+    let mut headers = traces::headers();
     if let Some(key) = key {
         headers.insert(headers::KEY, key.hash.as_str());
     }

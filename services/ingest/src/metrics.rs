@@ -1,7 +1,30 @@
 //! The metrics of ingest.
 
+use herald_runtime::metrics::{Meanings, zeros};
 use metrics::{counter, histogram};
 use tokio::time::Instant;
+
+/// Tells the recorder what they mean, and shows those that have yet to count.
+pub(crate) fn describe() {
+    MEANINGS.describe();
+    zeros("herald_publish_retries_total", "reason", &["unanswered", "under_way", "no_responders", "not_taken"]);
+    counter!("herald_events_published_total").increment(0);
+}
+
+const MEANINGS: Meanings = Meanings {
+    counters: &[
+        ("herald_events_published_total", "Events stored"),
+        ("herald_publish_retries_total", "Messages that had to be published again, by what became of the last try"),
+        ("herald_refusals_total", "Requests answered with an error, by status"),
+        ("herald_requests_completed_total", "Requests whose rest was stored after a server had been ended"),
+        ("herald_requests_repeated_total", "Requests answered from the log, as their events were there"),
+    ],
+    gauges: &[("herald_batches_running_count", "Requests of several events that are being stored")],
+    histograms: &[(
+        "herald_publish_seconds",
+        "From messages that are to be stored, one or a batch, to their acknowledgement",
+    )],
+};
 
 /// So many events are in the log.
 pub(crate) fn published(events: usize) {

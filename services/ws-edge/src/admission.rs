@@ -36,8 +36,11 @@ use std::{
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use herald_protocol::{Name, SessionId, subject};
-use herald_runtime::questions::{Questions, Unanswered};
-use metrics::{counter, histogram};
+use herald_runtime::{
+    metrics::measured,
+    questions::{Questions, Unanswered},
+};
+use metrics::{counter, gauge, histogram};
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout_at},
@@ -109,7 +112,7 @@ impl Admission {
     }
 
     fn asking(service: &Name, config: &AdmissionConfig, ask: Ask) -> Arc<Self> {
-        Arc::new(Self {
+        let admission = Arc::new(Self {
             service: service.clone(),
             ask,
             slots: Semaphore::new(config.max_questions),
@@ -117,7 +120,11 @@ impl Admission {
             under_way: Flights::new("herald_admission_shared_total"),
             complained: Mutex::new(None),
             config: config.clone(),
-        })
+        });
+        let (asking, most) =
+            (gauge!("herald_admission_questions_count", "service" => admission.label()), config.max_questions);
+        measured(asking, &admission, move |it| most.saturating_sub(it.slots.available_permits()));
+        admission
     }
 
     /// Decides whether somebody with those claims may come in: by an answer that still counts, else by asking. Safe to cancel.

@@ -99,6 +99,9 @@ pub struct ListenerConfig {
     pub avatars_path: String,
     /// Whether `/openapi.json` says what is to be had here; a path of the configuration comes first. Default true.
     pub openapi: bool,
+    /// Whether requests may say which trace they belong to (`traceparent`), and that it is recorded: where a proxy in front
+    /// says so for them all. Default false.
+    pub traceparent: bool,
     /// Streams of events, besides the built-in ones. Default: none.
     pub routes: Vec<RouteConfig>,
     /// HTTP that goes on over NATS, besides the built-in one. Default: none.
@@ -451,6 +454,7 @@ impl Default for ListenerConfig {
             avatars: None,
             avatars_path: "/static/agent-skins".to_owned(),
             openapi: true,
+            traceparent: false,
             routes: Vec::new(),
             forwards: Vec::new(),
         }

@@ -25,7 +25,7 @@ use std::{
 
 use bytes::Bytes;
 use herald_protocol::{Close, record::AliasTarget};
-use metrics::{Counter, counter};
+use metrics::{Counter, counter, histogram};
 use rand::RngExt as _;
 use tokio::{
     net::TcpStream,
@@ -40,12 +40,13 @@ use crate::{
     history::HistoryError,
     identity::{Lease, Refusal, token},
     log::Mark,
-    sessions::Seat,
+    metrics::Counted,
+    sessions::{Seat, Way},
     view::View,
     websocket::{self, Inbound},
 };
 
-pub(crate) use closing::{farewell, name as close_name};
+pub(crate) use closing::{code as close_code, farewell, name as close_name};
 use heartbeat::{Due, Heartbeat};
 use inflow::Inflow;
 pub use inflow::InflowLimits;
@@ -193,6 +194,8 @@ struct Connection {
     inflow: Inflow,
     heartbeat: Heartbeat,
     blocked_since: Option<Instant>,
+    /// Counted among the blocked ones.
+    blocked: Option<Counted>,
     leave_at: Option<Instant>,
     delivered: Counter,
 }
@@ -250,6 +253,7 @@ impl Connection {
             control: None,
             heartbeat,
             blocked_since: None,
+            blocked: None,
             leave_at: None,
             delivered: counter!("herald_frames_delivered_total", "way" => "task"),
         }
@@ -334,6 +338,7 @@ impl Connection {
         }
         if self.asking.is_none() && self.blocked_since.is_some_and(|since| now >= since + LAG_CHECK) {
             self.feed.let_go(&mut self.queue, self.written > 0, self.place);
+            lag_bytes("socket", self.feed.lag(self.place).bytes);
         }
         if let Some(held) = self.upward.as_mut().and_then(|upward| upward.due(now)) {
             self.look_at(&held)?;
@@ -448,7 +453,7 @@ impl Connection {
                 leads = Lead::of(self);
             }
             if self.queue.is_empty() {
-                self.blocked_since = None;
+                (self.blocked_since, self.blocked) = (None, None);
                 return Ok(true);
             }
             let mut slices = [IoSlice::new(&[]); WRITE_AT_ONCE];
@@ -469,6 +474,7 @@ impl Connection {
                         lead.undo(self);
                     }
                     self.blocked_since.get_or_insert_with(Instant::now);
+                    self.blocked.get_or_insert_with(|| Counted::blocked("socket"));
                     return Ok(false);
                 }
                 Err(error) => return Err(error),
@@ -477,7 +483,7 @@ impl Connection {
     }
 
     fn wrote(&mut self, bytes: usize) {
-        self.blocked_since = None;
+        (self.blocked_since, self.blocked) = (None, None);
         self.written += bytes;
         while let Some(first) = self.queue.front()
             && self.written >= first.bytes.len()
@@ -486,6 +492,7 @@ impl Connection {
             self.place = first.place;
             self.queue.pop_front();
             self.delivered.increment(1);
+            self.hub.sessions.wrote(self.place.seq, Way::Socket);
         }
     }
 
@@ -504,6 +511,11 @@ impl Connection {
         self.control = Some(frame);
         Ok(())
     }
+}
+
+/// A connection that can't be written to is so far behind.
+pub(crate) fn lag_bytes(transport: &'static str, bytes: u64) {
+    histogram!("herald_blocked_lag_bytes", "transport" => transport).record(bytes as f64);
 }
 
 /// The next target of an alias; never, where there is no alias. Cancelling is safe.

@@ -91,7 +91,7 @@ impl Door {
         for forward in &config.forwards {
             for path in &forward.paths {
                 let place = Forward::new(forward, Trust::of(config), &edge.forwards)
-                    .map(|forward| Place::Forward(Box::new(forward)));
+                    .map(|forward| Place::Forward(Box::new(forward.believing_traces(config.traceparent))));
                 places.extend(path.parse().ok().zip(place));
             }
         }

@@ -2,7 +2,7 @@
 
 use async_nats::Subject;
 use bytes::Bytes;
-use herald_protocol::EventSubject;
+use herald_protocol::{EventSubject, TraceContext};
 
 /// What an engine published in a session, with its place in the stream.
 ///
@@ -17,6 +17,10 @@ pub struct Event {
     pub seq: u64,
     /// When JetStream stored it, ms since 1970.
     pub ts_ms: u64,
+    /// The same in ns, where it is known so well.
+    pub time_ns: u64,
+    /// The trace it belongs to, if that is recorded.
+    pub trace: Option<Box<TraceContext>>,
     /// What was published.
     pub payload: Bytes,
 }
@@ -29,7 +33,8 @@ impl Event {
         let parts = EventSubject::parse(&subject)?;
         let root = u16::try_from(parts.root.len()).ok()?;
         let session = u16::try_from(parts.session.len()).ok()?;
-        Some(Self { subject, root, session, seq, ts_ms, payload })
+        let time_ns = ts_ms.saturating_mul(1_000_000);
+        Some(Self { subject, root, session, seq, ts_ms, time_ns, trace: None, payload })
     }
 
     /// The whole subject.

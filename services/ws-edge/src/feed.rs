@@ -468,12 +468,17 @@ impl Feed {
         None
     }
 
-    /// Whether the connection is further behind than it may be, for one that can't be written to at the moment.
-    pub(crate) fn lags(&self, place: Place) -> bool {
+    /// How far a connection is behind that can't be written to at the moment.
+    pub(crate) fn lag(&self, place: Place) -> Mark {
         let on_the_way = self.seat.as_ref().filter(|_| matches!(self.stage, Stage::Run));
         // Before it has begun, its marks are of another ring or none.
         let mark = on_the_way.map_or(place.mark, Seat::mark);
-        let lag = mark.since(place.mark);
+        mark.since(place.mark)
+    }
+
+    /// Whether that is further than it may be.
+    pub(crate) fn lags(&self, place: Place) -> bool {
+        let lag = self.lag(place);
         lag.frames > self.limits.lag.frames || lag.bytes > self.limits.lag.bytes
     }
 }

@@ -6,8 +6,12 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use herald_protocol::Name;
-use herald_runtime::http_over_nats::{Client, ForwardError, RequestMeta};
+use herald_protocol::{Name, headers::TRACEPARENT};
+use herald_runtime::{
+    http_over_nats::{Client, ForwardError, RequestMeta},
+    metrics::measured,
+    traces::{self, Kind, Span},
+};
 use http::{
     HeaderMap, HeaderName, Request, StatusCode, Uri,
     header::{CACHE_CONTROL, EXPECT},
@@ -61,6 +65,8 @@ pub struct Forward {
     /// Paths whose requests are not counted all the same.
     free: Vec<Pattern>,
     trust: Trust,
+    /// Whether its requests may say which trace they belong to.
+    believes_traces: bool,
     meta: RequestMeta,
     shared: Arc<Forwards>,
 }
@@ -69,16 +75,22 @@ impl Forwards {
     /// The limits of `http`.
     #[must_use]
     pub fn new(http: &HttpConfig, limits: Arc<Limits>) -> Arc<Self> {
-        Arc::new(Self {
-            slots: Semaphore::new(http.max_forwards),
-            bodies: Arc::new(Semaphore::new(
-                http.max_body.as_usize().saturating_mul(http.max_forwards).min(Semaphore::MAX_PERMITS),
-            )),
-            answers: Arc::new(Semaphore::new(http.max_forwards.saturating_mul(ANSWERS).min(Semaphore::MAX_PERMITS))),
+        let slots = http.max_forwards;
+        let bodies = http.max_body.as_usize().saturating_mul(slots).min(Semaphore::MAX_PERMITS);
+        let answers = slots.saturating_mul(ANSWERS).min(Semaphore::MAX_PERMITS);
+        let shared = Arc::new(Self {
+            slots: Semaphore::new(slots),
+            bodies: Arc::new(Semaphore::new(bodies)),
+            answers: Arc::new(Semaphore::new(answers)),
             max_body: http.max_body.as_u64(),
             body_timeout: http.body_timeout.get(),
             limits,
-        })
+        });
+        let used = |most: usize, of: &Semaphore| most.saturating_sub(of.available_permits());
+        measured(metrics::gauge!("herald_forwards_running_count"), &shared, move |it| used(slots, &it.slots));
+        measured(metrics::gauge!("herald_forward_answers_count"), &shared, move |it| used(answers, &it.answers));
+        measured(metrics::gauge!("herald_forward_bodies_bytes"), &shared, move |it| used(bodies, &it.bodies));
+        shared
     }
 }
 
@@ -87,6 +99,10 @@ impl Forward {
     /// service, which the configuration's check refuses.
     #[must_use]
     pub fn new(config: &ForwardConfig, trust: Trust, shared: &Arc<Forwards>) -> Option<Self> {
+        for reason in REASONS {
+            metrics::counter!("herald_forward_failures_total", "forward" => config.name.clone(), "reason" => reason)
+                .increment(0);
+        }
         Some(Self {
             name: config.name.as_str().into(),
             service: config.service.clone()?,
@@ -96,6 +112,7 @@ impl Forward {
             session: config.commands.then(|| config.session.clone()),
             free: config.free.iter().filter_map(|path| path.parse().ok()).collect(),
             trust,
+            believes_traces: false,
             meta: RequestMeta {
                 door: config.door.clone(),
                 timeout: config.timeout.get(),
@@ -105,6 +122,13 @@ impl Forward {
             },
             shared: shared.clone(),
         })
+    }
+
+    /// The same; `yes`: goes on with the traces that its requests say they belong to.
+    #[must_use]
+    pub fn believing_traces(mut self, yes: bool) -> Self {
+        self.believes_traces = yes;
+        self
     }
 
     /// Whether its requests change something, also those by GET.
@@ -135,7 +159,8 @@ impl Forward {
             return refusal.answer();
         }
         let started = Instant::now();
-        let answer = match self.exchange(client, request, identity).await {
+        let mut span = self.span(&request);
+        let answer = match self.exchange(client, request, identity, &span).await {
             Ok(mut answer) => {
                 leave_to_the_door(answer.headers_mut());
                 if self.commands {
@@ -143,11 +168,29 @@ impl Forward {
                 }
                 answer
             }
-            Err(failure) => self.explain(&failure),
+            Err(failure) => {
+                span.fail(failure.reason());
+                self.explain(&failure)
+            }
         };
+        span.number("http.response.status_code", answer.status().as_u16().into());
         metrics::histogram!("herald_forward_seconds", "forward" => self.label())
             .record(started.elapsed().as_secs_f64());
         answer
+    }
+
+    /// What is traced of a request. Its query may hold tokens.
+    fn span(&self, request: &Request<Incoming>) -> Span {
+        if !traces::enabled() {
+            return Span::none();
+        }
+        let said = request.headers().get(TRACEPARENT).filter(|_| self.believes_traces);
+        let parent = said.and_then(|said| said.to_str().ok()?.parse().ok());
+        let mut span = traces::follow(parent, "forward", Kind::Server);
+        span.text("herald.forward", &self.name);
+        span.text("http.request.method", request.method());
+        span.text("url.path", request.uri().path());
+        span
     }
 
     async fn exchange(
@@ -155,6 +198,7 @@ impl Forward {
         client: Option<&Client>,
         request: Request<Incoming>,
         identity: &Identity,
+        span: &Span,
     ) -> Result<Answer, Failure> {
         let (mut head, body) = request.into_parts();
         let expects = head.headers.contains_key(EXPECT);
@@ -165,6 +209,9 @@ impl Forward {
         self.strip(&mut head);
         if let Some(claims) = identity.claims() {
             head.extensions.insert(claims.caller.clone());
+        }
+        if let Some(context) = span.context() {
+            head.extensions.insert(context);
         }
         let request = Request::from_parts(head, Body::from(body));
         let answer = client.request(&self.service, request, &self.meta).await?;
@@ -338,6 +385,21 @@ enum Failure {
     #[error(transparent)]
     Forward(#[from] ForwardError),
 }
+
+/// All that [`Failure::reason`] says: shown before any of it happens.
+const REASONS: [&str; 11] = [
+    "body_too_large",
+    "body_slow",
+    "too_many",
+    "over_limit",
+    "body_broken",
+    "not_connected",
+    "no_responders",
+    "timeout",
+    "headers_too_large",
+    "bad_response",
+    "not_sent",
+];
 
 impl Failure {
     const fn reason(&self) -> &'static str {

@@ -33,6 +33,7 @@ use futures_util::FutureExt;
 use herald_protocol::{Epoch, SessionId, subject};
 use herald_runtime::{
     jetstream::{ApiError, epoch::EpochWatcher},
+    metrics::measured,
     nats::Nats,
 };
 use tokio::{sync::Semaphore, time::timeout};
@@ -114,10 +115,14 @@ impl History {
     #[must_use]
     pub fn new(nats: &Nats, stream: &str, config: &HistoryConfig, watcher: &Arc<EpochWatcher>) -> Self {
         let purges = Arc::<Purges>::default();
+        let running = metrics::gauge!("herald_history_running_count", "stream" => stream.to_owned());
         let (stream, watcher) = (stream.to_owned(), watcher.clone());
         let reads = JetStream { nats: nats.clone(), stream, watcher, purges: purges.clone() };
         let bytes = u32::try_from(config.page.as_u64()).unwrap_or(u32::MAX);
-        Self { inner: Inner::new(reads, config, PageSize { events: PAGE_EVENTS, bytes }), shelf: None, purges }
+        let inner = Inner::new(reads, config, PageSize { events: PAGE_EVENTS, bytes });
+        let most = inner.gate.permits.available_permits();
+        measured(running, &inner, move |inner| most - inner.gate.permits.available_permits());
+        Self { inner, shelf: None, purges }
     }
 
     /// What is known of sessions that were removed, to be told by the intake.

@@ -1,19 +1,32 @@
 //! What this service counts. Names and meanings stand here; each is counted where it happens.
 
-use metrics::{Gauge, Unit, describe_counter, describe_gauge, describe_histogram, gauge};
+use herald_runtime::metrics::{Meanings, zeros};
+use metrics::{Gauge, gauge, histogram};
 
-/// Tells the recorder what the metrics of this service mean.
+/// Tells the recorder what the metrics of this service mean, and shows those that have yet to count.
 pub fn describe() {
-    for (name, meaning) in COUNTERS {
-        describe_counter!(*name, *meaning);
+    Meanings { counters: COUNTERS, gauges: GAUGES, histograms: HISTOGRAMS }.describe();
+    for (name, label, values) in ZEROS {
+        zeros(name, label, values);
     }
-    for (name, meaning) in GAUGES {
-        describe_gauge!(*name, *meaning);
-    }
-    for (name, meaning) in SECONDS {
-        describe_histogram!(*name, Unit::Seconds, *meaning);
+    gauge!("herald_http_connections_count").set(0.0);
+    for transport in ["socket", "sse"] {
+        for name in ["herald_blocked_connections_count", "herald_watching_connections_count"] {
+            gauge!(name, "transport" => transport).set(0.0);
+        }
+        let _shown = histogram!("herald_blocked_lag_bytes", "transport" => transport);
     }
 }
+
+/// What is of interest before it has ever happened, with each value of its label.
+const ZEROS: &[(&str, &str, &[&str])] = &[
+    ("herald_connections_refused_total", "reason", &["accept", "half_open", "too_many", "opening", "handshakes"]),
+    ("herald_feed_starts_total", "from", &["live", "snapshot", "replay", "ring", "history", "gap"]),
+    ("herald_frames_delivered_total", "way", &["direct", "task"]),
+    ("herald_gaps_total", "reason", &["trimmed", "epoch", "beyond"]),
+    ("herald_requests_refused_total", "reason", &["head_slow", "head_too_large", "head_malformed"]),
+    ("herald_skipped_events_total", "reason", &["not_utf8"]),
+];
 
 const COUNTERS: &[(&str, &str)] = &[
     ("herald_admission_allowed_total", "Times that an engine's yes let somebody in, by service"),
@@ -25,7 +38,7 @@ const COUNTERS: &[(&str, &str)] = &[
     ("herald_auth_key_readings_total", "Readings of the keys that tokens are verified by, by outcome: read or failed"),
     ("herald_auth_refused_total", "Requests and connections that were not let in, or not let go on, by reason"),
     ("herald_blocked_bytes_dropped_total", "Frames that blocked connections let go of, to read them again, in bytes"),
-    ("herald_closed_connections_total", "Watching connections that ended, by transport and reason"),
+    ("herald_closed_connections_total", "Watching connections that ended, by transport, reason and close code"),
     ("herald_commands_refused_total", "Commands over a limit of their address, user or session"),
     ("herald_connections_refused_total", "Connections not served, handshakes refused and places lost, by reason"),
     ("herald_connections_total", "Connections taken, by listener"),
@@ -62,6 +75,12 @@ const COUNTERS: &[(&str, &str)] = &[
 ];
 
 const GAUGES: &[(&str, &str)] = &[
+    ("herald_admission_questions_count", "Questions to engines that wait for their answers, by service"),
+    ("herald_blocked_connections_count", "Connections that can't be written to at the moment, by transport"),
+    ("herald_forward_answers_count", "Answers in parts that are on their way to clients"),
+    ("herald_forward_bodies_bytes", "Memory of the bodies of forwarded requests"),
+    ("herald_forwards_running_count", "Forwarded requests at services"),
+    ("herald_history_running_count", "Reads from the stream under way, by stream"),
     ("herald_http_connections_count", "Connections that speak HTTP now, event streams included"),
     ("herald_intake_pending_count", "Messages between the intake and the end of its stream"),
     ("herald_limited_keys_count", "Addresses, users or sessions whose rate is remembered, by limit"),
@@ -69,14 +88,23 @@ const GAUGES: &[(&str, &str)] = &[
     ("herald_shelf_bytes", "What the shelf of a stream takes on the disk, by stream"),
     ("herald_shelf_looks_back", "1 while the shelf of a stream takes in what was stored before it began, by stream"),
     ("herald_shelf_messages", "Messages that the shelf of a stream spans, by stream"),
+    ("herald_shelf_writing_count", "Parts of the shelf that wait to be written, by stream"),
     ("herald_uplink_waiting_bytes", "What clients sent that waits for NATS"),
     ("herald_watched_sessions", "Sessions with a ring, by stream"),
     ("herald_watching_connections_count", "Connections that watch a session now, by transport"),
 ];
 
-const SECONDS: &[(&str, &str)] = &[
-    ("herald_admission_seconds", "From a question to an engine about who may come in to its answer, or its silence"),
-    ("herald_forward_seconds", "From a forwarded request to the head of its answer"),
+const HISTOGRAMS: &[(&str, &str)] = &[
+    (
+        "herald_admission_seconds",
+        "From a question to an engine about who may come in to its answer, or its silence, by service",
+    ),
+    ("herald_blocked_lag_bytes", "How far connections are behind that can't be written to, by transport, each second"),
+    (
+        "herald_delivery_seconds",
+        "From the moment an event was stored (by the server's clock) to its first write to clients (by ours), by transport; each 16th event",
+    ),
+    ("herald_forward_seconds", "From a forwarded request to the head of its answer, by forward"),
     ("herald_history_read_seconds", "One read from the stream or the shelf, by kind"),
 ];
 
@@ -89,6 +117,11 @@ impl Counted {
     /// A connection that speaks HTTP.
     pub(crate) fn http() -> Self {
         Self::new(gauge!("herald_http_connections_count"))
+    }
+
+    /// A connection that can't be written to.
+    pub(crate) fn blocked(transport: &'static str) -> Self {
+        Self::new(gauge!("herald_blocked_connections_count", "transport" => transport))
     }
 
     /// A connection that watches a session.
@@ -130,10 +163,11 @@ mod tests {
 
     #[test]
     fn every_metric_has_a_meaning_and_every_meaning_a_metric() {
-        let mut named =
-            BTreeSet::from(["herald_http_connections_count", "herald_watching_connections_count"].map(str::to_owned));
+        let here =
+            ["herald_blocked_connections_count", "herald_http_connections_count", "herald_watching_connections_count"];
+        let mut named = BTreeSet::from(here.map(str::to_owned));
         named_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut named);
-        let described = [COUNTERS, GAUGES, SECONDS].concat();
+        let described = [COUNTERS, GAUGES, HISTOGRAMS].concat();
         let described: BTreeSet<_> = described.into_iter().map(|(name, _)| name.to_owned()).collect();
         assert_eq!(named, described);
     }

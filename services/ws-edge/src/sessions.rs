@@ -4,10 +4,13 @@
 //! watched one the event is encoded once per view, put into the view's ring, and offered at once to the connections
 //! that are up to date; whoever does not take it is left out until its own task has caught up from the ring.
 //!
+//! A few events, and those that are traced, are followed from here to the first sockets they reach (`probes`).
+//!
 //! Locks are taken in the order registry, session, listener, held for moments, and never while frames are written to
 //! sockets, except the one socket's own.
 
 mod end;
+mod probes;
 mod seat;
 #[cfg(test)]
 mod tests;
@@ -26,6 +29,8 @@ use metrics::{Counter, Gauge, counter, gauge};
 
 pub use end::LastWords;
 use end::Opened;
+use probes::Probes;
+pub(crate) use probes::Way;
 pub use seat::{Opening, Seat, SeatRead};
 
 use crate::{
@@ -111,6 +116,7 @@ struct Meters {
     deliveries: Counter,
     watched: Gauge,
     ring_bytes: Gauge,
+    probes: Probes,
 }
 
 /// The life of the stream as it is served now.
@@ -187,6 +193,7 @@ impl Sessions {
                 deliveries: counter!("herald_frames_delivered_total", "way" => "direct"),
                 watched: gauge!("herald_watched_sessions", "stream" => stream.to_owned()),
                 ring_bytes: gauge!("herald_ring_bytes"),
+                probes: Probes::new(),
             },
         })
     }
@@ -259,6 +266,11 @@ impl Sessions {
         {
             room.log.fill(piece);
         }
+    }
+
+    /// A connection's own task has written the event of that sequence.
+    pub(crate) fn wrote(&self, seq: u64, way: Way) {
+        self.meters.probes.wrote(seq, way);
     }
 
     /// How many sessions were removed from the stream so far.
@@ -374,10 +386,12 @@ impl Rings for Sessions {
         if planted(Bug::AnotherSession) && event.seq.is_multiple_of(61) {
             session = lock(&self.registry).sessions.values().next().cloned();
         }
-        if let Some(session) = session
-            && session.append(event, &self.meters)
-        {
-            lock(&self.fresh).push(session);
+        if let Some(session) = session {
+            // Before anybody can write it.
+            let _intake = self.meters.probes.follow(event, || session.awaits(event));
+            if session.append(event, &self.meters) {
+                lock(&self.fresh).push(session);
+            }
         }
         self.settled.store(event.seq, Ordering::Release);
     }
@@ -424,6 +438,11 @@ impl Rings for Sessions {
 }
 
 impl Session {
+    /// Whether anybody is here to see the event.
+    fn awaits(&self, event: &Event) -> bool {
+        lock(&self.state).rooms.iter().any(|room| room.seats > 0 && room.log.view().shows(event))
+    }
+
     /// Encodes the event once per view. Whether the session has become one with something to fan out.
     fn append(&self, event: &Event, meters: &Meters) -> bool {
         let mut state = lock(&self.state);
@@ -469,6 +488,9 @@ impl Session {
                 goes == Goes::On
             });
             meters.deliveries.increment(delivered as u64);
+            if delivered > 0 {
+                meters.probes.fanned_out(batch.behind(0).0, delivered);
+            }
             let mut state = lock(&self.state);
             // It was found to be over while they were out of the room.
             let over = state.words.is_over();

@@ -33,13 +33,16 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    connection::{Asking, ConnectionLimits, LAG_CHECK, answered, close_name, farewell, next_target},
+    connection::{
+        Asking, ConnectionLimits, LAG_CHECK, answered, close_code, close_name, farewell, lag_bytes, next_target,
+    },
     drain::Drain,
     feed::{Feed, Now, Out, Place, Setup, Step, StreamHub, Target},
     guests::{Stay, Word},
     identity::Refusal,
     log::Batch,
-    sessions::{Goes, Listener, Seat},
+    metrics::Counted,
+    sessions::{Goes, Listener, Seat, Way},
     view::View,
 };
 
@@ -157,6 +160,8 @@ struct Events {
     place: Place,
     comment_at: Instant,
     blocked_since: Option<Instant>,
+    /// Counted among the blocked ones.
+    blocked: Option<Counted>,
     leave_at: Option<Instant>,
     ends: Option<Instant>,
 }
@@ -203,6 +208,7 @@ impl Events {
             place: Place::default(),
             comment_at: Instant::now() + comment,
             blocked_since: None,
+            blocked: None,
             leave_at: None,
             ends,
         }
@@ -240,7 +246,7 @@ impl Events {
                     self.feed.answer(answer);
                 }
                 room = has_room(&self.sender), if self.blocked_since.is_some() => match room {
-                    true => self.blocked_since = None,
+                    true => (self.blocked_since, self.blocked) = (None, None),
                     false => return End::Gone,
                 },
                 () = sleep_until(wake_at) => {
@@ -274,6 +280,7 @@ impl Events {
             }
             if now >= since + LAG_CHECK && self.asking.is_none() {
                 self.feed.let_go(&mut self.queue, false, self.place);
+                lag_bytes("sse", self.feed.lag(self.place).bytes);
             }
         }
         if self.queue.is_empty() && now >= self.comment_at {
@@ -290,10 +297,14 @@ impl Events {
         loop {
             while !self.queue.is_empty() {
                 match self.sender.try_reserve() {
-                    Ok(room) => self.place = hand_over(room, &mut self.queue).unwrap_or(self.place),
+                    Ok(room) => {
+                        self.place = hand_over(room, &mut self.queue).unwrap_or(self.place);
+                        self.hub.sessions.wrote(self.place.seq, Way::Sse);
+                    }
                     Err(TrySendError::Closed(())) => return Err(End::Gone),
                     Err(TrySendError::Full(())) => {
                         self.blocked_since.get_or_insert_with(Instant::now);
+                        self.blocked.get_or_insert_with(|| Counted::blocked("sse"));
                         return Ok(());
                     }
                 }
@@ -349,7 +360,13 @@ impl Events {
             End::TooSlow => "too_slow",
             End::Close(close) => close_name(close),
         };
-        counter!("herald_closed_connections_total", "transport" => "sse", "reason" => reason).increment(1);
+        let code = match &end {
+            End::Gone => "none",
+            End::TooSlow => "4408",
+            End::Close(close) => close_code(close),
+        };
+        counter!("herald_closed_connections_total", "transport" => "sse", "reason" => reason, "code" => code)
+            .increment(1);
         tracing::debug!(reason, "ending an event stream");
         self.feed.leave();
         self.stay.end();

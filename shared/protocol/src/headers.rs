@@ -76,6 +76,10 @@ pub const TTL: &str = "Nats-TTL";
 /// be kept no more: `<messages> <bytes>`.
 pub const KEPT: &str = "Herald-Kept";
 
+/// Request and event: the trace it belongs to, as W3C Trace Context writes it ([`crate::TraceContext`]). Of events, only those
+/// have one that are traced.
+pub const TRACEPARENT: &str = "traceparent";
+
 /// JetStream: the id by which a repeated publish is recognised.
 pub const MESSAGE_ID: &str = "Nats-Msg-Id";
 /// JetStream: the sequence that must be the last one of [`EXPECTED_SUBJECT`] (or of the published subject itself).

@@ -14,6 +14,7 @@ pub mod headers;
 pub mod id;
 pub mod record;
 pub mod subject;
+pub mod trace;
 pub mod user;
 
 #[cfg(test)]
@@ -24,4 +25,5 @@ pub use cursor::{Cursor, Epoch, Position};
 pub use grant::Grant;
 pub use id::{EventType, InstanceId, Name, Segment, SessionId, Topic};
 pub use subject::{EventSubject, TopicPattern, UplinkKind};
+pub use trace::TraceContext;
 pub use user::UserToken;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 mod load;
 mod print;
 mod sources;
+mod traces;
 mod units;
 
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod tests;
 pub use load::{Loaded, load};
 pub use print::defaults;
 pub use sources::Sources;
+pub use traces::TracesConfig;
 pub use units::{ByteSize, HumanDuration, Secret, UnitError, comma_separated};
 
 /// The names of all services: their sections may stand in one file, and their variables in one environment, and each
@@ -56,6 +58,8 @@ pub struct Common {
     pub operations: OperationsConfig,
     /// The end of the process.
     pub shutdown: ShutdownConfig,
+    /// Traces.
+    pub traces: TracesConfig,
     /// The name of this process among its like, in logs, metrics and NATS. Default: random at each start.
     pub instance: InstanceId,
     /// A file that this process writes the addresses it has bound to, as JSON
@@ -168,6 +172,7 @@ impl Common {
             log: LogConfig::default(),
             operations: OperationsConfig { address: (std::net::Ipv4Addr::LOCALHOST, port).into() },
             shutdown: ShutdownConfig::default(),
+            traces: TracesConfig::default(),
             instance: random_instance(),
             ports_file: None,
         }
@@ -188,6 +193,7 @@ impl Common {
     fn validate(&self) -> Vec<Fault> {
         let mut faults = crate::nats::faults(&self.nats);
         faults.extend(crate::telemetry::faults(&self.log));
+        faults.extend(self.traces.faults());
         if self.shutdown.limit.get().is_zero() {
             faults.push(Fault::new("shutdown.limit", "must be longer than zero"));
         }

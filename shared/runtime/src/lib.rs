@@ -3,7 +3,7 @@
 //! The way of a process, in order:
 //!
 //! 1. [`service::main`] parses the flags, loads the configuration ([`config`]; exit 64 with every fault named), starts
-//!    logs ([`telemetry`]) and metrics ([`metrics`]), opens the operations port ([`operations`]) and calls the service's
+//!    logs ([`telemetry`]), metrics ([`metrics`]) and traces ([`traces`]), opens the operations port ([`operations`]) and calls the service's
 //!    `start` with its configuration and a [`Context`].
 //! 2. The service connects ([`nats::connect`]: waits for a server that is not there yet), opens its listeners
 //!    ([`Context::listen`]) and says that it is up ([`health::Health::started`]).
@@ -25,6 +25,7 @@ pub mod questions;
 pub mod service;
 pub mod shutdown;
 pub mod telemetry;
+pub mod traces;
 
 mod context;
 

@@ -9,7 +9,7 @@ use crate::{
     Context,
     config::{Faults, Loaded, ServiceConfig, Sources, load},
     metrics::{self, Metrics},
-    operations, telemetry,
+    operations, telemetry, traces,
 };
 
 /// The exit code of a bad configuration or command line (`EX_USAGE` of sysexits).
@@ -87,11 +87,17 @@ async fn run<C: ServiceConfig>(
     let metrics = Metrics::install()?;
     let context = Context::new(C::SERVICE, common);
     metrics::describe(C::SERVICE, context.instance.as_str());
+    let (health, ready) = (context.health.clone(), ::metrics::gauge!("herald_ready"));
+    metrics::at_scrape(move || {
+        ready.set(if health.ready() { 1.0 } else { 0.0 });
+        true
+    });
     tracing::info!(service = C::SERVICE, instance = %context.instance, version = env!("CARGO_PKG_VERSION"), "starting");
     // Before anything can be waited for: a signal during the start ends it.
     let signals = Signals::new()?;
     let end = signals.watch(context.clone());
 
+    let traces = traces::start(&context).map_err(anyhow::Error::new)?;
     let operations = operations::serve(context.listen_operations().await?, context.health.clone(), metrics.clone());
     let upkeep = upkeep(metrics);
     let life = async {
@@ -109,6 +115,9 @@ async fn run<C: ServiceConfig>(
         context.health.stopping();
         context.shutdown.begin();
         let in_time = tokio::time::timeout(context.shutdown.remaining(), context.finish()).await;
+        if let Some(traces) = traces {
+            traces.finish(context.shutdown.remaining()).await;
+        }
         match (result, context.failure()) {
             // The first failure is the cause of what `start` said then.
             (_, Some(reason)) => Err(anyhow::anyhow!("{reason}")),

@@ -10,11 +10,15 @@ use async_nats::HeaderMap;
 use bytes::Bytes;
 use herald_protocol::{
     SessionId,
+    headers::TRACEPARENT,
     record::{ActionEvent, ActionKind, ActionRecord, Purged},
     subject,
 };
 use herald_runtime::jetstream::{ApiError, Stored};
-use tokio::{sync::OwnedSemaphorePermit, time::sleep};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, sleep},
+};
 
 pub(super) use self::claiming::{Condition, NotClaimed};
 use super::{
@@ -161,7 +165,11 @@ impl Claim {
     async fn publish_fitting(&mut self, events: &[GmEvent]) -> Result<(), PublishFailure> {
         let events_of = |event: &GmEvent| {
             let subject = subject::gm_event(&self.session, &event.event_type);
-            (subject, event.json.clone(), HeaderMap::new())
+            let mut headers = HeaderMap::new();
+            if let Some(context) = event.trace {
+                headers.insert(TRACEPARENT, context.to_string());
+            }
+            (subject, event.json.clone(), headers)
         };
         self.publish_all(events.iter().map(events_of).collect()).await?;
         metrics::published(events.len());
@@ -211,12 +219,15 @@ impl Claim {
         });
         let messages: Vec<_> = messages.collect();
         self.kept = kept;
+        let begun = Instant::now();
         tokio::select! {
             biased;
             () = self.seat.superseded().cancelled() => Err(PublishFailure::Superseded),
             published = self.shared.publisher.publish_all(&messages, self.shared.config.publish_wait.get()) => {
-                if matches!(published, Err(PublishFailure::Superseded)) {
-                    self.seat.superseded().cancel();
+                match published {
+                    Ok(_) => metrics::stored(begun.elapsed()),
+                    Err(PublishFailure::Superseded) => self.seat.superseded().cancel(),
+                    Err(_) => {}
                 }
                 published
             }

@@ -4,6 +4,9 @@ mod burst;
 
 use futures_util::{FutureExt, future::BoxFuture};
 
+use herald_protocol::TraceContext;
+use herald_runtime::traces::{self, Kind, Span};
+
 use self::burst::Burst;
 use super::{
     Command,
@@ -43,9 +46,11 @@ pub(super) fn drive(claim: Claim, command: Command) -> BoxFuture<'static, ()> {
 
 async fn run(claim: Claim, command: Command) {
     let mut next = Some((claim, command));
+    // Those that waited for its end were asked for by others.
+    let mut trace = traces::current();
     while let Some((mut claim, command)) = next {
         let (session, n) = (claim.session().clone(), claim.number());
-        match perform(&mut claim, command).await {
+        match perform(&mut claim, command, trace.take()).await {
             Ok(()) => {}
             Err(PublishFailure::Superseded) => {
                 tracing::info!(%session, n, "action superseded");
@@ -69,9 +74,19 @@ async fn run(claim: Claim, command: Command) {
 }
 
 /// One action: the end of the one before, the stream, the last event. The stream is closed before that is published.
-async fn perform(claim: &mut Claim, command: Command) -> Result<(), PublishFailure> {
+async fn perform(claim: &mut Claim, command: Command, trace: Option<TraceContext>) -> Result<(), PublishFailure> {
+    let mut span = traces::follow(trace, "action", Kind::Internal);
+    span.text("herald.session", claim.session());
+    span.text("herald.command", command.name());
+    span.number("herald.action", claim.number());
     claim.end_predecessor(Ending::Superseded).await?;
-    let outcome = stream(claim, command).await?;
+    let outcome = match stream(claim, command, &span).await {
+        Ok(outcome) => outcome,
+        Err(failure) => {
+            span.fail(&failure);
+            return Err(failure);
+        }
+    };
     let by_itself = outcome.is_ok();
     if let Err(failure) = outcome {
         tracing::warn!(
@@ -81,6 +96,7 @@ async fn perform(claim: &mut Claim, command: Command) -> Result<(), PublishFailu
             "stream of the game master failed"
         );
         metrics::stream_failed(failure.reason());
+        span.fail(failure.reason());
         claim.fail(failed(command.kind()), &failure.to_string()).await?;
     }
     claim.shared().lease.finish(claim.session(), claim.sequence(), by_itself).await;
@@ -88,7 +104,7 @@ async fn perform(claim: &mut Claim, command: Command) -> Result<(), PublishFailu
 }
 
 /// Asks the Game Master and publishes what it says, up to its `result` or `error`.
-async fn stream(claim: &mut Claim, command: Command) -> Result<Result<(), Failure>, PublishFailure> {
+async fn stream(claim: &mut Claim, command: Command, span: &Span) -> Result<Result<(), Failure>, PublishFailure> {
     if !has_room(claim).await? {
         return Ok(Err(Failure::QuotaUsedUp));
     }
@@ -98,11 +114,16 @@ async fn stream(claim: &mut Claim, command: Command) -> Result<Result<(), Failur
     };
     // Time has passed since it was claimed, perhaps in another way than it seemed to us.
     claim.surely_held().await?;
+    let mut asking = span.child("gm.request", Kind::Client);
     let mut events = match interruptible(claim, gm.open(command)).await? {
         Ok(events) => events,
-        Err(failure) => return Ok(Err(failure)),
+        Err(failure) => {
+            asking.fail(failure.reason());
+            return Ok(Err(failure));
+        }
     };
-    let mut burst = Burst::default();
+    drop(asking);
+    let mut burst = Burst::of(span);
     loop {
         if let Some(end) = burst.end() {
             return Ok(end);

@@ -2,15 +2,16 @@
 
 use std::pin::Pin;
 
+use ::metrics::Gauge;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use herald_protocol::EventType;
+use herald_protocol::{EventType, TraceContext};
 use herald_runtime::config::{ByteSize, HumanDuration};
 use http::{StatusCode, header};
 use reqwest::Response;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::GameMaster;
 use crate::{
@@ -27,6 +28,31 @@ pub struct GmStream {
     patience_after_heartbeat: HumanDuration,
     /// Something that is not JSON has come, which was said in the log. Once is enough: it may say that without end.
     spoke_nonsense: bool,
+    /// No event has come yet.
+    silent: bool,
+    meter: Meter,
+}
+
+/// Measures a stream for as long as it is open.
+struct Meter {
+    request: &'static str,
+    asked: Instant,
+    open: Gauge,
+}
+
+impl Meter {
+    fn new(request: &'static str, asked: Instant) -> Self {
+        let open = metrics::gm_streams();
+        open.increment(1.0);
+        Self { request, asked, open }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.open.decrement(1.0);
+        metrics::gm_stream(self.request, self.asked.elapsed());
+    }
 }
 
 /// One event as received.
@@ -36,6 +62,8 @@ pub struct GmEvent {
     pub event_type: EventType,
     /// Its JSON text, as received.
     pub json: Bytes,
+    /// The step of its trace in which it is published, where it is traced.
+    pub trace: Option<TraceContext>,
 }
 
 /// Why a stream failed before its `result` or `error`. The words go to browsers: they hold no address.
@@ -70,6 +98,22 @@ impl GameMaster {
     /// # Errors
     /// [`StreamError`].
     pub async fn open(&self, command: Command) -> Result<GmStream, StreamError> {
+        let request = command.name();
+        let asked = Instant::now();
+        let opened = self.ask(command).await;
+        let outcome = opened.as_ref().err().map_or("ok", StreamError::reason);
+        metrics::gm_request(request, outcome, asked.elapsed());
+        Ok(GmStream {
+            events: Box::pin(sse::events(opened?.bytes_stream(), self.config.max_event.as_usize())),
+            patience: self.config.silence,
+            patience_after_heartbeat: self.config.heartbeat_silence,
+            spoke_nonsense: false,
+            silent: true,
+            meter: Meter::new(request, asked),
+        })
+    }
+
+    async fn ask(&self, command: Command) -> Result<Response, StreamError> {
         let url = match command {
             Command::Propose { lang } => self.url(&["api", "stream", "propose"], &[("lang", lang.as_str())]),
             Command::Choose { news, lang } => {
@@ -89,12 +133,7 @@ impl GameMaster {
         if !is_event_stream(&response) {
             return Err(StreamError::NotEvents);
         }
-        Ok(GmStream {
-            events: Box::pin(sse::events(response.bytes_stream(), self.config.max_event.as_usize())),
-            patience,
-            patience_after_heartbeat: self.config.heartbeat_silence,
-            spoke_nonsense: false,
-        })
+        Ok(response)
     }
 }
 
@@ -123,9 +162,16 @@ impl GmStream {
             };
             match GmEvent::read(data) {
                 Some(event) if event.event_type.as_str() == "heartbeat" => {
-                    self.patience = self.patience_after_heartbeat
+                    self.patience = self.patience_after_heartbeat;
+                    metrics::gm_heartbeat();
                 }
-                Some(event) => return Ok(event),
+                Some(event) => {
+                    if std::mem::replace(&mut self.silent, false) {
+                        metrics::gm_first_event(self.meter.request, self.meter.asked.elapsed());
+                    }
+                    metrics::gm_event(event.json.len());
+                    return Ok(event);
+                }
                 None => {
                     if !std::mem::replace(&mut self.spoke_nonsense, true) {
                         tracing::warn!(
@@ -161,7 +207,7 @@ impl GmEvent {
         let event_type = serde_json::from_slice::<Head<'_>>(&json).ok().and_then(|head| head.kind);
         let event_type = event_type.and_then(|kind| serde_json::from_str::<String>(kind.get()).ok());
         let event_type = EventType::from_wire(event_type.as_deref().unwrap_or_default());
-        Some(Self { event_type, json })
+        Some(Self { event_type, json, trace: None })
     }
 
     /// Whether it ends its stream.

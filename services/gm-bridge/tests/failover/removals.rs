@@ -69,7 +69,7 @@ impl Pair {
         self.first.service.process().thaw();
         self.first.service.wait_ready(BOUND).await;
         eventually("it runs nothing", BOUND, async || {
-            let running = self.first.service.metric("herald_actions_running", &[]).await;
+            let running = self.first.service.metric("herald_actions_running_count", &[]).await;
             if running == 0.0 { Ok(()) } else { Err(running) }
         })
         .await;

@@ -294,7 +294,7 @@ async fn events_without_end_are_ended_by_a_cancel_and_nonsense_fills_no_log() {
         socket.wait_for("its end", SOON, |frame| frame.event() == "gm.error").await;
         stage.get("/api/propose?session_id=s").await.expect_status(202);
         socket.wait_for("the result", SOON, |frame| frame.event() == "gm.result").await;
-        let skipped = stage.bridge.metric("herald_events_skipped_total", &["not_json"]).await;
+        let skipped = stage.bridge.metric("herald_skipped_events_total", &["not_json"]).await;
         assert_eq!(skipped, 5000.0);
         assert_eq!(stage.bridge.log().matches("is not JSON").count(), 1, "{}", stage.bridge.log());
     })

@@ -44,9 +44,9 @@ impl Connection {
             End::Asked => (Close::Normal, Wait::No, limit),
             // A last word, in case it is only slow to answer.
             End::Dead => (Close::GoingAway, Wait::No, Duration::from_millis(1)),
-            End::Gone => return count("gone"),
+            End::Gone => return count("gone", "none"),
         };
-        count(if close == Close::GoingAway { "dead" } else { name(&close) });
+        count(if close == Close::GoingAway { "dead" } else { name(&close) }, code(&close));
         self.take_over();
         self.queue.truncate(usize::from(self.written > 0));
         let close = self.said_now(close);
@@ -132,8 +132,31 @@ pub(crate) fn farewell(close: &Close, retry: Duration) -> Option<Control> {
     Some(Control::Bye { after: after.to_string(), retry_ms: u64::try_from(retry.as_millis()).unwrap_or(u64::MAX) })
 }
 
-fn count(reason: &'static str) {
-    counter!("herald_closed_connections_total", "transport" => "socket", "reason" => reason).increment(1);
+fn count(reason: &'static str, code: &'static str) {
+    counter!("herald_closed_connections_total", "transport" => "socket", "reason" => reason, "code" => code)
+        .increment(1);
+}
+
+/// A close's code in metrics. Those that engines choose are too many to be told apart.
+pub(crate) const fn code(close: &Close) -> &'static str {
+    match close.code() {
+        1000 => "1000",
+        1001 => "1001",
+        1002 => "1002",
+        1007 => "1007",
+        1008 => "1008",
+        1009 => "1009",
+        1011 => "1011",
+        1012 => "1012",
+        1013 => "1013",
+        4401 => "4401",
+        4403 => "4403",
+        4404 => "4404",
+        4408 => "4408",
+        4410 => "4410",
+        4411 => "4411",
+        _ => "other",
+    }
 }
 
 /// A close's name in metrics.

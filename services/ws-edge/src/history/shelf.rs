@@ -33,6 +33,7 @@ use std::{
 };
 
 use herald_protocol::{Epoch, SessionId, TopicPattern, record::Purged};
+use herald_runtime::metrics::measured;
 use metrics::{Gauge, counter, gauge, histogram};
 use tokio::{
     sync::{Notify, Semaphore, SemaphorePermit, mpsc},
@@ -140,7 +141,7 @@ impl Shelf {
         let looks_back = gauge!("herald_shelf_looks_back", "stream" => label());
         // It will, as soon as the intake knows the stream.
         looks_back.set(1.0);
-        Arc::new(Self {
+        let shelf = Arc::new(Self {
             stream: stream.to_owned(),
             folder: folder(config),
             most: config.shelf.as_u64(),
@@ -157,7 +158,10 @@ impl Shelf {
                 bytes: gauge!("herald_shelf_bytes", "stream" => label()),
                 looks_back,
             },
-        })
+        });
+        let writing = gauge!("herald_shelf_writing_count", "stream" => label());
+        measured(writing, &shelf, |shelf| shelf.full.max_capacity() - shelf.full.capacity());
+        shelf
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -198,7 +202,7 @@ impl Shelf {
         }
         let full = state.close();
         if self.full.try_send(full).is_err() {
-            counter!("herald_shelf_cleared_total", "reason" => "disk too slow").increment(1);
+            counter!("herald_shelf_cleared_total", "reason" => "disk_too_slow").increment(1);
             let at = state.open.upto();
             self.clear(&mut state, at);
         }

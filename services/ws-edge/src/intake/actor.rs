@@ -4,7 +4,7 @@ use std::{convert::Infallible, error::Error, pin::pin, sync::Arc, time::Duration
 
 use async_nats::{Message, Subject};
 use bytes::Bytes;
-use herald_protocol::{Epoch, subject::PURGED_END};
+use herald_protocol::{Epoch, TraceContext, subject::PURGED_END};
 use herald_runtime::{
     Context,
     health::Condition,
@@ -14,6 +14,7 @@ use herald_runtime::{
         stream_info,
     },
     nats::{Nats, NatsState},
+    traces,
 };
 use metrics::{Counter, Gauge, counter, gauge};
 use tokio::{
@@ -334,7 +335,7 @@ impl<R: Rings> Actor<R> {
         }
         let mut messages = batch.messages.into_iter();
         let taken = messages.try_for_each(|Stored { sequence: seq, time_ns, subject, payload, .. }| {
-            self.take(&Delivery { consumer_seq: 0, seq, time_ns, pending: batch.pending }, subject, payload)
+            self.take(&Delivery { consumer_seq: 0, seq, time_ns, pending: batch.pending }, subject, payload, None)
         });
         self.rings.flush();
         taken?;
@@ -367,7 +368,8 @@ impl<R: Rings> Actor<R> {
             };
             if let Some(delivery) = consumer.accept(&message).await? {
                 bytes += message.length;
-                self.take(&delivery, message.subject, message.payload)?;
+                let trace = traces::incoming(message.headers.as_ref()).filter(|context| context.sampled);
+                self.take(&delivery, message.subject, message.payload, trace)?;
                 pending = Some(delivery.pending);
             }
             if bytes >= self.burst_bytes {
@@ -377,7 +379,13 @@ impl<R: Rings> Actor<R> {
         Ok(pending)
     }
 
-    fn take(&mut self, delivery: &Delivery, subject: Subject, payload: Bytes) -> Result<(), End> {
+    fn take(
+        &mut self,
+        delivery: &Delivery,
+        subject: Subject,
+        payload: Bytes,
+        trace: Option<TraceContext>,
+    ) -> Result<(), End> {
         let before = self.position.seq;
         match self.position.judge(delivery) {
             Verdict::New if delivery.seq > before + 1 => {
@@ -393,7 +401,8 @@ impl<R: Rings> Actor<R> {
             self.purged(delivery.seq, &subject, &payload);
         }
         match Event::parse(subject.clone(), delivery.seq, delivery.time_ns / 1_000_000, payload) {
-            Some(event) => {
+            Some(mut event) => {
+                (event.time_ns, event.trace) = (delivery.time_ns, trace.map(Box::new));
                 self.rings.append(&event);
                 self.meters.taken.increment(1);
             }

@@ -10,7 +10,8 @@ use serde_path_to_error::{Path, Segment};
 use super::{Common, Fault, Faults, ServiceConfig, Sources, sources::Layer};
 
 /// The variables of all services beside `HERALD_<KEY>`.
-const ALIASES: [(&str, &str); 2] = [("NATS_URL", "nats.url"), ("RUST_LOG", "log.filter")];
+const ALIASES: [(&str, &str); 3] =
+    [("NATS_URL", "nats.url"), ("RUST_LOG", "log.filter"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "traces.endpoint")];
 /// The name of the layer of defaults.
 const DEFAULT: &str = "default";
 /// Faults after which we stop looking for more: nobody reads on.
@@ -51,9 +52,9 @@ impl Origin {
 /// Reads the configuration of a service, in this order, the later the stronger:
 ///
 /// 1. the defaults in code,
-/// 2. the file: shared tables (`[nats]`, `[log]`, `[operations]`, `[shutdown]`, `instance`, `ports_file`), then the service's own
+/// 2. the file: shared tables (`[nats]`, `[log]`, `[operations]`, `[shutdown]`, `[traces]`, `instance`, `ports_file`), then the service's own
 ///    section, which may hold any of them again for itself,
-/// 3. the environment: aliases (`NATS_URL`, `RUST_LOG`, the service's own), then `HERALD_<KEY>` with `__` between the parts of
+/// 3. the environment: aliases (`NATS_URL`, `RUST_LOG`, `OTEL_EXPORTER_OTLP_ENDPOINT`, the service's own), then `HERALD_<KEY>` with `__` between the parts of
 ///    the key (`HERALD_NATS__URL`), then `HERALD_<SERVICE>__<KEY>` for one service of several (`HERALD_WS_EDGE__NATS__URL`). A
 ///    variable set to nothing counts as not set.
 /// 4. `--set KEY=VALUE` (`nats.url=...`).

@@ -171,6 +171,13 @@ fn every_shared_key_is_a_variable() {
         ("HERALD_LOG__FORMAT", "json"),
         ("HERALD_OPERATIONS__ADDRESS", "0.0.0.0:7"),
         ("HERALD_SHUTDOWN__LIMIT", "8s"),
+        ("HERALD_TRACES__ENDPOINT", "http://c:1"),
+        ("HERALD_TRACES__HEADERS", "k=v"),
+        ("HERALD_TRACES__RATIO", "1"),
+        ("HERALD_TRACES__QUEUE", "9"),
+        ("HERALD_TRACES__BATCH", "10"),
+        ("HERALD_TRACES__INTERVAL", "11s"),
+        ("HERALD_TRACES__TIMEOUT", "12s"),
         ("HERALD_INSTANCE", "0123"),
         ("HERALD_PORTS_FILE", "/ports.json"),
     ];
@@ -188,6 +195,9 @@ fn every_shared_key_is_a_variable() {
     assert_eq!((common.nats.subscription_capacity, common.nats.send_capacity), (5, 6));
     assert_eq!((common.log.filter.as_str(), common.log.format), ("debug", LogFormat::Json));
     assert_eq!(common.operations.address.to_string(), "0.0.0.0:7");
+    let traces = &common.traces;
+    assert_eq!((traces.endpoint.as_deref(), traces.headers.expose(), traces.ratio), (Some("http://c:1"), "k=v", 1.0));
+    assert_eq!((traces.queue, traces.batch, traces.interval, traces.timeout), (9, 10, seconds(11), seconds(12)));
     assert_eq!(common.instance.as_str(), "0123", "a text, although it looks like a number");
     assert_eq!(common.ports_file.as_deref(), Some(Path::new("/ports.json")));
 
@@ -210,8 +220,14 @@ fn every_shared_key_is_a_variable() {
 
 #[test]
 fn the_aliases_of_all_and_of_the_service_work() {
-    let environment = [("NATS_URL", "nats://n:1"), ("RUST_LOG", "warn"), ("GM_BASE_URL", "http://a:1, http://b:2")];
+    let environment = [
+        ("NATS_URL", "nats://n:1"),
+        ("RUST_LOG", "warn"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:1"),
+        ("GM_BASE_URL", "http://a:1, http://b:2"),
+    ];
     let loaded = Given { environment: &environment, ..Given::default() }.ok();
+    assert_eq!(loaded.common.traces.endpoint.as_deref(), Some("http://c:1"));
     assert_eq!((loaded.common.nats.url.as_str(), loaded.common.log.filter.as_str()), ("nats://n:1", "warn"));
     assert_eq!(loaded.service.gm.base_urls, ["http://a:1", "http://b:2"]);
 }

@@ -24,7 +24,11 @@ use super::{
     respond::Responder,
     wire::{self, RequestHead},
 };
-use crate::nats::Nats;
+use crate::{
+    metrics::measured,
+    nats::Nats,
+    traces::{self, Kind, Span},
+};
 
 /// How long a drain waits for the server to have taken the subscription back. A few round trips; more only without a
 /// connection.
@@ -91,6 +95,13 @@ pub async fn serve(
         service,
         router,
         limits,
+    });
+    let label = shared.service.name.to_string();
+    let gauge = |name: &'static str| metrics::gauge!(name, "service" => label.clone());
+    measured(gauge("herald_http_served_taken_count"), &shared.taken, move |taken| room - taken.available_permits());
+    let most = limits.concurrent.min(room);
+    measured(gauge("herald_http_served_running_count"), &shared, move |shared| {
+        most - shared.running.available_permits()
     });
     let (drain, drained) = oneshot::channel();
     let taking = Taking { shared, requests, tasks: JoinSet::new(), count: 0 };
@@ -228,7 +239,7 @@ impl Shared {
         let Some(reply) = message.reply.clone() else {
             // An empty message helps an instance to end its subscription.
             if message.headers.is_some() || !message.payload.is_empty() {
-                self.dropped("no reply subject");
+                self.dropped("no_reply_subject");
             }
             return;
         };
@@ -244,8 +255,10 @@ impl Shared {
                 return self.responder.respond(reply, error(StatusCode::BAD_REQUEST, &bad.to_string()), false).await;
             }
         };
+        let mut span = self.span(&message, &head);
         let deadline = received + head.deadline;
         let Ok(Ok(running)) = timeout_at(deadline, self.running.acquire()).await else {
+            span.fail("expired");
             return self.dropped("expired");
         };
         let is_head = head.method == http::Method::HEAD;
@@ -258,12 +271,30 @@ impl Shared {
             }
         };
         if Instant::now() >= deadline {
+            span.fail("expired");
             return self.dropped("expired");
         }
-        let response = self.execute(request).await;
+        let response = traces::within(span.context(), self.execute(request)).await;
+        span.number("http.response.status_code", response.status().as_u16().into());
+        if response.status().is_server_error() {
+            span.fail(response.status());
+        }
         // Whoever reads slowly holds up nobody who wants something executed.
         drop(running);
         self.responder.respond(reply, response, is_head).await;
+    }
+
+    /// What is traced of a request. Its path says more than its query may: tokens stand there.
+    fn span(&self, message: &Message, head: &RequestHead) -> Span {
+        if !traces::enabled() {
+            return Span::none();
+        }
+        let name = format!("http.{}", self.service.name);
+        let mut span = traces::follow(traces::incoming(message.headers.as_ref()), name, Kind::Server);
+        span.text("http.request.method", &head.method);
+        span.text("url.path", head.uri.path());
+        span.text("herald.door", &head.door);
+        span
     }
 
     /// The request as the Router takes it; where its body is to be fetched, with the first part of it.

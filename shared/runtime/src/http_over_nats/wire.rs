@@ -3,8 +3,12 @@
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use herald_protocol::headers::{
-    BODY, DEADLINE, DEFAULT_DOOR, DOOR, HTTP_PREFIX, METHOD, PATH, QUERY, REQUEST_HEADERS, ROLE, SESSIONS, STATUS, USER,
+use herald_protocol::{
+    TraceContext,
+    headers::{
+        BODY, DEADLINE, DEFAULT_DOOR, DOOR, HTTP_PREFIX, METHOD, PATH, QUERY, REQUEST_HEADERS, ROLE, SESSIONS, STATUS,
+        TRACEPARENT, USER,
+    },
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 
@@ -68,6 +72,9 @@ pub(super) fn write_request(parts: &http::request::Parts, door: &str) -> Result<
         if let Some(role) = caller.role() {
             head.insert(ROLE, role);
         }
+    }
+    if let Some(context) = parts.extensions.get::<TraceContext>() {
+        head.insert(TRACEPARENT, context.to_string());
     }
     for name in REQUEST_HEADERS {
         write_header(&mut head, name, parts.headers.get_all(name));
@@ -262,6 +269,17 @@ mod tests {
         let mut bad = write_request(&parts, "event").unwrap();
         bad.insert("Herald-Role", "");
         assert!(read_request(&bad).is_err());
+    }
+
+    #[test]
+    fn a_trace_travels_beside_what_a_client_sends() {
+        let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let mut parts = request("/x", &[("traceparent", "00-11111111111111111111111111111111-1111111111111111-01")]);
+        assert!(write_request(&parts, "event").unwrap().get("traceparent").is_none(), "not believed as it came");
+        parts.extensions.insert(text.parse::<TraceContext>().unwrap());
+        let written = write_request(&parts, "event").unwrap();
+        assert_eq!(written.get("traceparent").unwrap().as_str(), text);
+        assert!(read_request(&written).unwrap().headers.is_empty(), "a handler is told by other means");
     }
 
     #[test]

@@ -142,7 +142,8 @@ impl Launch {
         let mut command = std::process::Command::new(self.program.get_or_init(|| program(&self.binary)));
         let of_the_tester = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
         for name in of_the_tester.filter(|name| {
-            name.starts_with("HERALD_") || ["NATS_URL", "GM_BASE_URL", "PORT", "RUST_LOG"].contains(&name.as_str())
+            let known = ["NATS_URL", "GM_BASE_URL", "PORT", "RUST_LOG", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+            name.starts_with("HERALD_") || known.contains(&name.as_str())
         }) {
             command.env_remove(name);
         }
