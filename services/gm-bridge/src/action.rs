@@ -271,7 +271,7 @@ impl Actions {
             // What can wait for a leader to be found does: a command must not fail because one has just died.
             let mut patience = self.shared.patience();
             loop {
-                match Kept::read(&self.shared.nats, session).await {
+                match Kept::read(&self.shared.nats, session, quota).await {
                     Ok(kept) => return Ok(kept),
                     Err(_) if !self.shared.nats.connected() => return Err(ActionError::NotConnected),
                     Err(error) => patience.after(&error).await?,

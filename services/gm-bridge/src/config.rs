@@ -119,12 +119,15 @@ pub struct ActionConfig {
     /// that takes over from another action of its session is not, nor is a cancel. Default 0.
     pub max_open: usize,
     /// Messages that may be kept of one session in the log, those of the arena engine included, 0: any number. With more, a
-    /// running action ends with an error, and start, propose and choose are refused with 409, until the session is deleted or
+    /// running action ends with an error, and start, propose, choose and news are refused with 409, until the session is deleted or
     /// some of it has aged out. Default 100000: some 400 turns.
     pub quota_events: u64,
-    /// Bytes that may be kept of what the Game Master says in one session, 0B: any number; likewise. Default 256MiB: an eighth
-    /// of the log.
+    /// Bytes that may be kept of what the Game Master says in one session, and of news, 0B: any number; likewise. Default 256MiB:
+    /// an eighth of the log.
     pub quota_bytes: ByteSize,
+    /// Longest news, with the query that goes on with it; a longer one is refused with 413. Of the bytes that may be kept each
+    /// takes so many, as nobody counts them otherwise. Default 16KiB.
+    pub max_news: ByteSize,
 }
 
 /// Whether events go as batches.
@@ -257,6 +260,7 @@ impl Default for ActionConfig {
             max_open: 0,
             quota_events: 100_000,
             quota_bytes: ByteSize::from_mib(256),
+            max_news: ByteSize::from_kib(16),
         }
     }
 }

@@ -139,7 +139,7 @@ fn api(nats: &Nats, config: Config, pool: Pool, context: &Context, drained: Canc
     let redactor = Redactor::new(&rules);
     let actions = Actions::start(nats, &config.action, redactor, Arc::new(pool.clone()), context, drained);
     let starts = Starts::new(nats, &config, (&sessions, &pool, &arena, &actions), context);
-    let news = News::new(&sessions, &pool, &arena, config.arena.news_timeout.get());
+    let news = News::new((&sessions, &pool, &arena, &actions), &config);
     let prober = Prober::new(nats, &pool, &arena);
     let purger = Purger::new(nats, &sessions, &pool, &actions, &starts);
     Ok(Api { config, sessions, pool, arena, actions, starts, news, prober, purger })

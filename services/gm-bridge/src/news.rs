@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use herald_protocol::SessionId;
+use herald_runtime::config::ByteSize;
+use http::StatusCode;
 use tokio::time::timeout;
 
 use crate::{
+    action::Actions,
     arena::{Arena, ArenaError, QueryParams},
+    config::Config,
     metrics,
     pool::{Played, Pool},
     refusal::Refusal,
@@ -14,18 +18,27 @@ use crate::{
 };
 
 /// Hands news in.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct News {
     sessions: Sessions,
     pool: Pool,
     arena: Arena,
+    actions: Actions,
+    longest: ByteSize,
     /// A Game Master waits no longer for the answer.
     limit: Duration,
 }
 
 impl News {
-    pub(crate) fn new(sessions: &Sessions, pool: &Pool, arena: &Arena, limit: Duration) -> Self {
-        Self { sessions: sessions.clone(), pool: pool.clone(), arena: arena.clone(), limit }
+    pub(crate) fn new((sessions, pool, arena, actions): (&Sessions, &Pool, &Arena, &Actions), config: &Config) -> Self {
+        Self {
+            sessions: sessions.clone(),
+            pool: pool.clone(),
+            arena: arena.clone(),
+            actions: actions.clone(),
+            longest: config.action.max_news,
+            limit: config.arena.news_timeout.get(),
+        }
     }
 
     /// Publishes news for the session `id`, or, where `id` is a Game Master's own, for the session that plays there.
@@ -35,6 +48,14 @@ impl News {
         content: &str,
         query_params: &QueryParams,
     ) -> Result<(), Refusal> {
+        let params: usize = query_params.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if content.len() + params > self.longest.as_usize() {
+            metrics::news("failed");
+            return Err(Refusal::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("content is larger than {}", self.longest),
+            ));
+        }
         let result = timeout(self.limit, self.publish(id, content, query_params)).await;
         let result = result.unwrap_or_else(|_| Err(ArenaError::Timeout.into()));
         if result.is_err() {
@@ -56,6 +77,7 @@ impl News {
             None => id.clone(),
         };
         let known = self.sessions.touch(&session).await?.ok_or_else(Refusal::session_not_found)?;
+        self.actions.check_quota(&session).await?;
         self.arena.news(&session, known.lang, content, query_params).await?;
         metrics::news("published");
         Ok(())

@@ -17,6 +17,8 @@ use crate::{
 
 /// When it is worth trying again where an action must end first, in seconds: they take minutes, but there are many.
 const ROOM: u32 = 10;
+/// Where nobody knows.
+const SOON: u32 = 1;
 
 /// The answer to a request that is not done. Its text is for the client: no address, subject or path of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +33,9 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, text: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, text: text.into(), allow: None, retry: None }
+        // What is not to be had now is worth another try, whatever it is.
+        let retry = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(SOON);
+        Self { status, text: text.into(), allow: None, retry }
     }
 
     /// 400: something about the request is wrong; the text names what.
@@ -64,6 +68,11 @@ impl Refusal {
     /// The body of the answer.
     pub(crate) fn body(&self) -> Box<RawValue> {
         serde_json::value::to_raw_value(&json!({ "error": self.text })).unwrap_or_else(|_| RawValue::NULL.to_owned())
+    }
+
+    /// 503: this bridge can't do it now; another one may.
+    fn busy(retry: u32) -> Self {
+        Self { retry: Some(retry), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "gm-bridge is busy") }
     }
 
     /// 503: another bridge took the start for dead, or the session was cancelled meanwhile.
@@ -118,7 +127,7 @@ impl From<BucketError> for Refusal {
     fn from(error: BucketError) -> Self {
         match error {
             // Somebody else wrote again and again.
-            BucketError::Conflict { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, "gm-bridge is busy"),
+            BucketError::Conflict { .. } => Self::busy(SOON),
             BucketError::Unavailable { .. } => Self::nats(&error),
         }
     }
@@ -127,7 +136,9 @@ impl From<BucketError> for Refusal {
 impl From<PoolError> for Refusal {
     fn from(error: PoolError) -> Self {
         match error {
-            PoolError::Busy => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+            PoolError::Busy => {
+                Self { retry: Some(ROOM), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()) }
+            }
             PoolError::Bucket(error) => error.into(),
             PoolError::Log(_) => Self::nats(&error),
         }
@@ -149,7 +160,7 @@ impl From<ActionError> for Refusal {
     fn from(error: ActionError) -> Self {
         match error {
             ActionError::NotConnected => Self::nats(&error),
-            ActionError::Busy => Self::new(StatusCode::SERVICE_UNAVAILABLE, "gm-bridge is busy"),
+            ActionError::Busy => Self::busy(ROOM),
             ActionError::TooMany => {
                 Self { retry: Some(ROOM), ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too many actions are running") }
             }
@@ -172,4 +183,26 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
         next = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_refused_for_now_is_told_when_to_come_back() {
+        let table: [(Refusal, u16, Option<&str>); 6] = [
+            (ActionError::Busy.into(), 503, Some("10")),
+            (ActionError::TooMany.into(), 429, Some("10")),
+            (PoolError::Busy.into(), 503, Some("10")),
+            (ActionError::Superseded.into(), 503, Some("1")),
+            (ActionError::NotConnected.into(), 503, Some("1")),
+            (ActionError::QuotaUsedUp.into(), 409, None),
+        ];
+        for (refusal, status, retry) in table {
+            let answer = refusal.clone().into_response();
+            let said = answer.headers().get(header::RETRY_AFTER).map(|value| value.to_str().unwrap());
+            assert_eq!((answer.status().as_u16(), said), (status, retry), "{refusal:?}");
+        }
+    }
 }

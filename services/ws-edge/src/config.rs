@@ -238,6 +238,9 @@ pub struct HttpConfig {
     /// Forwarded requests at a time, and four times as many answers that their clients have not taken yet; further ones are
     /// answered 503. Default 256.
     pub max_forwards: usize,
+    /// Of these, what one address may have, 0: all; further ones are answered 429. Default: an eighth of them, but all for
+    /// loopback and on listeners on loopback without identity; what is set holds there too.
+    pub max_forwards_per_address: Option<usize>,
 }
 
 /// Connections that watch a session, WebSocket and SSE.
@@ -379,6 +382,7 @@ impl Default for Config {
                 max_body: ByteSize::from_mib(1),
                 body_timeout: HumanDuration::from_secs(15),
                 max_forwards: 256,
+                max_forwards_per_address: None,
             },
             socket: SocketConfig {
                 max_connections: 20_000,

@@ -132,6 +132,10 @@ impl Door {
                     return answer::error(StatusCode::FORBIDDEN, "Origin not allowed");
                 }
                 let (mut head, body) = request.into_parts();
+                let entered = match forward.enter(&head, peer.address) {
+                    Ok(entered) => entered,
+                    Err(answer) => return *answer,
+                };
                 // Whoever asks whether we are well has no token: load balancers, mostly.
                 let token = if forward.is_health() { None } else { self.token(&head) };
                 let identity = match self.identify(token).await {
@@ -142,7 +146,7 @@ impl Door {
                     verifier.strip(&mut head);
                 }
                 let client = self.edge.upstream().map(|upstream| &upstream.client);
-                forward.answer(client, Request::from_parts(head, body), &identity, peer.address).await
+                forward.answer(client, Request::from_parts(head, body), &identity, entered).await
             }
             Some((Place::Pictures(pictures), _)) => pictures.answer(&request).await,
             Some((Place::Route(route), session)) => {
@@ -154,6 +158,10 @@ impl Door {
                 }
                 if !self.origins.allow(request.headers()) {
                     return answer::error(StatusCode::FORBIDDEN, "Origin not allowed");
+                }
+                // Before a token is looked at: verifying one costs more than refusing it.
+                if let Err(refusal) = self.edge.limits.admit_handshake(peer.address.ip()) {
+                    return refusal.answer();
                 }
                 let session = session.to_owned();
                 let (head, _) = request.into_parts();

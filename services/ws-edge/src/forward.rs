@@ -2,11 +2,15 @@
 
 mod commands;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use herald_protocol::{Name, headers::TRACEPARENT};
+use herald_protocol::{Name, SessionId, headers::TRACEPARENT};
 use herald_runtime::{
     http_over_nats::{Client, ForwardError, RequestMeta},
     metrics::measured,
@@ -28,16 +32,13 @@ use crate::{
     answer::{self, Answer, NO_STORE},
     config::{ForwardConfig, HttpConfig},
     identity::Identity,
-    limits::{Limits, Refusal, Trust},
+    limits::{ANSWERS, ForwardTicket, Limits, Refusal, Trust},
     path::Pattern,
 };
 
 /// How many times the limit of a body that is too large is read and thrown away before the answer: a client that is still
 /// sending when its connection is closed never sees why.
 const THROWN_AWAY: u64 = 8;
-/// For each request that may be at a service, so many answers may still be on their way to clients that take their time: fewer
-/// than a service has room for.
-const ANSWERS: usize = 4;
 
 /// What all forwards of a process share.
 pub struct Forwards {
@@ -143,24 +144,37 @@ impl Forward {
         self.health
     }
 
+    /// Lets a request in as far as its address may, before anything is done for it: finding out who it is costs more.
+    ///
+    /// # Errors
+    /// The answer, where it may not.
+    pub fn enter(&self, head: &Parts, peer: SocketAddr) -> Result<Entered, Box<Answer>> {
+        if self.commands && is_prefetch(&head.headers) {
+            return Err(answer::unavailable("Not for prefetching").into());
+        }
+        let place = self.shared.limits.admit_forward(self.trust, peer.ip()).map_err(|refusal| refusal.answer())?;
+        if self.counted_by(&head.uri).is_some() {
+            self.shared.limits.admit_command(self.trust, peer.ip()).map_err(|refusal| refusal.answer())?;
+        }
+        Ok(Entered { _place: place, peer })
+    }
+
     /// Sends the request on and answers with what comes back. `client`: none yet, where NATS was never reached.
     pub async fn answer(
         &self,
         client: Option<&Client>,
         request: Request<Incoming>,
         identity: &Identity,
-        peer: SocketAddr,
+        entered: Entered,
     ) -> Answer {
-        tracing::trace!(user = identity.user(), client = %peer.ip(), forward = &*self.name, "forwarding");
-        if self.commands && is_prefetch(request.headers()) {
-            return answer::unavailable("Not for prefetching");
-        }
-        if let Err(refusal) = self.admit(&request, identity, peer) {
+        let peer = entered.peer.ip();
+        tracing::trace!(user = identity.user(), client = %peer, forward = &*self.name, "forwarding");
+        if let Err(refusal) = self.admit(request.uri(), identity) {
             return refusal.answer();
         }
         let started = Instant::now();
         let mut span = self.span(&request);
-        let answer = match self.exchange(client, request, identity, &span).await {
+        let answer = match self.exchange(client, request, identity, peer, &span).await {
             Ok(mut answer) => {
                 leave_to_the_door(answer.headers_mut());
                 if self.commands {
@@ -198,12 +212,13 @@ impl Forward {
         client: Option<&Client>,
         request: Request<Incoming>,
         identity: &Identity,
+        peer: IpAddr,
         span: &Span,
     ) -> Result<Answer, Failure> {
         let (mut head, body) = request.into_parts();
         let expects = head.headers.contains_key(EXPECT);
         let Whole { bytes: body, room: _room } = self.body(body, expects).await?;
-        self.admit_body(&head, &body)?;
+        self.admit_body(&head, &body, identity)?;
         let _slot = self.shared.slots.try_acquire().map_err(|_| Failure::TooMany)?;
         let client = client.ok_or(Failure::Forward(ForwardError::NotConnected))?;
         self.strip(&mut head);
@@ -218,7 +233,9 @@ impl Forward {
         if answer.size_hint().exact().is_some() {
             return Ok(answer);
         }
+        let of_address = self.shared.limits.admit_reading(self.trust, peer)?;
         let place = self.shared.answers.clone().try_acquire_owned().map_err(|_| Failure::TooMany)?;
+        let place = (place, of_address);
         Ok(answer.map(|body| {
             Body::new(body.map_frame(move |frame| {
                 let _held = &place;
@@ -233,25 +250,29 @@ impl Forward {
         self.session.as_deref().filter(|_| !free)
     }
 
-    /// Counts a command by what can be known before its body is read.
-    fn admit(&self, request: &Request<Incoming>, identity: &Identity, peer: SocketAddr) -> Result<(), Refusal> {
-        let Some(name) = self.counted_by(request.uri()) else { return Ok(()) };
-        self.shared.limits.admit_command(self.trust, peer.ip(), identity.user())?;
-        let session = request.uri().query().and_then(|query| commands::session_in_query(query, name));
+    /// Counts a command by what can be known of it before its body is read.
+    fn admit(&self, uri: &Uri, identity: &Identity) -> Result<(), Refusal> {
+        let Some(name) = self.counted_by(uri) else { return Ok(()) };
+        self.shared.limits.admit_command_of(identity.user())?;
+        self.admit_in(uri.query().and_then(|query| commands::session_in_query(query, name)), identity)
+    }
+
+    /// Counts a command in its session, if that is theirs: nobody uses up what others may ask for.
+    fn admit_in(&self, session: Option<SessionId>, identity: &Identity) -> Result<(), Refusal> {
+        let session = session.filter(|session| identity.may_open(session));
         session.map_or(Ok(()), |session| self.shared.limits.admit_command_in(self.trust, &session))
     }
 
     /// Counts a command in the session that its body names. Where the query names one too, the service follows one of them:
     /// both have had their share.
-    fn admit_body(&self, head: &Parts, body: &[u8]) -> Result<(), Refusal> {
+    fn admit_body(&self, head: &Parts, body: &[u8], identity: &Identity) -> Result<(), Refusal> {
         if !self.shared.limits.ask_for_session(self.trust) {
             return Ok(());
         }
         let Some(name) = self.counted_by(&head.uri) else { return Ok(()) };
         let session = commands::session_in_body(body, name);
         let counted = head.uri.query().and_then(|query| commands::session_in_query(query, name));
-        let session = session.filter(|session| counted.as_ref() != Some(session));
-        session.map_or(Ok(()), |session| self.shared.limits.admit_command_in(self.trust, &session))
+        self.admit_in(session.filter(|session| counted.as_ref() != Some(session)), identity)
     }
 
     /// The whole body: what is sent on can then no longer be cut off by its client.
@@ -341,6 +362,12 @@ impl Forward {
     fn label(&self) -> String {
         self.name.to_string()
     }
+}
+
+/// A request that its address may make, until it is answered.
+pub struct Entered {
+    _place: ForwardTicket,
+    peer: SocketAddr,
 }
 
 /// A body that has arrived, with its room in memory.

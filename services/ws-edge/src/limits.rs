@@ -16,7 +16,7 @@ use std::{
     fmt,
     hash::{BuildHasher, Hash, RandomState},
     net::IpAddr,
-    num::NonZeroU64,
+    num::{NonZeroU32, NonZeroU64},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -44,6 +44,8 @@ pub use refusal::{Limit, Refusal};
 const SWEEP: Duration = Duration::from_secs(10);
 /// When it is worth trying again where a place must become free first: nobody knows when.
 const PLACE: Duration = Duration::from_secs(5);
+/// Where that takes as long as a request does.
+const MOMENT: Duration = Duration::from_secs(1);
 /// Over how many seconds those are spread that are told to come back because too many came at once.
 const SPREAD: std::ops::RangeInclusive<u64> = 1..=5;
 
@@ -55,6 +57,12 @@ const HANDSHAKES_PER_ADDRESS: u32 = 100;
 const COMMANDS_PER_ADDRESS: u32 = 120;
 /// Commands in one session a minute, where nothing is configured: a turn takes four of them, and minutes.
 const COMMANDS_PER_SESSION: u32 = 30;
+
+/// One address may have this part of all forwarded requests at a time, where nothing is configured.
+const FORWARDS_OF_ADDRESS: usize = 8;
+/// For each request that may be at a service, so many answers may still be on their way to clients that take their time: fewer
+/// than a service has room for.
+pub(crate) const ANSWERS: usize = 4;
 
 /// What limits somebody: an address, a user or a session, as a hash.
 type Key = NonZeroU64;
@@ -73,6 +81,8 @@ pub struct Limits {
     commands_of_address: PerKey<Option<Rates>>,
     commands_of_user: PerKey<Option<Rates>>,
     commands_of_session: PerKey<Option<Rates>>,
+    forwards_of_address: PerKey<Counts>,
+    answers_of_address: PerKey<Counts>,
 }
 
 /// A limit of each of many.
@@ -103,6 +113,12 @@ impl Limits {
             let most = configured.unwrap_or(default);
             PerKey { kept: rates(quota(most)), most: most as usize, for_all: configured.is_some() }
         };
+        let forwards = config.http.max_forwards_per_address;
+        let forwards_of_address = |times: usize| PerKey {
+            kept: Counts::default(),
+            most: forwards.unwrap_or((config.http.max_forwards / FORWARDS_OF_ADDRESS).max(1)).saturating_mul(times),
+            for_all: forwards.is_some(),
+        };
         let LimitsConfig { connections_per_user, connections_per_session, commands_per_user, .. } = *limits;
         Arc::new(Self {
             secret: RandomState::new(),
@@ -116,11 +132,16 @@ impl Limits {
             },
             of_user: PerKey { kept: Counts::default(), most: connections_per_user, for_all: true },
             of_session: PerKey { kept: Counts::default(), most: connections_per_session, for_all: true },
-            handshakes: rates(per_second(limits.handshakes)),
+            handshakes: rates(per_second(limits.handshakes).map(|quota| {
+                let burst = NonZeroU32::new(limits.handshakes_burst);
+                burst.map_or(quota, |burst| quota.allow_burst(burst))
+            })),
             handshakes_of_address: per_address(limits.handshakes_per_address, HANDSHAKES_PER_ADDRESS, per_second),
             commands_of_address: per_address(limits.commands_per_address, COMMANDS_PER_ADDRESS, per_minute),
             commands_of_user: per_address(Some(commands_per_user), 0, per_minute),
             commands_of_session: per_address(limits.commands_per_session, COMMANDS_PER_SESSION, per_minute),
+            forwards_of_address: forwards_of_address(1),
+            answers_of_address: forwards_of_address(ANSWERS),
         })
     }
 
@@ -208,13 +229,48 @@ impl Limits {
         Ok(ticket)
     }
 
-    /// Counts a command of an address and a user. `trust`: what the listener has in those it lets in.
+    /// Takes a place for a request that is to be forwarded. `listener`: what it has in those it lets in.
     ///
     /// # Errors
     /// [`Refusal`], counted.
-    pub fn admit_command(&self, listener: Trust, from: IpAddr, user: Option<&str>) -> Result<(), Refusal> {
-        let address = if listener == Trust::Loopback { listener } else { trust(from) };
-        self.commands_of_address.check(self.address(from), address, Limit::CommandsAddress)?;
+    pub fn admit_forward(self: &Arc<Self>, listener: Trust, from: IpAddr) -> Result<ForwardTicket, Refusal> {
+        self.forward_ticket(listener, from, |limits| &limits.forwards_of_address)
+    }
+
+    /// Takes a place for an answer that comes in parts, as fast as its client takes them.
+    ///
+    /// # Errors
+    /// [`Refusal`], counted.
+    pub fn admit_reading(self: &Arc<Self>, listener: Trust, from: IpAddr) -> Result<ForwardTicket, Refusal> {
+        self.forward_ticket(listener, from, |limits| &limits.answers_of_address)
+    }
+
+    fn forward_ticket(
+        self: &Arc<Self>,
+        listener: Trust,
+        from: IpAddr,
+        of: fn(&Self) -> &PerKey<Counts>,
+    ) -> Result<ForwardTicket, Refusal> {
+        let key = of(self).key(self.address(from), listener.or(from));
+        if key.is_some_and(|key| !of(self).enter(key)) {
+            return Err(refused(Limit::ForwardsAddress, MOMENT));
+        }
+        Ok(ForwardTicket { limits: self.clone(), of, key })
+    }
+
+    /// Counts a command of an address, whoever it says it is. `listener`: what it has in those it lets in.
+    ///
+    /// # Errors
+    /// [`Refusal`], counted.
+    pub fn admit_command(&self, listener: Trust, from: IpAddr) -> Result<(), Refusal> {
+        self.commands_of_address.check(self.address(from), listener.or(from), Limit::CommandsAddress)
+    }
+
+    /// Counts a command of a user, where it is known who that is.
+    ///
+    /// # Errors
+    /// [`Refusal`], counted.
+    pub fn admit_command_of(&self, user: Option<&str>) -> Result<(), Refusal> {
         let of_user = |user| self.commands_of_user.check(self.user(user), Trust::None, Limit::CommandsUser);
         user.map_or(Ok(()), of_user)
     }
@@ -335,6 +391,20 @@ impl Drop for ConnectionTicket {
     }
 }
 
+/// The place of a forwarded request, or of its answer, given back when it is dropped.
+#[derive(Debug)]
+pub struct ForwardTicket {
+    limits: Arc<Limits>,
+    of: fn(&Limits) -> &PerKey<Counts>,
+    key: Option<Key>,
+}
+
+impl Drop for ForwardTicket {
+    fn drop(&mut self) {
+        self.key.into_iter().for_each(|key| (self.of)(&self.limits).kept.leave(key.get()));
+    }
+}
+
 /// The place of a connection that watches, given back when it is dropped.
 #[derive(Debug)]
 pub struct WatchTicket {
@@ -362,6 +432,14 @@ impl Trust {
         let local = listener.address.ip().is_loopback() && listener.trusted_proxies.is_empty();
         if local && listener.auth == Auth::Off { Self::Loopback } else { Self::None }
     }
+
+    /// What is to be had in an address: at least that.
+    const fn or(self, address: IpAddr) -> Self {
+        match self {
+            Self::Loopback => self,
+            Self::None => trust(address),
+        }
+    }
 }
 
 /// What an address deserves.
@@ -375,9 +453,7 @@ fn spread() -> Duration {
 }
 
 fn refused(limit: Limit, wait: Duration) -> Refusal {
-    let name =
-        if limit.is_of_commands() { "herald_commands_refused_total" } else { "herald_connections_refused_total" };
-    counter!(name, "reason" => limit.reason()).increment(1);
+    counter!(limit.counter(), "reason" => limit.reason()).increment(1);
     Refusal::after(limit, wait)
 }
 

@@ -112,9 +112,6 @@ impl Route {
         verifier: Option<&Arc<Verifier>>,
         peer: Peer,
     ) -> Answer {
-        if let Err(refusal) = edge.limits.admit_handshake(peer.address.ip()) {
-            return refusal.answer();
-        }
         let opened = match self.asked(session, &head, verifier, peer) {
             Ok(watch) => self.open(edge, watch, &head, identity).await,
             Err(answer) => Err(answer),

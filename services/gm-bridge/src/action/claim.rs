@@ -138,7 +138,7 @@ impl Claim {
     pub(super) async fn has_room(&mut self) -> Result<bool, ApiError> {
         let quota = Quota::of(&self.shared.config);
         if quota.is_set() {
-            self.kept = Kept::read(&self.shared.nats, &self.session).await?;
+            self.kept = Kept::read(&self.shared.nats, &self.session, quota).await?;
         }
         Ok(!quota.is_used_up(self.kept))
     }

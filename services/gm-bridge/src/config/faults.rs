@@ -95,6 +95,9 @@ impl ServiceConfig for Config {
                 .filter(|(_, value)| value.get().is_zero())
                 .map(|(key, _)| Fault::new(*key, "must not be zero")),
         );
+        if self.action.max_news.as_u64() == 0 {
+            faults.push(Fault::new("action.max_news", "must not be zero"));
+        }
         for (key, most) in
             [("http.max_requests", self.http.max_requests), ("action.max_running", self.action.max_running)]
         {

@@ -298,6 +298,7 @@ async fn a_flooding_session_pushes_nobody_out_of_the_log() {
         let house = House::build(2, &[&noisy, &quiet], |config| {
             config.stream.max_bytes = ByteSize::from_kib(256);
             config.action.quota_bytes = ByteSize::from_kib(32);
+            config.action.max_news = ByteSize::from_kib(2);
         })
         .await;
         let (loud, calm) = (session(), session());
@@ -313,6 +314,25 @@ async fn a_flooding_session_pushes_nobody_out_of_the_log() {
             }
         }
         assert_eq!(refused, 3, "it is stopped at last");
+        // Nor by news, which nobody counts byte by byte.
+        let flood = session();
+        house.start_game(&flood).await;
+        house.publish(&format!("arena.{flood}.input.waiting"), "{}").await;
+        let news = json!({"session_id": flood, "content": "x".repeat(1900)});
+        let mut published = 0;
+        let told = loop {
+            let reply = house.post("/submit_news?lang=fr", &news).await;
+            if reply.status != 200 {
+                break reply.expect(409);
+            }
+            published += 1;
+            assert!(published < 100, "it is stopped at last");
+        };
+        assert_eq!(told.error(), "The session's quota is used up: delete it, or play on in another one");
+        assert!((10..=16).contains(&published), "each takes 2 KiB of 32: {published}");
+        let larger = json!({"session_id": calm, "content": "x".repeat(2048)});
+        let told = house.post("/submit_news?lang=fr", &larger).await.expect(413);
+        assert_eq!(told.error(), "content is larger than 2KiB");
         assert_eq!(log(&house, &calm).await, before);
     })
     .await;

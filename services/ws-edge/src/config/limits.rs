@@ -13,9 +13,11 @@ pub struct LimitsConfig {
     pub connections_per_user: usize,
     /// Connections that watch one session at a time; further ones likewise. Default 0.
     pub connections_per_session: usize,
-    /// Handshakes a second: requests for a socket or an event stream, and as many at once; further ones are answered 503.
-    /// Default 20000.
+    /// Handshakes a second: requests for a socket or an event stream; further ones are answered 503. Default 5000: two cores
+    /// bring back some 2500 connections a second by their cursors, and open 20000 that have nothing to catch up with.
     pub handshakes: u32,
+    /// Handshakes at once, where there were none for a while; 0: as many as in a second. Default 0.
+    pub handshakes_burst: u32,
     /// Handshakes of one address a second, and as many at once; further ones are answered 429. Default: 100, but none for
     /// loopback; what is set holds for loopback too.
     pub handshakes_per_address: Option<u32>,
@@ -49,7 +51,8 @@ impl Default for LimitsConfig {
             connections_per_address: None,
             connections_per_user: 32,
             connections_per_session: 0,
-            handshakes: 20_000,
+            handshakes: 5_000,
+            handshakes_burst: 0,
             handshakes_per_address: None,
             max_opening: 8192,
             opening_grace: HumanDuration::from_secs(2),

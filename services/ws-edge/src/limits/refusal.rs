@@ -32,6 +32,8 @@ pub enum Limit {
     CommandsUser,
     /// Commands a minute in one session.
     CommandsSession,
+    /// Forwarded requests at a time of one address, or answers to them.
+    ForwardsAddress,
 }
 
 impl Limit {
@@ -50,12 +52,17 @@ impl Limit {
             Self::CommandsAddress => "address",
             Self::CommandsUser => "user",
             Self::CommandsSession => "session",
+            Self::ForwardsAddress => "forwards_address",
         }
     }
 
-    /// Whether it is one on commands, not on connections.
-    pub(super) const fn is_of_commands(self) -> bool {
-        matches!(self, Self::CommandsAddress | Self::CommandsUser | Self::CommandsSession)
+    /// What counts those who were refused for it.
+    pub(super) const fn counter(self) -> &'static str {
+        match self {
+            Self::CommandsAddress | Self::CommandsUser | Self::CommandsSession => "herald_commands_refused_total",
+            Self::ForwardsAddress => "herald_requests_refused_total",
+            _ => "herald_connections_refused_total",
+        }
     }
 
     /// Whether it is the same for all: then nobody has done anything wrong.
@@ -74,6 +81,7 @@ impl Limit {
             Self::CommandsAddress => "Too many commands from this address",
             Self::CommandsUser => "Too many commands of this user",
             Self::CommandsSession => "Too many commands in this session",
+            Self::ForwardsAddress => "Too many requests at a time from this address",
         }
     }
 }

@@ -59,7 +59,7 @@ async fn loopback_is_limited_only_where_somebody_wants_that() {
     assert_eq!(handshakes("::1"), 300);
     // As many as there are at once, and what a slow machine lets come meanwhile.
     assert!((100..150).contains(&handshakes(ONE)));
-    let commands = |trust, from| (0..300).filter(|_| default.admit_command(trust, ip(from), None).is_ok()).count();
+    let commands = |trust, from| (0..300).filter(|_| default.admit_command(trust, ip(from)).is_ok()).count();
     assert_eq!(commands(Trust::None, LOCAL), 300);
     assert_eq!(commands(Trust::Loopback, "203.0.113.9"), 300);
     assert!((120..130).contains(&commands(Trust::None, ONE)));
@@ -77,7 +77,7 @@ async fn loopback_is_limited_only_where_somebody_wants_that() {
     assert_eq!(connect(&strict, LOCAL).unwrap_err(), Limit::Address);
     let twice = |admit: &dyn Fn() -> Result<(), Refusal>| (admit().is_ok(), admit().err().map(|it| it.limit));
     assert_eq!(twice(&|| strict.admit_handshake(ip(LOCAL))), (true, Some(Limit::HandshakesAddress)));
-    let command = || strict.admit_command(Trust::Loopback, ip(LOCAL), None);
+    let command = || strict.admit_command(Trust::Loopback, ip(LOCAL));
     assert_eq!(twice(&command), (true, Some(Limit::CommandsAddress)));
     let in_session = || strict.admit_command_in(Trust::Loopback, &session("s"));
     assert_eq!(twice(&in_session), (true, Some(Limit::CommandsSession)));
@@ -92,7 +92,8 @@ async fn loopback_is_limited_only_where_somebody_wants_that() {
     for _ in 0..1000 {
         let _gone = connect(&none, ONE).unwrap();
         none.admit_handshake(ip(ONE)).unwrap();
-        none.admit_command(Trust::None, ip(ONE), Some("u")).unwrap();
+        none.admit_command(Trust::None, ip(ONE)).unwrap();
+        none.admit_command_of(Some("u")).unwrap();
     }
 }
 
@@ -138,14 +139,46 @@ async fn a_direct_connection_counts_once_for_its_address() {
 #[tokio::test]
 async fn a_user_has_one_rate_wherever_they_come_from() {
     let limits = limits(|config| config.limits.commands_per_user = 3);
-    let command = |from: &str, user| limits.admit_command(Trust::Loopback, ip(from), Some(user));
-    for host in 1..=3 {
-        command(&format!("203.0.113.{host}"), "ann").unwrap();
+    let command = |user| limits.admit_command_of(Some(user));
+    for _ in 1..=3 {
+        command("ann").unwrap();
     }
-    let refusal = command("203.0.113.4", "ann").unwrap_err();
+    let refusal = command("ann").unwrap_err();
     assert_eq!((refusal.limit, refusal.status().as_u16()), (Limit::CommandsUser, 429));
     assert!((1..=20).contains(&refusal.retry), "{}", refusal.retry);
-    command(ONE, "bob").unwrap();
+    command("bob").unwrap();
+    limits.admit_command_of(None).unwrap();
+}
+
+#[tokio::test]
+async fn an_address_has_a_part_of_all_requests_at_a_time_and_as_many_times_of_the_answers() {
+    let limits = limits(|config| config.http.max_forwards = 16);
+    let enter = |trust, from| limits.admit_forward(trust, ip(from)).map_err(|refusal| refusal.limit);
+    let (one, _two) = (enter(Trust::None, ONE).unwrap(), enter(Trust::None, ONE).unwrap());
+    let refusal = limits.admit_forward(Trust::None, ip(ONE)).unwrap_err();
+    assert_eq!((refusal.limit, refusal.status().as_u16(), refusal.retry), (Limit::ForwardsAddress, 429, 1));
+    let _others = [enter(Trust::None, "203.0.113.8").unwrap(), enter(Trust::Loopback, ONE).unwrap()];
+    let _local: Vec<_> = (0..100).map(|_| enter(Trust::None, LOCAL).unwrap()).collect();
+    drop(one);
+    let _again = enter(Trust::None, ONE).unwrap();
+    // What is being read is counted apart: the next request can be asked.
+    let read = || limits.admit_reading(Trust::None, ip(ONE));
+    let reading: Vec<_> = (0..100).filter_map(|_| read().ok()).collect();
+    assert_eq!(reading.len(), 2 * ANSWERS);
+    drop(reading);
+    assert!(read().is_ok());
+}
+
+#[tokio::test]
+async fn a_storm_is_shed_to_what_a_machine_brings_back_in_a_while() {
+    let limits = limits(|_| {});
+    let admitted = |from| (0..20_000).filter(|_| limits.admit_handshake(ip(from)).is_ok()).count();
+    // As many as there may be at once, and what a slow machine lets come meanwhile.
+    let admitted = admitted(LOCAL);
+    assert!((5_000..7_500).contains(&admitted), "{admitted}");
+    let limits = self::limits(|config| (config.limits.handshakes, config.limits.handshakes_burst) = (10, 30));
+    let admitted = (0..100).filter(|_| limits.admit_handshake(ip(LOCAL)).is_ok()).count();
+    assert!((30..35).contains(&admitted), "{admitted}");
 }
 
 #[tokio::test]

@@ -2,16 +2,22 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use axum::{Router, routing::any};
+use axum::{Router, extract::Request, routing::any};
+use herald_protocol::SessionId;
+use herald_runtime::http_over_nats::Caller;
 use herald_testkit::{
     Edge, Nats, Service, eventually,
     http::{self, Raw, send},
     sse, within, ws,
 };
-use hyper::Method;
+use hyper::{Method, StatusCode};
 use serde_json::json;
 
-use crate::support::Engine;
+use crate::{
+    auth,
+    forge::{SECRET, claims, hs256},
+    support::Engine,
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) const BOUND: Duration = Duration::from_secs(20);
@@ -188,6 +194,95 @@ async fn commands_have_a_price_for_the_session_and_the_address() {
         for _ in 0..200 {
             edge.get("/api/propose?session_id=S").await.expect_status(200);
         }
+    })
+    .await;
+}
+
+/// Answers as gm-bridge does: 403 for who may not open session `a`.
+async fn of_a(request: Request) -> StatusCode {
+    let a = SessionId::new("a").unwrap();
+    let theirs = request.extensions().get::<Caller>().is_some_and(|caller| caller.may_open(&a));
+    if theirs { StatusCode::OK } else { StatusCode::FORBIDDEN }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_uses_up_the_commands_of_a_session_that_is_not_theirs() {
+    within(MINUTE, async {
+        let nats = Nats::start().await;
+        let engine = Engine::start(&nats).await;
+        let _gm = engine.serve(Router::new().fallback(any(of_a))).await;
+        let edge = auth::door(&nats, &format!("secret = \"{SECRET}\"")).set("limits.commands_per_session", 2);
+        let edge = edge.start().await;
+        let bearer = |user, session| format!("Bearer {}", hs256(&claims(user, &[session])));
+        let (ann, bob) = (bearer("ann", "a"), bearer("bob", "b"));
+        let propose = async |bearer: &str| {
+            send(Method::GET, &edge.http("/api/propose?session_id=a"), &[("authorization", bearer)], "").await.status
+        };
+        let news = [("authorization", &*bob), ("content-type", "application/json")];
+        for _ in 0..3 {
+            assert_eq!(propose(&bob).await, 403);
+            let reply = send(Method::POST, &edge.http("/submit_news"), &news, r#"{"session_id":"a"}"#).await;
+            assert_eq!(reply.status, 403);
+        }
+        assert_eq!((propose(&ann).await, propose(&ann).await, propose(&ann).await), (200, 200, 429));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_knocks_too_often_is_told_so_before_its_token_is_looked_at() {
+    within(MINUTE, async {
+        let nats = Nats::start().await;
+        let _engine = Engine::start(&nats).await;
+        let edge = auth::door(&nats, &format!("secret = \"{SECRET}\""))
+            .set("limits.commands_per_address", 2)
+            .set("limits.handshakes_per_address", 2)
+            .start()
+            .await;
+        let ask = async |path: &str| {
+            let reply = send(Method::GET, &edge.http(path), &[("authorization", "Bearer x.y.z")], "").await;
+            reply.status
+        };
+        for expected in [401, 401, 429, 429] {
+            assert_eq!(ask("/api/propose?session_id=a").await, expected);
+        }
+        let mut told = Vec::new();
+        for _ in 0..20 {
+            told.push(ask("/sse/a").await);
+        }
+        assert!(told[..2] == [401, 401] && told.contains(&429), "{told:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_has_its_part_of_the_requests_at_a_time() {
+    within(MINUTE, async {
+        let nats = Nats::start().await;
+        let engine = Engine::start(&nats).await;
+        let _gm = engine.serve(Router::new().fallback(any(|| async { "done" }))).await;
+        let edge = Edge::new(&nats).set("http.max_forwards_per_address", 2).start().await;
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            let mut raw = Raw::connect_from(ONE, edge.address()).await;
+            raw.write("POST /init_session HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{").await;
+            held.push(raw);
+        }
+        let state = "GET /api/state HTTP/1.1\r\nhost: x\r\n\r\n";
+        eventually("both are there", BOUND, async || {
+            let (_raw, head) = ask(&edge, ONE, state).await;
+            if (status(&head), retry_after(&head)) == (429, Some(1)) { Ok(()) } else { Err(head) }
+        })
+        .await;
+        let (_raw, head) = ask(&edge, OTHER, state).await;
+        assert_eq!(status(&head), 200, "{head}");
+        assert!(edge.metric("herald_requests_refused_total", &["reason=\"forwards_address\""]).await >= 1.0);
+        drop(held);
+        eventually("their places are free again", BOUND, async || {
+            let (_raw, head) = ask(&edge, ONE, state).await;
+            if status(&head) == 200 { Ok(()) } else { Err(head) }
+        })
+        .await;
     })
     .await;
 }
