@@ -28,7 +28,7 @@ pub(crate) struct Refusal {
     /// For a wrong method: the right ones.
     allow: Option<&'static str>,
     /// When it is worth trying again, in seconds.
-    retry: Option<u32>,
+    pub(crate) retry: Option<u32>,
 }
 
 impl Refusal {

@@ -24,6 +24,9 @@ pub(crate) struct StartRecord {
 pub(crate) struct Answer {
     status: u16,
     body: Box<RawValue>,
+    /// When it is worth trying again, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retry: Option<u32>,
 }
 
 /// The key of a session's start in the bucket `SESSIONS`. No session id has a dot.
@@ -46,8 +49,8 @@ impl StartRecord {
 impl Answer {
     pub(super) fn of(result: Result<Box<RawValue>, Refusal>) -> Self {
         match result {
-            Ok(body) => Self { status: StatusCode::OK.as_u16(), body },
-            Err(refusal) => Self { status: refusal.status.as_u16(), body: refusal.body() },
+            Ok(body) => Self { status: StatusCode::OK.as_u16(), body, retry: None },
+            Err(refusal) => Self { status: refusal.status.as_u16(), body: refusal.body(), retry: refusal.retry },
         }
     }
 
@@ -65,6 +68,10 @@ impl IntoResponse for Answer {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-        (status, json, String::from(Box::<str>::from(self.body))).into_response()
+        let mut response = (status, json, String::from(Box::<str>::from(self.body))).into_response();
+        if let Some(retry) = self.retry {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry));
+        }
+        response
     }
 }

@@ -316,7 +316,7 @@ async fn a_flooding_session_pushes_nobody_out_of_the_log() {
         assert_eq!(refused, 3, "it is stopped at last");
         // Nor by news, which nobody counts byte by byte.
         let flood = session();
-        house.start_game(&flood).await;
+        house.post("/init_session", &json!({"session_id": flood})).await.expect(200);
         house.publish(&format!("arena.{flood}.input.waiting"), "{}").await;
         let news = json!({"session_id": flood, "content": "x".repeat(1900)});
         let mut published = 0;

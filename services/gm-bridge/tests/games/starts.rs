@@ -51,7 +51,10 @@ async fn a_start_without_a_session_gets_a_fresh_one() {
         assert_eq!(house.event("arena.init").await, json!({"session_id": id, "lang": "fr"}));
         // A double click wipes nothing: it is another session's start.
         let second = house.get("/api/start").await.expect(503);
-        assert_eq!(second.error(), "all game masters are busy");
+        assert_eq!(
+            (&*second.error(), &*second.head["retry-after"].to_str().unwrap()),
+            ("all game masters are busy", "10")
+        );
         assert_eq!(master.asked("start"), 1);
         house.get(&format!("/api/propose?session_id={id}")).await.expect(202);
     })
