@@ -138,7 +138,7 @@ fn what_may_be_answered_follows_from_the_configuration() {
     assert_eq!(statuses(&open, "/ws/{sid}", "get"), ["101", "400", "404", "426", "429", "503"]);
     assert_eq!(statuses(&open, "/sse/{sid}", "get"), ["200", "204", "400", "404", "429", "503"]);
     assert_eq!(statuses(&open, "/sse/_selftest", "get"), ["200", "429", "503"]);
-    let news = ["200", "400", "404", "408", "413", "429", "431", "500", "502", "503", "504"];
+    let news = ["200", "400", "404", "408", "409", "413", "429", "431", "500", "502", "503", "504"];
     assert_eq!(statuses(&open, "/submit_news", "post"), news);
     assert_eq!(statuses(&open, "/health", "get"), ["200", "400", "408", "413", "429", "431", "500", "503"]);
 
