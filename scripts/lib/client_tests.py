@@ -1,4 +1,5 @@
-"""The tests of the TypeScript client (shared/client): its types, its units, and itself against a real Herald in Node and in Chromium."""
+"""The tests of what is written in TypeScript, the client (shared/client) and the page (services/ws-edge/page): types, units, and each of
+them against a real Herald in Node and in Chromium. The page's also build it anew, and compare it with what is committed."""
 
 import json
 import os
@@ -8,9 +9,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIENT = ROOT / "shared" / "client"
+PAGE = ROOT / "services" / "ws-edge" / "page"
 OLDEST = 20
 # Seconds.
-LIMITS = {"ask": 60, "install": 300, "build": 1200, "apt": 600, "test": 300}
+LIMITS = {"ask": 60, "install": 300, "build": 1200, "apt": 600, "test": 420}
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -30,9 +32,9 @@ def counted(out):
     return number("pass"), number("fail") + number("cancelled")
 
 
-def is_installed():
+def is_installed(folder):
     """Whether what package-lock.json names is there."""
-    lock, installed = CLIENT / "package-lock.json", CLIENT / "node_modules" / ".package-lock.json"
+    lock, installed = folder / "package-lock.json", folder / "node_modules" / ".package-lock.json"
     return installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime
 
 
@@ -41,7 +43,7 @@ def browser(run, say):
     found = os.environ.get("HERALD_CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUMS)), None)
     if found or not shutil.which("apt-get") or os.geteuid():
         return found
-    say("installing Debian's chromium, for the client's tests in a browser")
+    say("installing Debian's chromium, for the tests in a browser")
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     for words in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", "chromium"]):
         if run(["apt-get", *words], LIMITS["apt"], quiet, capture="all")[0]:
@@ -57,20 +59,20 @@ def binaries(run):
     return None if code else Path(json.loads(out)["target_directory"]) / "debug"
 
 
-def test(run, say, env):
-    """Runs the tests; (whether all is well, their output)."""
+def test(run, say, env, folder=CLIENT):
+    """Runs the tests of one of the two; (whether all is well, their output)."""
     if not shutil.which("node") or not shutil.which("npm"):
         raise NotRun("no Node.js and npm on the PATH")
     if node_version(run(["node", "--version"], LIMITS["ask"], capture="stdout")[1]) < OLDEST:
         raise NotRun(f"Node.js is older than {OLDEST}")
-    if not is_installed():
-        say("installing what the client is built with (npm ci, pinned by package-lock.json) into shared/client/node_modules")
-        if run(["npm", "ci", "--no-audit", "--no-fund"], LIMITS["install"], cwd=CLIENT)[0]:
+    if not is_installed(folder):
+        say(f"installing what it is built with (npm ci, pinned by package-lock.json) into {folder.relative_to(ROOT)}/node_modules")
+        if run(["npm", "ci", "--no-audit", "--no-fund"], LIMITS["install"], cwd=folder)[0]:
             return False, ""
     chromium = browser(run, say)
-    folder = binaries(run)
-    if folder is None:
+    services = binaries(run)
+    if services is None:
         return False, ""
-    env = {**env, "HERALD_BINARIES": str(folder), **({"HERALD_CHROMIUM": chromium} if chromium else {})}
-    code, out = run(["npm", "test", "--silent"], LIMITS["test"], env, capture="all", cwd=CLIENT)
+    env = {**env, "HERALD_BINARIES": str(services), **({"HERALD_CHROMIUM": chromium} if chromium else {})}
+    code, out = run(["npm", "test", "--silent"], LIMITS["test"], env, capture="all", cwd=folder)
     return code == 0, out

@@ -68,6 +68,16 @@ class Pins(unittest.TestCase):
             self.assertEqual(len(faults(**bad)), 1, bad)
         self.assertEqual(len(deps.npm_faults("lock", {"lockfileVersion": 1}, set())), 1)
 
+    def test_a_tool_of_which_nothing_is_delivered_may_have_the_licence_it_has(self):
+        def faults(name, **package):
+            package = {"integrity": "sha512-a", "license": "MPL-2.0", **package}
+            return deps.npm_faults("lock", {"lockfileVersion": 3, "packages": {f"node_modules/{name}": package}}, {"MIT"})
+
+        for name in ("axe-core", "lightningcss", "lightningcss-linux-x64-gnu"):
+            self.assertEqual(faults(name, dev=True), [], name)
+        for name, package in (("axe-core", {}), ("axe-corella", {"dev": True}), ("axe-core", {"dev": True, "license": "GPL-3.0"})):
+            self.assertEqual(len(faults(name, **package)), 1, (name, package))
+
     def test_the_licences_are_those_of_deny_toml(self):
         allowed = deps.licences((ROOT / "deny.toml").read_text())
         self.assertIn("MIT", allowed)

@@ -102,6 +102,9 @@ pub struct ListenerConfig {
     /// Whether requests may say which trace they belong to (`traceparent`), and that it is recorded: where a proxy in front
     /// says so for them all. Default false.
     pub traceparent: bool,
+    /// Whether a browser that opens `/` gets the page, to play the arena game and to look into sessions; a path of the
+    /// configuration comes first. Default false (the default listener: true).
+    pub page: bool,
     /// Streams of events, besides the built-in ones. Default: none.
     pub routes: Vec<RouteConfig>,
     /// HTTP that goes on over NATS, besides the built-in one. Default: none.
@@ -373,7 +376,7 @@ impl Default for Config {
         Self {
             host: None,
             port: None,
-            listeners: vec![ListenerConfig { builtin: Some(Builtin::Arena), ..ListenerConfig::default() }],
+            listeners: vec![ListenerConfig { builtin: Some(Builtin::Arena), page: true, ..ListenerConfig::default() }],
             http: HttpConfig {
                 max_connections: 25_000,
                 header_timeout: HumanDuration::from_secs(30),
@@ -459,6 +462,7 @@ impl Default for ListenerConfig {
             avatars_path: "/static/agent-skins".to_owned(),
             openapi: true,
             traceparent: false,
+            page: false,
             routes: Vec::new(),
             forwards: Vec::new(),
         }

@@ -21,6 +21,7 @@ use crate::{
     limits::{ConnectionTicket, Trust},
     openapi::{self, Document},
     origins::Origins,
+    page,
     path::Pattern,
     pictures::{self, PicturesError},
     proxy::Vouched,
@@ -55,6 +56,8 @@ pub struct Door {
     selftest: Selftest,
     /// What is to be had here, for who may ask that.
     document: Option<Document>,
+    /// Whether people get the page here.
+    page: bool,
     /// Verifies the tokens it asks for; without, it asks nobody.
     verifier: Option<Arc<Verifier>>,
 }
@@ -105,7 +108,7 @@ impl Door {
         let (origins, selftest) = (Origins::new(&config.origins), Selftest::new(config));
         let in_query = verifier.as_ref().is_some_and(|verifier| verifier.reads_query());
         let document = config.openapi.then(|| Document::new(config, in_query));
-        Ok(Self { edge: edge.clone(), places, origins, selftest, document, verifier })
+        Ok(Self { edge: edge.clone(), places, origins, selftest, document, page: config.page, verifier })
     }
 
     /// Whom browsers may let talk to us, preflights (200 on any path) included.
@@ -123,10 +126,7 @@ impl Door {
         let path = request.uri().path();
         let found = self.places.iter().find_map(|(pattern, place)| Some((place, pattern.matches(path)?)));
         match found {
-            None => match self.document.as_ref().filter(|_| path == openapi::PATH) {
-                Some(document) => document.answer(request.method()),
-                None => answer::not_found(),
-            },
+            None => self.own(&request),
             Some((Place::Forward(forward), _)) => {
                 if forward.is_for_commands() && !self.origins.allow_command(request.headers()) {
                     return answer::error(StatusCode::FORBIDDEN, "Origin not allowed");
@@ -171,6 +171,15 @@ impl Door {
                 Box::pin(answer).await
             }
         }
+    }
+
+    /// What is to be had besides the configured.
+    fn own(&self, request: &Request<Incoming>) -> Answer {
+        if let Some(document) = self.document.as_ref().filter(|_| request.uri().path() == openapi::PATH) {
+            return document.answer(request.method());
+        }
+        let page = self.page.then(|| page::answer(request.method(), request.uri().path(), request.headers()));
+        page.flatten().unwrap_or_else(answer::not_found)
     }
 
     /// The token of a request; `None` where nobody is asked for one.

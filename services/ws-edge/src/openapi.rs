@@ -21,6 +21,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     answer::{self, Answer, NO_STORE},
     config::{Auth, ForwardConfig, ListenerConfig, RouteConfig, Transport, api_of},
+    page,
     path::Pattern,
     selftest,
 };
@@ -118,10 +119,13 @@ impl<'a> Draft<'a> {
                 }
             }
         }
-        if self.found(PATH).is_none() {
-            let itself = self.operation("document_itself", Asker::Anybody, false);
-            self.add(PATH, "get", itself.clone());
-            self.add(PATH, "head", without_body(&itself));
+        let pages = [(page::PATH, "page"), (page::FILE, "page_file")].into_iter().filter(|_| self.config.page);
+        for (path, text) in [(PATH, "document_itself")].into_iter().chain(pages) {
+            if self.found(path).is_none() {
+                let own = self.operation(text, Asker::Anybody, false);
+                self.add(path, "get", own.clone());
+                self.add(path, "head", without_body(&own));
+            }
         }
         self.document
     }

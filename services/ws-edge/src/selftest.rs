@@ -266,7 +266,8 @@ fn upgrade_fact(head: &Parts) -> String {
     )
 }
 
-fn wants_page(headers: &HeaderMap) -> bool {
+/// Whether it is a browser that asks, for a page to show.
+pub(crate) fn wants_page(headers: &HeaderMap) -> bool {
     let accepts = |kind: &str| {
         let mut lines = headers.get_all(ACCEPT).iter().filter_map(|line| line.to_str().ok());
         lines.any(|line| line.to_ascii_lowercase().contains(kind))

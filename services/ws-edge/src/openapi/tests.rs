@@ -72,7 +72,7 @@ fn every_route_and_forward_of_the_arena_is_described_and_nothing_else() {
         "/sse/_selftest",
     ];
     let all = ["", "/app", "/gm"].into_iter().flat_map(|door| game.map(|path| format!("{door}{path}")));
-    let all: BTreeSet<_> = all.chain([PATH.to_owned()]).collect();
+    let all: BTreeSet<_> = all.chain([PATH, page::PATH, page::FILE].map(str::to_owned)).collect();
     assert_eq!(paths(&document), all.iter().map(String::as_str).collect());
     // And the configuration itself, so that a further route or forward is not forgotten here.
     let listener = &Config::default().listeners()[0];
@@ -81,7 +81,7 @@ fn every_route_and_forward_of_the_arena_is_described_and_nothing_else() {
     }
     let head: Vec<_> =
         operations(&document).filter(|(_, method, _)| *method == "head").map(|(path, ..)| path).collect();
-    assert_eq!(head.len(), 3 * 3 + 1, "state, pictures and health of each door, and the document: {head:?}");
+    assert_eq!(head.len(), 3 * 3 + 3, "state, pictures and health of each door, the document, the page: {head:?}");
     let after = |path: &str| document["paths"][path]["get"]["parameters"].to_string();
     assert!(after("/gm/ws/{sid}").contains("Alias") && after("/ws/{sid}").contains("parameters/Sid"));
 }
@@ -152,7 +152,7 @@ fn what_may_be_answered_follows_from_the_configuration() {
     }
     assert_eq!(closed["paths"]["/ws/{sid}"]["get"]["security"], json!([{ "bearer": [] }, {}]), "it may come later");
     assert!(!statuses(&closed, "/ws/{sid}", "get").contains(&"401"), "said behind the handshake");
-    for path in ["/health", "/sse/_selftest", "/ws/_selftest", PATH] {
+    for path in ["/health", "/sse/_selftest", "/ws/_selftest", PATH, page::PATH, page::FILE] {
         assert_eq!(closed["paths"][path]["get"]["security"], json!([]), "{path}");
     }
     let mut listener = Config::default().listeners()[0].clone();
@@ -169,6 +169,9 @@ fn what_may_be_answered_follows_from_the_configuration() {
 fn a_listener_describes_what_it_has_and_no_more() {
     let gm = arena(|listener| listener.builtin = Some(Builtin::ArenaGm));
     assert!(paths(&gm).contains("/init_session") && !paths(&gm).iter().any(|path| path.starts_with("/gm/")));
+
+    let without = arena(|listener| listener.page = false);
+    assert!(!paths(&without).contains(page::PATH) && !paths(&without).contains(page::FILE));
 
     let pictures = arena(|listener| listener.avatars = Some(PathBuf::from("pictures")));
     let path = "/static/agent-skins/{file}";

@@ -14,6 +14,7 @@ mod floods;
 mod forge;
 mod keys;
 mod limits;
+mod page;
 mod proxies;
 mod removals;
 mod selftest;

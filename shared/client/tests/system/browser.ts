@@ -7,7 +7,7 @@ import type { AddressInfo } from "node:net";
 import { chromium, type Page } from "playwright-core";
 
 // Root has no sandbox, and a machine without a network nobody to call.
-const FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-quic", "--disable-background-networking"];
+export const FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-quic", "--disable-background-networking"];
 
 /** The path of a Chromium; undefined where there is none. */
 export function found(): string | undefined {

@@ -58,22 +58,38 @@ export async function faults(house: House, proxies: FaultProxy[], session: strin
 /** The faults of these tests come closer together than in life: a silent connection is found within seconds. */
 export const QUICK = { HERALD_SOCKET__HEARTBEAT: "500ms", HERALD_SSE__HEARTBEAT: "400ms" };
 
-/** The sequences and numbers that the log holds of a session, read in one piece from the door itself. */
-export async function logOf(house: House, session: string, last: number): Promise<[seq: number, n: number][]> {
-  const answer = await fetch(`http://127.0.0.1:${house.port}/sse/${session}?after=0`);
-  const log: [number, number][] = [];
+/** A frame as the door tells it. */
+export interface Told {
+  event: string;
+  data: unknown;
+  seq: number;
+  ts: number;
+}
+
+/** The frames that the log holds of a session, read in one piece from the door itself, until one is the last. */
+export async function framesOf(port: number, session: string, isLast: (frame: Told) => boolean): Promise<Told[]> {
+  const answer = await fetch(`http://127.0.0.1:${port}/sse/${session}?after=0`);
+  const frames: Told[] = [];
   let text = "";
   for await (const chunk of (answer.body as ReadableStream<Uint8Array<ArrayBuffer>>).pipeThrough(new TextDecoderStream())) {
     text += chunk;
     const pieces = text.split("\n\n");
     text = pieces.pop() as string;
     for (const piece of pieces) {
-      const data = /^data: (\{"event":"arena\..*)$/m.exec(piece)?.[1];
-      if (data) log.push([JSON.parse(data).seq, JSON.parse(data).data.n]);
+      // Control frames are events of their own names.
+      const data = /^data: (\{"event":".*)$/m.exec(piece)?.[1];
+      if (data) frames.push(JSON.parse(data) as Told);
     }
-    if (log.at(-1)?.[1] === last) break;
+    if (frames.some(isLast)) break;
   }
-  return log;
+  return frames;
+}
+
+/** The sequences and numbers that the log holds of a session, up to a number. */
+export async function logOf(house: House, session: string, last: number): Promise<[seq: number, n: number][]> {
+  const number = ({ data }: Told) => (data as { n: number }).n;
+  const frames = await framesOf(house.port, session, (frame) => frame.event.startsWith("arena.") && number(frame) === last);
+  return frames.filter(({ event }) => event.startsWith("arena.")).map((frame) => [frame.seq, number(frame)]);
 }
 
 /** Compares what a client was shown with the log. */

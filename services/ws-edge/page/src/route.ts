@@ -1,0 +1,36 @@
+// Which view is shown, of which session: the part of the address behind `#`. Pure.
+
+export type View = "home" | "play" | "inspect";
+
+export interface Route {
+  view: View;
+  session?: string;
+}
+
+const SESSION = /^[a-zA-Z0-9][\w-]{0,63}$/;
+
+/** Whether a text can be the id of a session. */
+export function isSession(text: string): boolean {
+  return SESSION.test(text);
+}
+
+export function parse(hash: string): Route {
+  const [view = "", session = ""] = hash.replace(/^#?\/?/, "").split("/");
+  const known = isSession(session) ? { session } : {};
+  if (view === "inspect") return { view, ...known };
+  return view === "play" && known.session ? { view, ...known } : { view: "home" };
+}
+
+export function format({ view, session }: Route): string {
+  if (view === "home") return "#/";
+  return session ? `#/${view}/${session}` : `#/${view}`;
+}
+
+/** A fresh id, a UUID: the arena engine takes no others. Pages that came over plain HTTP have no `randomUUID`. */
+export function freshSession(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = ((bytes[6] as number) & 0x0f) | 0x40;
+  bytes[8] = ((bytes[8] as number) & 0x3f) | 0x80;
+  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+}

@@ -1,0 +1,335 @@
+// The page that a real door serves, in Chromium: a game played, an edge that dies, time wound back, two languages, two sizes.
+
+import assert from "node:assert/strict";
+import { createHmac } from "node:crypto";
+import { createServer } from "node:net";
+import type { AddressInfo } from "node:net";
+import { after, before, test } from "node:test";
+import type { Browser } from "playwright-core";
+import { found } from "../../../../../shared/client/tests/system/browser.ts";
+import { framesOf, fresh, QUICK } from "../../../../../shared/client/tests/system/faults.ts";
+import { eventually, House } from "../../../../../shared/client/tests/system/house.ts";
+import type { Log } from "../../src/log.ts";
+import { DESKTOP, launch, PHONE, Tab } from "./tab.ts";
+
+/** What the page shows to its browser's tools. */
+declare const herald: { log: Log; session: string };
+
+const path = found();
+const skip = path ? false : "no Chromium found: install Debian's chromium, or name one by HERALD_CHROMIUM";
+if (skip) console.log(skip);
+let house: House;
+let browser: Browser;
+let url: string;
+
+/** A port that is free now. */
+function freePort(): Promise<number> {
+  return new Promise((resolve) => {
+    const server = createServer().listen(0, "127.0.0.1", () => {
+      const { port } = server.address() as AddressInfo;
+      server.close(() => resolve(port));
+    });
+  });
+}
+
+before(async () => {
+  if (!path) return;
+  // The Game Master is told the door before there is one.
+  const port = await freePort();
+  house = await House.start({
+    edge: { ...QUICK, PORT: String(port) },
+    gm: ["--door", `http://127.0.0.1:${port}/gm`, "--reopen", "--speed", "12", "--turns", "2"],
+    arena: true,
+  });
+  url = `http://127.0.0.1:${port}/`;
+  browser = await launch(path);
+  await eventually("a Game Master at the door", async () => ((await (await fetch(`${url}health`)).json()) as { gm_client_ready: boolean }).gm_client_ready);
+});
+after(async () => {
+  await browser?.close();
+  await house?.end();
+});
+
+/** The log of a session as the door tells it, up to a sequence. */
+const logOf = (session: string, last: number) => framesOf(house.port, session, ({ seq }) => seq >= last);
+const inPage = (tab: Tab) => tab.page.evaluate(() => [...herald.log.entries()].map(({ event, data, seq, ts }) => ({ event, data, seq, ts })));
+const ready = (tab: Tab) => tab.page.locator('.publish[aria-disabled="false"]').nth(2).waitFor();
+/** Waits until the turn is played. */
+const played = (tab: Tab, turn: string) => tab.page.locator(".control h1", { hasText: turn }).waitFor();
+
+test("a game is played to its end by keyboard alone, seen by everybody, and wound back", { skip, timeout: 150_000 }, async (t) => {
+  const tab = await Tab.open(browser, url);
+  const { page } = tab;
+  await page.locator(".health dt").first().waitFor();
+  await tab.accessible("the beginning");
+  await tab.shot("home-desktop-light");
+
+  await tab.tabTo("#start");
+  await page.keyboard.press("Enter");
+  await page.locator(".progress strong").waitFor();
+  await tab.shot("play-thinking-desktop-light");
+  await ready(tab);
+  await page.waitForFunction(() => [...document.querySelectorAll<HTMLImageElement>(".poster img")].filter((img) => img.naturalWidth > 0).length === 3);
+  await page.waitForFunction(() => document.querySelector(".link")?.textContent === "Live");
+  await tab.accessible("the news");
+  await tab.shot("play-news-desktop-light", true);
+
+  await tab.tabTo(".unfold");
+  await page.keyboard.press("Enter");
+  assert.equal(await page.locator('.unfold[aria-expanded="true"]').count(), 1);
+  await page.keyboard.press("Enter");
+  await tab.tabTo(".publish");
+  await page.keyboard.press("ArrowRight");
+  assert.equal(await page.evaluate(() => (document.activeElement as HTMLElement).dataset.kind), "fake");
+  await page.keyboard.press("Enter");
+  await page.locator(".take").nth(5).waitFor();
+  await tab.shot("play-debate-desktop-light", true);
+  await page.locator(".mark.is-death").waitFor();
+  await page.locator(".mark.is-clone").waitFor();
+  await played(tab, "Turn 2");
+  assert.equal(await page.locator('.publish[aria-pressed="true"]').getAttribute("data-kind"), "fake");
+  assert.equal(await page.locator(".gauge").count(), 4);
+  await page.locator(".history canvas").waitFor();
+  await page.locator('.control[aria-busy="false"]').waitFor();
+  await tab.accessible("a turn played");
+  await tab.shot("play-turn-desktop-light", true);
+
+  await tab.tabTo("#next");
+  await page.keyboard.press("Enter");
+  await ready(tab);
+  await tab.tabTo(".publish");
+  await page.keyboard.press("Enter");
+  await page.locator(".end").waitFor();
+  await page.locator('.control[aria-busy="false"]').waitFor();
+  await tab.accessible("the end");
+  await tab.shot("play-end-desktop-light");
+
+  // Wound back: what is shown at a moment is what the log says of it.
+  await tab.tabTo('.bar nav a[href^="#/inspect/"]');
+  await page.keyboard.press("Enter");
+  await page.locator(".row").first().waitFor();
+  await tab.shot("inspect-live-desktop-light", true);
+  const all = await inPage(tab);
+  const log = await logOf(await page.evaluate(() => herald.session), all.at(-1)?.seq ?? 0);
+  assert.deepEqual(all, log);
+  t.diagnostic(`${log.length} events`);
+  const proposals = log.flatMap(({ event }, at) => (event === "gm.proposal" ? [at] : []));
+  assert.equal(proposals.length, 2);
+  await tab.tabTo("#timeline");
+  await page.keyboard.press("Home");
+  for (let at = 1; at < (proposals[0] as number); at++) await page.keyboard.press("ArrowRight");
+  const board = page.locator(".board");
+  await page.locator(`.board[data-shown="${proposals[0]}"]`).waitFor();
+  assert.equal(await board.locator(".titles li").count(), 0);
+  await page.keyboard.press("ArrowRight");
+  const titles = () => board.locator(".titles li").allTextContents();
+  const told = (place: number) => {
+    const { data } = log[place]?.data as { data: Record<string, { text: string }> };
+    return ["real", "fake", "satirical"].map((kind) => data[kind]?.text as string);
+  };
+  assert.deepEqual((await titles()).map((title) => title.replace(/^\S+ /, "")), told(proposals[0] as number));
+  assert.equal(await page.locator("#live").getAttribute("aria-pressed"), "false");
+  await tab.accessible("wound back");
+  await tab.shot("inspect-wound-back-desktop-light", true);
+
+  // By a pointer; then on from there, sixteen times as fast, until it is live again.
+  const track = (await page.locator("#timeline").boundingBox()) as { x: number; y: number; width: number };
+  await page.mouse.move(track.x + track.width * 0.6, track.y + 10);
+  await page.mouse.down();
+  await page.mouse.move(track.x + track.width * 0.4, track.y + 12, { steps: 5 });
+  await page.mouse.up();
+  const shown = Number(await board.getAttribute("data-shown"));
+  assert.ok(shown > 1 && shown < log.length, `${shown}`);
+  await page.locator("#speed").selectOption("16");
+  await page.locator("#play").click();
+  await page.waitForFunction((shown) => Number(document.querySelector<HTMLElement>(".board")?.dataset.shown) > shown, shown);
+  await page.locator('#live[aria-pressed="true"]').waitFor();
+  assert.equal(Number(await board.getAttribute("data-shown")), log.length);
+  assert.deepEqual((await titles()).map((title) => title.replace(/^\S+ /, "")), told(proposals[1] as number));
+
+  // A filter, an event, and the command line that shows it again.
+  await page.locator(".filter input").fill("gm.proposal");
+  await page.locator('.row[aria-setsize="2"]').first().click();
+  await page.locator(".detail h2", { hasText: "gm.proposal" }).waitFor();
+  await page.locator("#copy-curl").click();
+  const line = await page.evaluate(() => navigator.clipboard.readText());
+  assert.ok(line.includes(`after=${(log[proposals[0] as number]?.seq as number) - 1}`), line);
+  const { execFileSync } = await import("node:child_process");
+  const said = execFileSync("sh", ["-c", line], { encoding: "utf8", timeout: 15_000 });
+  assert.ok(said.includes(JSON.stringify(told(proposals[0] as number)[1]).slice(1, -1)), said.slice(0, 300));
+  await tab.accessible("an event");
+  await tab.shot("inspect-event-desktop-light", true);
+  assert.deepEqual(tab.errors, []);
+  await tab.end();
+});
+
+test("an edge that is killed in mid-turn is missed by nobody: the page goes on with every event", { skip, timeout: 90_000 }, async () => {
+  const session = fresh();
+  const tab = await Tab.open(browser, `${url}#/play/${session}`);
+  const { page } = tab;
+  await page.locator("#next").click();
+  await page.locator(".terminal .is-text").first().waitFor();
+  const before = await page.evaluate(() => herald.log.end);
+  await house.closeDoor("SIGKILL");
+  await page.locator('.link:not([data-state="open"])').waitFor();
+  // Away for longer than a moment: the person is told what to do.
+  await page.locator(".trouble", { hasText: "The door does not answer." }).waitFor();
+  await tab.accessible("an edge that is away");
+  await tab.shot("play-reconnecting-desktop-light");
+  await house.openDoor();
+  await page.locator('.link[data-state="open"]').waitFor();
+  await ready(tab);
+  await page.locator('.control[aria-busy="false"]').waitFor();
+  const all = await inPage(tab);
+  assert.ok(all.length > before && before > 0);
+  assert.deepEqual(all, await logOf(session, all.at(-1)?.seq ?? 0));
+  assert.equal(await page.locator(".trouble").count(), 0);
+  // The network's own words on the connection that broke, and nothing else.
+  assert.deepEqual(tab.errors.filter((error) => !/WebSocket connection|ERR_CONNECTION|ERR_INCOMPLETE|Failed to load resource/.test(error)), []);
+  await tab.end();
+});
+
+test("on a phone, in the dark, in French", { skip, timeout: 90_000 }, async () => {
+  const tab = await Tab.open(browser, url, PHONE);
+  const { page } = tab;
+  await page.locator(".health dt").first().waitFor();
+  assert.equal(await page.evaluate(() => document.documentElement.lang), "fr");
+  await tab.accessible("home");
+  await tab.shot("home-phone-dark");
+  await page.locator("#start").tap();
+  await ready(tab);
+  await tab.accessible("news");
+  await tab.shot("play-news-phone-dark");
+  await page.locator(".publish").nth(2).tap();
+  await page.locator(".take").nth(3).waitFor();
+  await played(tab, "Tour 2");
+  await page.locator('.control[aria-busy="false"]').waitFor();
+  await page.waitForFunction(() => /[àéèêç]/.test(document.querySelector(".take")?.textContent ?? ""));
+  await tab.accessible("a turn");
+  await tab.shot("play-turn-phone-dark");
+  await page.locator(".take").last().scrollIntoViewIfNeeded();
+  await tab.shot("play-debate-phone-dark");
+  await page.locator(".opinion").scrollIntoViewIfNeeded();
+  await tab.shot("play-opinion-phone-dark");
+  await page.locator('.bar nav a[href^="#/inspect/"]').tap();
+  await page.locator(".row").first().waitFor();
+  await tab.accessible("inspect");
+  await tab.shot("inspect-phone-dark");
+  await page.locator(".board").scrollIntoViewIfNeeded();
+  await tab.shot("inspect-board-phone-dark");
+
+  // By hand: the other language, and light.
+  const [language, theme] = [page.locator(".tools select").nth(0), page.locator(".tools select").nth(1)];
+  await language.selectOption("en");
+  await theme.selectOption("light");
+  await page.locator(".bar nav a", { hasText: "Inspect" }).waitFor();
+  await page.evaluate(() => scrollTo(0, 0));
+  await tab.accessible("inspect, light");
+  await tab.shot("inspect-phone-light");
+  await page.reload();
+  assert.deepEqual(await page.evaluate(() => [document.documentElement.lang, document.documentElement.dataset.theme]), ["en", "light"]);
+  assert.deepEqual(tab.errors, []);
+  await tab.end();
+});
+
+test("a desktop in the dark", { skip, timeout: 60_000 }, async () => {
+  const session = fresh();
+  const tab = await Tab.open(browser, `${url}#/play/${session}`, { ...DESKTOP, colorScheme: "dark" });
+  await tab.page.locator("#next").click();
+  await ready(tab);
+  // Somebody who comes later sees the same.
+  const other = await Tab.open(browser, `${url}#/play/${session}`);
+  await ready(other);
+  await other.page.locator(".gauge").nth(3).waitFor();
+  assert.deepEqual(await other.page.locator(".gauge text").allTextContents(), await tab.page.locator(".gauge text").allTextContents());
+  assert.deepEqual(other.errors, []);
+  await other.end();
+  await tab.page.locator(".publish").nth(0).click();
+  await played(tab, "Turn 2");
+  await tab.page.locator('.control[aria-busy="false"]').waitFor();
+  await tab.accessible("a turn, dark");
+  await tab.shot("play-turn-desktop-dark", true);
+  await tab.page.goto(`${url}#/inspect/${session}`);
+  await tab.page.locator(".row").first().waitFor();
+  await tab.accessible("inspect, dark");
+  await tab.shot("inspect-desktop-dark", true);
+  assert.deepEqual(tab.errors, []);
+  await tab.end();
+});
+
+test("a session of 20,000 events stays usable", { skip, timeout: 90_000 }, async (t) => {
+  const session = fresh();
+  const engine = await house.engine();
+  await engine.tell(session, 0, 20_000, 4000);
+  engine.close();
+  const began = Date.now();
+  const tab = await Tab.open(browser, `${url}#/inspect/${session}`);
+  const { page } = tab;
+  await page.locator(".row").first().waitFor();
+  const painted = Date.now() - began;
+  await page.waitForFunction(() => herald.log.end >= 20_000 * 0.99);
+  const loaded = Date.now() - began;
+  // A plain engine's events are not acknowledged: as many as the log has.
+  const count = await page.evaluate(() => herald.log.end);
+  await page.evaluate(() => {
+    const long: number[] = [];
+    new PerformanceObserver((list) => long.push(...list.getEntries().map(({ duration }) => duration))).observe({ type: "longtask" });
+    Object.assign(globalThis, { long });
+  });
+  await page.locator(".list").hover();
+  for (let at = 0; at < 30; at++) await page.mouse.wheel(0, at % 2 ? -9000 : 30_000);
+  await page.locator("#timeline").press("Home");
+  await page.locator("#timeline").press("PageUp");
+  const long = await page.evaluate(() => (globalThis as unknown as { long: number[] }).long);
+  const rows = await page.locator(".row").count();
+  t.diagnostic(`first events after ${painted} ms, all ${count} after ${loaded} ms; tasks over 50 ms while scrolling: ${long.map(Math.round).join(", ") || "none"}; ${rows} rows drawn`);
+  assert.ok(rows < 80, `${rows} rows`);
+  assert.deepEqual(tab.errors, []);
+  await tab.end();
+});
+
+test("what goes wrong is said in plain words, with what to do", { skip, timeout: 90_000 }, async () => {
+  const secret = "a secret of at least thirty-two bytes";
+  const closed = await House.start({
+    toml: '[[ws-edge.listeners]]\nbuiltin = "arena"\naddress = "127.0.0.1:0"\nauth = "jwt"\npage = true\n',
+    edge: { HERALD_JWT__SECRET: secret },
+  });
+  try {
+    const door = `http://127.0.0.1:${closed.port}/`;
+    const session = fresh();
+    const tab = await Tab.open(browser, `${door}#/play/${session}`);
+    const { page } = tab;
+    const trouble = page.locator(".trouble");
+    await trouble.getByText("This door wants a valid token").waitFor();
+    await tab.shot("play-token-desktop-light");
+    const part = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
+    const now = Math.floor(Date.now() / 1000);
+    const token = (sessions: string[]) => {
+      const text = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub: "ann", sessions, iat: now, exp: now + 600 })}`;
+      return `${text}.${createHmac("sha256", secret).update(text).digest("base64url")}`;
+    };
+    const enter = async (text: string) => {
+      await trouble.locator("input").fill(text);
+      await trouble.locator("button[type=submit]").click();
+    };
+    await enter("no token");
+    await trouble.getByText("no valid token").waitFor();
+    await enter(token(["another"]));
+    await trouble.getByText("belongs to somebody else").waitFor();
+    await enter(token([session]));
+    await page.locator('.link[data-state="open"]').waitFor();
+    await page.locator("#next").click();
+    await ready(tab);
+    // Posters need the token, too.
+    await page.waitForFunction(() => [...document.querySelectorAll<HTMLImageElement>(".poster img")].filter((img) => img.naturalWidth > 0).length === 3);
+    await tab.end();
+
+    const nobody = await Tab.open(browser, `${url}#/inspect/${fresh()}`);
+    await nobody.page.getByText("No event yet in this session.").waitFor();
+    await nobody.accessible("an empty session");
+    assert.deepEqual(nobody.errors, []);
+    await nobody.end();
+  } finally {
+    await closed.end();
+  }
+});

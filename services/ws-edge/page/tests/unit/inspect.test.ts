@@ -1,0 +1,116 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Log } from "../../src/log.ts";
+import { bins } from "../../src/inspect/bins.ts";
+import { clock, marks } from "../../src/inspect/clock.ts";
+import { curl } from "../../src/inspect/curl.ts";
+import { parse, Search } from "../../src/inspect/filter.ts";
+import { Lanes } from "../../src/inspect/lanes.ts";
+import { advance, LIVE, moment, pause, play, seek, seekIndex, shown, step } from "../../src/inspect/wind.ts";
+import { format, freshSession, isSession, parse as route } from "../../src/route.ts";
+import { preferred } from "../../src/words.ts";
+import { recorded } from "../recorded.ts";
+
+const all = recorded();
+const log = new Log();
+for (const entry of all) log.append(entry);
+const [first, last] = [all[0]?.ts as number, all.at(-1)?.ts as number];
+
+test("winding back shows what was there at a moment, and playing goes on with the original timing", () => {
+  assert.deepEqual([shown(LIVE, log), moment(LIVE, log)], [all.length, last]);
+  let wind = seek(LIVE, log, first + 1000);
+  assert.deepEqual([wind.mode, shown(wind, log)], ["paused", 26]);
+  assert.equal(shown(step(wind, log, 1), log), 27);
+  assert.equal(shown(step(wind, log, -100), log), 0);
+  assert.equal(advance(wind, log, 5000), wind, "what stands still stays");
+  for (const speed of [0.5, 1, 16] as const) {
+    wind = play(seek({ ...LIVE, speed }, log, first + 1000), log);
+    wind = advance(advance(wind, log, 200), log, 300);
+    assert.deepEqual([wind.at, shown(wind, log)], [first + 1000 + 500 * speed, 26 + Math.floor((500 * speed) / 40)], `${speed}`);
+  }
+  assert.equal(advance(wind, log, 1e9).mode, "live");
+  assert.deepEqual([play(LIVE, log).mode, shown(play(LIVE, log), log)], ["playing", 0], "from the end all of it is played");
+  assert.deepEqual([pause(LIVE, log).mode, shown(pause(LIVE, log), log)], ["paused", all.length]);
+  assert.equal(seekIndex(LIVE, log, 5).at, all[4]?.ts);
+  assert.equal(play(LIVE, new Log()), LIVE);
+});
+
+test("each source has a lane, and there are not too many of them", () => {
+  const lanes = new Lanes();
+  lanes.read(log.entries(), log.end);
+  assert.deepEqual([...new Set(lanes.all.map(({ kind }) => kind))], ["game", "text", "tools", "arena", "agent"]);
+  assert.equal(lanes.all.filter(({ kind }) => kind === "agent").length, new Set(all.flatMap(({ event }) => /^arena\.agent\.([^.]+)/.exec(event)?.[1] ?? [])).size);
+  for (const { event } of all) assert.ok(lanes.places.has(lanes.key(event)));
+  for (let at = 0; at < 100; at++) lanes.key(`root${at}.x`);
+  assert.ok(lanes.all.length <= 25 && lanes.all.at(-1)?.kind === "more");
+});
+
+test("rates add up to the events there are, and delays are the longest", () => {
+  const { xs, rates, lags } = bins(log, first, last, 50);
+  const seconds = (last - first) / 50 / 1000;
+  const sum = [...rates.values()].flat().reduce((sum, rate) => sum + rate * seconds, 0);
+  assert.ok(Math.abs(sum - all.length) < 1e-6, `${sum}`);
+  assert.deepEqual([...rates.keys()].sort(), ["arena", "gm"]);
+  assert.equal(xs.length, 50);
+  assert.equal(Math.max(...lags.map((lag) => lag ?? 0)), Math.max(...all.map(({ lag }) => lag ?? 0)));
+  assert.deepEqual([...bins(log, first - 1e6, first - 1e5, 10).rates], []);
+});
+
+test("filters are patterns of names, or texts", () => {
+  const found = (text: string) => {
+    const search = new Search(parse(text));
+    while (!search.go(log, 50)) void 0;
+    return search.found.map((index) => all[index]?.event as string);
+  };
+  assert.equal(found("").length, all.length);
+  assert.equal(found("  ").length, all.length);
+  assert.ok(found("gm.>").length > 100 && found("gm.>").every((event) => event.startsWith("gm.")));
+  assert.deepEqual(new Set(found("arena.agent.*.output").map((event) => event.split(".").at(-1))), new Set(["output"]));
+  assert.deepEqual(new Set(found("gm.prop")), new Set(["gm.proposal"]), "a name that is not whole yet");
+  assert.ok(found("Grigori").length > 3 && found("grigori arena.>").every((event) => event.startsWith("arena.")));
+  assert.deepEqual(found(String(all[3]?.seq)).includes(all[3]?.event as string), true);
+  assert.deepEqual(found("(["), []);
+  assert.equal(found(">").length, all.length);
+});
+
+test("a search forgets what the log has forgotten", () => {
+  const small = new Log(300, Infinity);
+  const search = new Search(null);
+  for (const entry of all) {
+    small.append(entry);
+    search.go(small, 10);
+  }
+  assert.equal(search.found[0], small.first);
+  assert.equal(search.found.length, small.end - small.first);
+});
+
+test("an event is a command line that shows it", () => {
+  const base = new URL("https://play.example/herald/");
+  assert.equal(
+    curl(base, "table-1", 4711, false),
+    `curl -sN --max-time 5 'https://play.example/herald/sse/table-1?after=4710' | grep -m 1 -F '"seq":4711,'`,
+  );
+  assert.match(curl(base, "t", 0, true), /-H "Authorization: Bearer \$TOKEN" '.*after=0'/);
+});
+
+test("an axis has few marks, at round times", () => {
+  for (const span of [50, 3000, 61_000, 7_200_000, 7 * 86_400_000]) {
+    const { at, seconds } = marks(first, first + span, 8);
+    assert.ok(at.length >= 1 && at.length <= 9, `${span}: ${at.length}`);
+    assert.equal(seconds, span > 10_000);
+  }
+  assert.match(clock(first), /^\d\d:\d\d:\d\d\.\d{3}$/);
+});
+
+test("an address names a view and a session", () => {
+  for (const address of ["#/", "#/play/table-1", "#/inspect/table-1", "#/inspect"]) assert.equal(format(route(address)), address);
+  for (const odd of ["", "#", "#/nowhere", "#/play", "#/play/a.b", "#/play/%00"]) assert.equal(route(odd).view, "home", odd);
+  assert.equal(route("#/inspect/a.b").session, undefined);
+  const fresh = freshSession();
+  assert.match(fresh, /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$/);
+  assert.ok(isSession(fresh) && freshSession() !== fresh);
+});
+
+test("the page speaks what the browser prefers of what it knows", () => {
+  assert.deepEqual([["fr-CA", "en"], ["de", "fr"], ["de"], []].map(preferred), ["fr", "fr", "en", "en"]);
+});
