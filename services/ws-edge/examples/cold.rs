@@ -118,7 +118,7 @@ impl Options {
                 }
             }
         }
-        assert!(options.behind < options.events, "--behind must be less than --events");
+        assert!(!options.storm || options.behind < options.events, "--behind must be less than --events");
         options
     }
 

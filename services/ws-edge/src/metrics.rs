@@ -57,7 +57,7 @@ const COUNTERS: &[(&str, &str)] = &[
     ("herald_intake_restarts_total", "Consumers begun anew, by stream and reason"),
     (
         "herald_intake_skipped_messages_total",
-        "Messages that were not taken in, by stream and reason: commands, broken, vanished, too far behind",
+        "Messages that were not taken in, by stream and reason: commands, broken, vanished, unreadable, too far behind",
     ),
     ("herald_requests_refused_total", "Requests whose head was too large, malformed or too slow"),
     ("herald_shelf_cleared_total", "Shelves that began anew with nothing, by reason"),

@@ -21,6 +21,7 @@ mod publish;
 mod purge;
 mod read;
 mod request;
+mod unreadable;
 
 pub use batch::{BATCH_MAX, BatchAck, BatchError, BatchMessage, publish_batch};
 pub use ensure::{BucketSpec, EnsureError, StreamInfo, StreamSpec, ensure_bucket, ensure_stream, stream_info};
@@ -31,3 +32,4 @@ pub use read::{
     next_by_subject_leader,
 };
 pub use request::ApiError;
+pub use unreadable::{ask_removal, next_unreadable};

@@ -1,12 +1,13 @@
 //! The connection to NATS: retried for ever, its state visible, its credentials never.
 
 use std::{
-    sync::{Arc, Weak, atomic::Ordering},
+    sync::{Arc, PoisonError, RwLock, Weak, atomic::Ordering},
     time::Duration,
 };
 
-use async_nats::{Client, Event, jetstream};
+use async_nats::{Client, Event, Subscriber, jetstream};
 use tokio::sync::{Notify, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 
 use self::{
     endpoint::{Endpoint, Purpose},
@@ -23,8 +24,10 @@ use crate::{
 mod endpoint;
 mod refusals;
 mod servers;
+mod subscription;
 
 pub(crate) use endpoint::faults;
+pub use subscription::Subscription;
 
 /// How often the state is read beside the library's events, which it drops when 128 wait.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
@@ -39,15 +42,33 @@ pub struct Nats {
     inner: Arc<Inner>,
 }
 
+/// The library repairs a connection that was lost. It can't repair itself: a message that it does not expect (a header with a
+/// bare CR, which nats-server takes from anybody) ends its task by a panic, and with it the client for good. Then another one
+/// takes its place.
 #[derive(Debug)]
 struct Inner {
-    client: Client,
-    jetstream: jetstream::Context,
+    link: RwLock<Link>,
+    /// Which client this is, counted from 1. `None`: closed, there will be no other.
+    life: watch::Sender<Option<u64>>,
     state: watch::Sender<NatsState>,
     request_timeout: Duration,
     /// Who sends a batch of messages: a server takes only so many batches that are not complete.
     batch: Semaphore,
-    refusals: Arc<Refusals>,
+}
+
+/// The library's client, and JetStream over it.
+#[derive(Clone, Debug)]
+struct Link {
+    client: Client,
+    jetstream: jetstream::Context,
+}
+
+impl Link {
+    fn new(client: Client, request_timeout: Duration) -> Self {
+        let mut jetstream = jetstream::new(client.clone());
+        jetstream.set_timeout(request_timeout);
+        Self { client, jetstream }
+    }
 }
 
 /// Whether there is a connection now.
@@ -96,16 +117,17 @@ pub enum JetStreamError {
 }
 
 impl Nats {
-    /// The connection's client. Publishing while disconnected waits in its queue (`nats.send_capacity`).
+    /// The connection's client as it is now; ask for it each time it is needed, as another one may take its place.
+    /// Publishing while disconnected waits in its queue (`nats.send_capacity`).
     #[must_use]
-    pub fn client(&self) -> &Client {
-        &self.inner.client
+    pub fn client(&self) -> Client {
+        self.inner.link().client
     }
 
-    /// JetStream over this connection.
+    /// JetStream over this connection, as it is now.
     #[must_use]
-    pub fn jetstream(&self) -> &jetstream::Context {
-        &self.inner.jetstream
+    pub fn jetstream(&self) -> jetstream::Context {
+        self.inner.link().jetstream
     }
 
     /// Follows the state. When it turns to `Connected`, subscriptions are about to be made again: the answer to any request
@@ -124,13 +146,13 @@ impl Nats {
     /// The largest payload, headers included, that the server accepts now, in bytes.
     #[must_use]
     pub fn max_payload(&self) -> usize {
-        self.inner.client.max_payload()
+        self.client().max_payload()
     }
 
     /// Whether the server belongs to a cluster: streams are made with three replicas there.
     #[must_use]
     pub fn clustered(&self) -> bool {
-        self.inner.client.server_info().cluster.is_some_and(|name| !name.is_empty())
+        self.client().server_info().cluster.is_some_and(|name| !name.is_empty())
     }
 
     /// The right to send a batch: the parts of one are not mixed with those of another.
@@ -163,10 +185,10 @@ impl Nats {
         loop {
             attempt += 1;
             let (major, minor, patch) = OLDEST_SERVER;
-            if self.connected() && !self.inner.client.is_server_compatible(major, minor, patch) {
-                return Err(JetStreamError::TooOld { found: self.inner.client.server_info().version });
+            if self.connected() && !self.client().is_server_compatible(major, minor, patch) {
+                return Err(JetStreamError::TooOld { found: self.client().server_info().version });
             }
-            let refusal = match self.inner.jetstream.query_account().await {
+            let refusal = match self.jetstream().query_account().await {
                 Ok(_) => {
                     condition.ok();
                     return Ok(());
@@ -203,11 +225,13 @@ impl Nats {
 
     /// Lets what was published leave, ends the subscriptions, closes. Waits for nothing longer than `limit`.
     pub async fn close(&self, limit: Duration) {
+        self.inner.life.send_replace(None);
+        let client = self.client();
         let closing = async {
             if self.connected() {
-                self.inner.client.flush().await.map_err(|error| error.to_string())?;
+                client.flush().await.map_err(|error| error.to_string())?;
             }
-            self.inner.client.drain().await.map_err(|error| error.to_string())
+            client.drain().await.map_err(|error| error.to_string())
         };
         match tokio::time::timeout(limit, closing).await {
             Ok(Ok(())) => {}
@@ -228,75 +252,133 @@ pub async fn connect(config: &NatsConfig, name: &'static str, context: &Context)
     let endpoint = Endpoint::from_config(config, context.service).map_err(ConnectError::Configuration)?;
     let condition = context.health.condition(name);
     condition.fail("connecting");
-    let wake = Arc::new(Notify::new());
-    let refusals = Arc::new(Refusals::new(name));
     let token = context.shutdown.token();
-    let purpose = Purpose {
-        config,
-        name: format!("{} {} {name}", context.service, context.instance),
-        condition: &condition,
-        refusals: &refusals,
-        wake: &wake,
+    let keeper = Keeper {
+        name,
+        endpoint,
+        purpose: Purpose {
+            config: config.clone(),
+            name: format!("{} {} {name}", context.service, context.instance),
+            condition,
+            refusals: Arc::new(Refusals::new(name)),
+            wake: Arc::new(Notify::new()),
+        },
+        before: Totals::default(),
     };
-    let first = endpoint.connect_first(&purpose);
-    let client = token.run_until_cancelled(first).await.ok_or(ConnectError::ShuttingDown)?;
-
-    let mut jetstream = jetstream::new(client.clone());
-    jetstream.set_timeout(config.request_timeout.get());
+    let first = keeper.connect();
+    let (client, sentinel) = token.run_until_cancelled(first).await.ok_or(ConnectError::ShuttingDown)?;
     let inner = Arc::new(Inner {
-        jetstream,
+        link: RwLock::new(Link::new(client, config.request_timeout.get())),
+        life: watch::Sender::new(Some(1)),
         state: watch::Sender::new(NatsState::Connected { generation: 1 }),
         request_timeout: config.request_timeout.get(),
         batch: Semaphore::new(1),
-        client,
-        refusals,
     });
-    inner.look(name, &condition);
-    context.supervise("nats state", follow(Arc::downgrade(&inner), name, condition, wake, token));
+    keeper.look(&inner);
+    context.supervise("nats state", keeper.keep(Arc::downgrade(&inner), sentinel, token));
     Ok(Nats { inner })
 }
 
-/// Keeps state, condition and metrics true until the connection is dropped or the process ends.
-async fn follow(
-    inner: Weak<Inner>,
-    name: &'static str,
-    condition: Condition,
-    wake: Arc<Notify>,
-    token: tokio_util::sync::CancellationToken,
-) {
-    loop {
-        // An event is a hint to look at once; a lost one costs at most a tick.
-        tokio::select! {
-            () = token.cancelled() => return,
-            () = wake.notified() => {}
-            () = tokio::time::sleep(LOOK_AGAIN) => {}
-        }
-        match inner.upgrade() {
-            Some(inner) => inner.look(name, &condition),
-            None => return,
-        }
+impl Inner {
+    fn link(&self) -> Link {
+        self.link.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-impl Inner {
-    fn look(&self, name: &'static str, condition: &Condition) {
-        let statistics = self.client.statistics();
-        let generation = statistics.connects.load(Ordering::Relaxed);
-        let now = match self.client.connection_state() {
+/// Keeps a connection in existence, and what is known of it true.
+struct Keeper {
+    name: &'static str,
+    endpoint: Endpoint,
+    purpose: Purpose,
+    before: Totals,
+}
+
+/// What the clients before the present one have done.
+#[derive(Clone, Copy, Default)]
+struct Totals {
+    connects: u64,
+    in_bytes: u64,
+    out_bytes: u64,
+}
+
+impl Keeper {
+    /// A new client, and a subscription that nobody writes to: it ends with the client.
+    async fn connect(&self) -> (Client, Subscriber) {
+        loop {
+            let client = self.endpoint.connect_first(&self.purpose).await;
+            match client.subscribe(client.new_inbox()).await {
+                Ok(sentinel) => return (client, sentinel),
+                Err(error) => tracing::warn!(connection = self.name, %error, "the NATS client ended at once, another one"),
+            }
+            // Each attempt of `connect_first` waits by itself where it fails; this one did not.
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Keeps client, state, condition and metrics true until the connection is dropped or the process ends.
+    async fn keep(mut self, inner: Weak<Inner>, mut sentinel: Subscriber, token: CancellationToken) {
+        loop {
+            let wake = Arc::clone(&self.purpose.wake);
+            // An event is a hint to look at once; a lost one costs at most a tick.
+            let ended = tokio::select! {
+                () = token.cancelled() => return,
+                () = wake.notified() => false,
+                () = tokio::time::sleep(LOOK_AGAIN) => false,
+                message = futures_util::StreamExt::next(&mut sentinel) => message.is_none(),
+            };
+            let Some(inner) = inner.upgrade() else { return };
+            if ended {
+                if inner.life.borrow().is_none() {
+                    return;
+                }
+                match token.run_until_cancelled(self.replace(&inner)).await {
+                    Some(another) => sentinel = another,
+                    None => return,
+                }
+            }
+            self.look(&inner);
+        }
+    }
+
+    /// Puts another client in the place of one that has ended.
+    async fn replace(&mut self, inner: &Inner) -> Subscriber {
+        tracing::error!(connection = self.name, "the NATS client ended by a fault of its own, connecting anew");
+        metrics::counter!("herald_nats_clients_replaced_total", "connection" => self.name).increment(1);
+        inner.state.send_replace_if_changed(NatsState::Disconnected);
+        self.purpose.condition.fail("connecting anew");
+        self.before = self.totals(inner);
+        let (client, sentinel) = self.connect().await;
+        *inner.link.write().unwrap_or_else(PoisonError::into_inner) = Link::new(client, inner.request_timeout);
+        inner.life.send_modify(|life| *life = life.map(|life| life + 1));
+        sentinel
+    }
+
+    fn totals(&self, inner: &Inner) -> Totals {
+        let statistics = inner.link().client.statistics();
+        Totals {
+            connects: self.before.connects + statistics.connects.load(Ordering::Relaxed),
+            in_bytes: self.before.in_bytes + statistics.in_bytes.load(Ordering::Relaxed),
+            out_bytes: self.before.out_bytes + statistics.out_bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    fn look(&self, inner: &Inner) {
+        let Self { name, purpose: Purpose { condition, refusals, .. }, .. } = self;
+        let name = *name;
+        let Totals { connects: generation, in_bytes, out_bytes } = self.totals(inner);
+        let now = match inner.link().client.connection_state() {
             async_nats::connection::State::Connected => NatsState::Connected { generation },
             _ => NatsState::Disconnected,
         };
-        self.state.send_replace_if_changed(now);
+        inner.state.send_replace_if_changed(now);
         condition.set(match now {
-            NatsState::Connected { .. } => self.refusals.fault().map_or(Ok(()), Err),
+            NatsState::Connected { .. } => refusals.fault().map_or(Ok(()), Err),
             NatsState::Disconnected => Err("disconnected".to_owned()),
         });
         let connected = if matches!(now, NatsState::Connected { .. }) { 1.0 } else { 0.0 };
         metrics::gauge!("herald_nats_connected_count", "connection" => name).set(connected);
         metrics::counter!("herald_nats_connects_total", "connection" => name).absolute(generation);
-        let in_bytes = statistics.in_bytes.load(Ordering::Relaxed);
         metrics::counter!("herald_nats_received_bytes_total", "connection" => name).absolute(in_bytes);
-        let out_bytes = statistics.out_bytes.load(Ordering::Relaxed);
         metrics::counter!("herald_nats_sent_bytes_total", "connection" => name).absolute(out_bytes);
     }
 }

@@ -54,7 +54,8 @@ impl Questions {
         }
         let mut room = self.inbox.room();
         let exchange = async {
-            let sent = self.nats.client().publish_with_reply(subject, room.subject.clone(), question);
+            let client = self.nats.client();
+            let sent = client.publish_with_reply(subject, room.subject.clone(), question);
             sent.await.map_err(Unanswered::Send)?;
             // The room is closed by nobody before it was written to, but with the connection.
             let answer = room.next().await.ok_or(Unanswered::NotConnected)?;

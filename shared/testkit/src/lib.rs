@@ -50,6 +50,7 @@ pub mod game_master;
 pub mod house;
 pub mod http;
 pub mod logs;
+pub mod nats_wire;
 pub mod port;
 pub mod process;
 pub mod proxy;

@@ -54,7 +54,7 @@ pub async fn run(options: ArenaOptions, context: Context) -> Result<()> {
     );
     let engine = Arc::new(Engine {
         options,
-        client: nats.client().clone(),
+        client: nats.client(),
         saves,
         games: Mutex::default(),
         tasks: TaskTracker::new(),

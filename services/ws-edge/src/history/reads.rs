@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use async_nats::jetstream::response::Response;
 use herald_protocol::{Epoch, subject::PURGED_ALL};
 use herald_runtime::{
-    jetstream::{self, ApiError, Batch, BatchGet, MultiLast, Stored, epoch::EpochWatcher},
+    jetstream::{self, ApiError, Batch, BatchGet, MultiLast, Stored, ask_removal, epoch::EpochWatcher},
     nats::Nats,
 };
 use serde::Deserialize;
@@ -92,17 +92,39 @@ impl JetStream {
     }
 }
 
+impl JetStream {
+    /// Repeats a request while repeating may help, also once the stream's owner has removed what can't be read. Whoever waits
+    /// sets the limit.
+    async fn patiently<T, F>(&self, mut request: impl FnMut() -> F) -> Result<T, ApiError>
+    where
+        F: Future<Output = Result<T, ApiError>>,
+    {
+        let mut attempt = 0;
+        loop {
+            match request().await {
+                Err(ApiError::Unreadable { sequence }) if ask_removal(&self.nats, &self.stream, sequence).await => {}
+                Err(error) if error.is_transient() => {
+                    tracing::debug!(%error, "history request repeated");
+                    sleep(pause(attempt)).await;
+                    attempt += 1;
+                }
+                answer => return answer,
+            }
+        }
+    }
+}
+
 impl Reads for JetStream {
     async fn last(&self, filter: &str) -> Result<Option<Stored>, ApiError> {
-        patiently(|| jetstream::last_by_subject_leader(&self.nats, &self.stream, filter)).await
+        self.patiently(|| jetstream::last_by_subject_leader(&self.nats, &self.stream, filter)).await
     }
 
     async fn next(&self, filter: &str, from: u64) -> Result<Option<Stored>, ApiError> {
-        patiently(|| jetstream::next_by_subject_leader(&self.nats, &self.stream, from, filter)).await
+        self.patiently(|| jetstream::next_by_subject_leader(&self.nats, &self.stream, from, filter)).await
     }
 
     async fn extent(&self) -> Result<Extent, ApiError> {
-        let info = patiently(|| jetstream::stream_info(&self.nats, &self.stream)).await?;
+        let info = self.patiently(|| jetstream::stream_info(&self.nats, &self.stream)).await?;
         let span = if info.messages == 0 { 0 } else { (info.last_seq + 1).saturating_sub(info.first_seq) };
         let missing = span.saturating_sub(info.messages);
         let explained = if missing == 0 { 0 } else { self.explained(info.first_seq, missing).await? };
@@ -124,7 +146,7 @@ impl Reads for JetStream {
     }
 
     async fn batch(&self, request: BatchGet<'_>) -> Result<Batch, ApiError> {
-        let mut batch = patiently(|| jetstream::batch_get(&self.nats, &self.stream, &request)).await?;
+        let mut batch = self.patiently(|| jetstream::batch_get(&self.nats, &self.stream, &request)).await?;
         if (planted(Bug::HistoryEndedEarly) || planted(Bug::LaggingReplica)) && batch.pending == 0 {
             batch.messages.truncate(batch.messages.len() * 3 / 4);
         }
@@ -132,29 +154,11 @@ impl Reads for JetStream {
     }
 
     async fn multi_last(&self, filters: &[String], bytes: usize) -> Result<MultiLast, ApiError> {
-        patiently(|| jetstream::multi_last(&self.nats, &self.stream, filters, None, bytes)).await
+        self.patiently(|| jetstream::multi_last(&self.nats, &self.stream, filters, None, bytes)).await
     }
 
     async fn pause(&self, attempt: u32) {
         sleep(pause(attempt)).await;
-    }
-}
-
-/// Repeats a request while repeating may help. Whoever waits sets the limit.
-async fn patiently<T, F>(mut request: impl FnMut() -> F) -> Result<T, ApiError>
-where
-    F: Future<Output = Result<T, ApiError>>,
-{
-    let mut attempt = 0;
-    loop {
-        match request().await {
-            Err(error) if error.is_transient() => {
-                tracing::debug!(%error, "history request repeated");
-                sleep(pause(attempt)).await;
-                attempt += 1;
-            }
-            answer => return answer,
-        }
     }
 }
 

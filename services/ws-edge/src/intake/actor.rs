@@ -9,9 +9,9 @@ use herald_runtime::{
     Context,
     health::Condition,
     jetstream::{
-        ApiError, BatchGet, Stored, batch_get,
+        ApiError, BatchGet, Stored, ask_removal, batch_get,
         epoch::{EpochWatcher, StreamLife},
-        stream_info,
+        next_unreadable, stream_info,
     },
     nats::{Nats, NatsState},
     traces,
@@ -43,6 +43,8 @@ const READ_WITHIN: Duration = Duration::from_secs(1);
 const LATE: Duration = Duration::from_secs(2);
 /// The first pause before a consumer that failed is created again; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// So often the intake may begin anew at the same place before it looks at what stands there.
+const STUCK: u32 = 2;
 /// The longest one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// At most one log line about broken events in this time; all of them are counted.
@@ -78,6 +80,7 @@ struct Meters {
     broken: Counter,
     skipped: Counter,
     vanished: Counter,
+    unreadable: Counter,
     pending: Gauge,
 }
 
@@ -141,6 +144,9 @@ impl<R: Rings> Actor<R> {
             let connection = self.connected().await;
             self.settle().await;
             self.alive().await;
+            if failures >= STUCK {
+                self.unblock().await;
+            }
             let begun = self.position;
             let end = self.consume(connection).await;
             self.report_position();
@@ -159,6 +165,24 @@ impl<R: Rings> Actor<R> {
                 }
             }
         }
+    }
+
+    /// Where the place itself, or the message behind it, can't be read, the stream's owner is asked to remove it. If nobody
+    /// does, the intake steps over it: here it goes on, and who reads the past of that session will fail.
+    async fn unblock(&mut self) {
+        let from = self.position.start();
+        let look = next_unreadable(&self.nats, &self.stream, &[">"], from, 2);
+        let Ok(Ok(Some(seq))) = timeout(READ_WITHIN, look).await else { return };
+        if ask_removal(&self.nats, &self.stream, seq).await {
+            return;
+        }
+        tracing::error!(stream = self.stream, seq, "a message that can't be read was skipped, and nobody removes it");
+        self.meters.unreadable.increment(1);
+        if seq > self.position.seq + 1 {
+            self.rings.mark_broken(seq - 1);
+        }
+        self.position = Position::over(seq);
+        self.rings.advance(seq);
     }
 
     /// Waits for the connection; returns which one it is.
@@ -478,6 +502,7 @@ impl Meters {
             broken: left_out("broken"),
             skipped: left_out("backlog"),
             vanished: left_out("vanished"),
+            unreadable: left_out("unreadable"),
             pending: gauge!("herald_intake_pending_count", "stream" => stream.to_owned()),
         }
     }

@@ -80,7 +80,7 @@ impl Consumer {
         heartbeat: Duration,
         description: &str,
     ) -> Result<(Self, u64), CreateError> {
-        let client = nats.client().clone();
+        let client = nats.client();
         let inbox = client.new_inbox();
         // Before the consumer exists: nothing it sends is missed.
         let messages = client.subscribe(inbox.clone()).await.map_err(CreateError::Subscribe)?;
@@ -100,9 +100,10 @@ impl Consumer {
             memory_storage: true,
             ..push::Config::default()
         };
+        let jetstream = nats.jetstream();
         let deadline = Instant::now() + CREATED_WITHIN;
         let created = loop {
-            let creating = nats.jetstream().create_consumer_on_stream(config.clone(), stream);
+            let creating = jetstream.create_consumer_on_stream(config.clone(), stream);
             let in_time = Instant::now() + ASK_AGAIN < deadline;
             match timeout(ASK_AGAIN, creating).await {
                 Ok(Ok(created)) => break created,
@@ -160,12 +161,13 @@ struct Continuity {
 
 impl Continuity {
     fn check(&mut self, message: &Message) -> Result<Signal, Fault> {
-        match message.status {
-            None => {}
-            Some(StatusCode::IDLE_HEARTBEAT) => return self.heartbeat(message),
-            Some(status) => return Err(Fault::Ended(status.as_u16())),
-        }
+        // First: a message of the stream may have a status, too, if its publisher gave it one.
         let Some(delivery) = message.reply.as_deref().and_then(Delivery::parse) else {
+            match message.status {
+                None => {}
+                Some(StatusCode::IDLE_HEARTBEAT) => return self.heartbeat(message),
+                Some(status) => return Err(Fault::Ended(status.as_u16())),
+            }
             // Not from the consumer: somebody else knows the inbox.
             tracing::warn!("a message that is no delivery came to the consumer's inbox, skipped");
             return Ok(Signal::Alive);
@@ -242,6 +244,15 @@ mod tests {
     fn another_status_is_the_end() {
         let ended = Continuity::default().check(&message(Some(409), None, &[]));
         assert_eq!(ended, Err(Fault::Ended(409)));
+    }
+
+    #[test]
+    fn a_status_that_a_publisher_gave_an_event_means_nothing() {
+        let mut continuity = Continuity::default();
+        for (number, status) in [(1, 100), (2, 503)] {
+            let odd = message(Some(status), delivery(number).reply.as_deref(), &[]);
+            assert!(matches!(continuity.check(&odd), Ok(Signal::Delivery(Delivery { consumer_seq, .. })) if consumer_seq == number));
+        }
     }
 
     #[test]

@@ -61,6 +61,8 @@ pub(super) struct Position {
     pub(super) seq: u64,
     /// When it was stored, once that is known. Another time at the same place is another log.
     pub(super) time_ns: Option<u64>,
+    /// Whether it can't be read: then it must not be delivered again.
+    unreadable: bool,
 }
 
 /// What a message is to whoever stands at a position.
@@ -77,19 +79,24 @@ pub(super) enum Verdict {
 impl Position {
     /// Begins behind `seq`.
     pub(super) const fn behind(seq: u64) -> Self {
-        Self { seq, time_ns: None }
+        Self { seq, time_ns: None, unreadable: false }
+    }
+
+    /// Stands at a message that can't be read, and begins behind it.
+    pub(super) const fn over(seq: u64) -> Self {
+        Self { seq, time_ns: None, unreadable: true }
     }
 
     /// Where a consumer has to start: *at* the position, so that its message shows whether the log is still the same.
     pub(super) const fn start(self) -> u64 {
-        if self.seq == 0 { 1 } else { self.seq }
+        if self.seq == 0 || self.unreadable { self.seq + 1 } else { self.seq }
     }
 
     /// Judges a message, and moves on if it is new.
     pub(super) fn judge(&mut self, delivery: &Delivery) -> Verdict {
         let time = Some(delivery.time_ns);
         if delivery.seq > self.seq {
-            *self = Self { seq: delivery.seq, time_ns: time };
+            *self = Self { seq: delivery.seq, time_ns: time, unreadable: false };
             return Verdict::New;
         }
         if delivery.seq == self.seq {
@@ -134,8 +141,9 @@ mod tests {
         let verdicts = [3, 4, 5, 5, 4, 9].map(|seq| position.judge(&at(seq, seq * 10)));
         use Verdict::{Known, New};
         assert_eq!(verdicts, [Known, Known, New, Known, Known, New]);
-        assert_eq!(position, Position { seq: 9, time_ns: Some(90) });
+        assert_eq!(position, Position { seq: 9, time_ns: Some(90), unreadable: false });
         assert_eq!(Position::behind(0).start(), 1);
+        assert_eq!(Position::over(9).start(), 10, "never at what can't be read");
     }
 
     #[test]
@@ -143,6 +151,6 @@ mod tests {
         let mut position = Position::behind(4);
         assert_eq!(position.judge(&at(4, 40)), Verdict::Known, "the time was not known yet");
         assert_eq!(position.judge(&at(4, 41)), Verdict::Rewritten);
-        assert_eq!(position, Position { seq: 4, time_ns: Some(40) }, "what was known stays known");
+        assert_eq!(position, Position { seq: 4, time_ns: Some(40), unreadable: false }, "what was known stays known");
     }
 }

@@ -11,6 +11,7 @@ mod origins;
 mod paths;
 mod sessions;
 mod tokens;
+mod unreadable;
 
 use std::{
     sync::{Arc, Mutex},

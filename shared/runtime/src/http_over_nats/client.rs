@@ -156,7 +156,8 @@ impl Client {
         };
         let left = deadline.saturating_duration_since(Instant::now());
         headers.insert(DEADLINE, left.as_millis().to_string());
-        let sent = self.nats.client().publish_with_reply_and_headers(
+        let client = self.nats.client();
+        let sent = client.publish_with_reply_and_headers(
             subject::http_service(service),
             room.subject.clone(),
             headers,
@@ -315,7 +316,8 @@ impl Incoming {
         if let Some((reply, number)) = self.taken.take() {
             let mut headers = HeaderMap::new();
             headers.insert(ACK, number.to_string());
-            let sent = self.nats.client().publish_with_headers(reply, headers, Bytes::new());
+            let client = self.nats.client();
+            let sent = client.publish_with_headers(reply, headers, Bytes::new());
             let sent = timeout(self.idle, sent).await;
             if !matches!(sent, Ok(Ok(()))) {
                 return Err(BrokenBody::Idle);

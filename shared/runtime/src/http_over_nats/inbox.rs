@@ -6,14 +6,13 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{HeaderMap, Message, Subject, Subscriber};
+use async_nats::{HeaderMap, Message, Subject};
 use bytes::Bytes;
-use futures_util::StreamExt;
 use herald_protocol::headers::ABORT;
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 use super::WINDOW;
-use crate::nats::Nats;
+use crate::nats::{Nats, Subscription};
 
 /// What one conversation may hold unread: the window, and what ends it.
 #[expect(clippy::cast_possible_truncation, reason = "a small constant")]
@@ -47,7 +46,7 @@ impl Inbox {
     /// Where the connection is closed for good.
     pub(crate) async fn open(nats: &Nats) -> Result<Arc<Self>, async_nats::SubscribeError> {
         let prefix = nats.client().new_inbox();
-        let messages = nats.client().subscribe(format!("{prefix}.*")).await?;
+        let messages = nats.subscribe(format!("{prefix}.*"), None).await?;
         let rooms = Arc::new(Rooms::default());
         let (farewells, leaving) = mpsc::channel(FAREWELLS);
         let task = tokio::spawn(sort(nats.clone(), messages, prefix.len() + 1, Arc::clone(&rooms), leaving));
@@ -111,7 +110,7 @@ impl Drop for Room {
 /// Brings each message to its conversation; tells those who write to an ended one.
 async fn sort(
     nats: Nats,
-    mut messages: Subscriber,
+    mut messages: Subscription,
     prefix: usize,
     rooms: Arc<Rooms>,
     mut leaving: mpsc::Receiver<Subject>,
@@ -132,7 +131,8 @@ async fn sort(
         if let Some(peer) = gone {
             let mut headers = HeaderMap::new();
             headers.insert(ABORT, "gone");
-            let farewell = nats.client().publish_with_headers(peer, headers, Bytes::new());
+            let client = nats.client();
+            let farewell = client.publish_with_headers(peer, headers, Bytes::new());
             if timeout(FAREWELL_WITHIN, farewell).await.is_err() {
                 tracing::debug!("farewell not sent in time");
             }

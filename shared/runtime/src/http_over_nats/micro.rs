@@ -6,13 +6,13 @@ use std::sync::{
 };
 use std::{sync::Arc, time::Duration};
 
-use async_nats::{Message, SubscribeError, Subscriber};
+use async_nats::{Message, SubscribeError};
 use futures_util::{StreamExt, stream};
 use herald_protocol::{InstanceId, Name, subject};
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::nats::Nats;
+use crate::nats::{Nats, Subscription};
 
 /// The name of the one endpoint a service has.
 const ENDPOINT: &str = "http";
@@ -104,18 +104,18 @@ fn with(mut value: Value, more: Value) -> Value {
 }
 
 /// The subscriptions a service is discovered by.
-pub(super) async fn subscribe(nats: &Nats, service: &Service) -> Result<Vec<Subscriber>, SubscribeError> {
+pub(super) async fn subscribe(nats: &Nats, service: &Service) -> Result<Vec<Subscription>, SubscribeError> {
     let Service { name, instance, .. } = service;
     let mut subscriptions = Vec::with_capacity(3);
     for subject in ["$SRV.*".to_owned(), format!("$SRV.*.{name}"), format!("$SRV.*.{name}.{instance}")] {
-        subscriptions.push(nats.client().subscribe(subject).await?);
+        subscriptions.push(nats.subscribe(subject, None).await?);
     }
     Ok(subscriptions)
 }
 
 /// Answers until the connection is closed for good.
-pub(super) async fn answer(nats: Nats, service: Arc<Service>, subscriptions: Vec<Subscriber>) {
-    let mut questions = stream::select_all(subscriptions);
+pub(super) async fn answer(nats: Nats, service: Arc<Service>, subscriptions: Vec<Subscription>) {
+    let mut questions = stream::select_all(subscriptions.into_iter().map(Subscription::into_stream));
     while let Some(Message { subject, reply, .. }) = questions.next().await {
         let verb = subject.split('.').nth(1).unwrap_or_default();
         let (Some(reply), Some(answer)) = (reply, service.answer(verb)) else { continue };

@@ -2,10 +2,10 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use async_nats::{Message, SubscribeError, Subscriber};
+use async_nats::{Message, SubscribeError};
 use axum::{Router, body::Body};
 use bytes::Bytes;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::FutureExt;
 use herald_protocol::{InstanceId, Name, subject};
 use http::{Request, Response, StatusCode, header};
 use tokio::{
@@ -24,11 +24,15 @@ use super::{
     respond::Responder,
     wire::{self, RequestHead},
 };
+<<<<<<< HEAD
 use crate::{
     metrics::measured,
     nats::Nats,
     traces::{self, Kind, Span},
 };
+=======
+use crate::nats::{Nats, Subscription};
+>>>>>>> 6f456b0 (Replace a NATS client that ended, and have unreadable messages removed)
 
 /// How long a drain waits for the server to have taken the subscription back. A few round trips; more only without a
 /// connection.
@@ -82,7 +86,7 @@ pub async fn serve(
     router: Router,
     limits: Limits,
 ) -> Result<ServerHandle, ServeError> {
-    let requests = nats.client().queue_subscribe(subject::http_service(service), service.to_string()).await?;
+    let requests = nats.subscribe(subject::http_service(service), Some(service.to_string())).await?;
     let service = Arc::new(Service::new(service, instance));
     let questions = micro::subscribe(nats, &service).await?;
     let tools = AbortOnDropHandle::new(tokio::spawn(micro::answer(nats.clone(), Arc::clone(&service), questions)));
@@ -104,7 +108,7 @@ pub async fn serve(
         most - shared.running.available_permits()
     });
     let (drain, drained) = oneshot::channel();
-    let taking = Taking { shared, requests, tasks: JoinSet::new(), count: 0 };
+    let taking = Taking { shared, requests, tasks: JoinSet::new() };
     let task: JoinHandle<usize> = tokio::spawn(taking.run(drained, tools));
     Ok(ServerHandle { drain, task: AbortOnDropHandle::new(task) })
 }
@@ -122,10 +126,8 @@ pub(super) struct Shared {
 /// The loop that takes requests.
 struct Taking {
     shared: Arc<Shared>,
-    requests: Subscriber,
+    requests: Subscription,
     tasks: JoinSet<()>,
-    /// Messages taken since the subscription began: the server and the library count the same.
-    count: u64,
 }
 
 impl Taking {
@@ -164,7 +166,6 @@ impl Taking {
     }
 
     fn take(&mut self, message: Message) {
-        self.count += 1;
         let received = Instant::now();
         let permit = Arc::clone(&self.shared.taken).try_acquire_owned().ok();
         // A refusal is short work; but it is sent by a task, too: the loop never waits for the connection. Where refusals
@@ -182,19 +183,20 @@ impl Taking {
     /// little ahead, and as many empty messages to ourselves as are needed to reach it. They go to any instance; each
     /// ignores them.
     async fn unsubscribe(&mut self) {
-        let before = self.count;
+        let before = self.requests.received();
         if self.round_trip().await {
             return;
         }
         // What may be on the way when the server reads this: as much as came during a round trip, and to spare.
-        let last = self.count + 32 + 4 * (self.count - before);
-        if let Err(error) = self.requests.unsubscribe_after(last).await {
+        let received = self.requests.received();
+        let last = received + 32 + 4 * received.saturating_sub(before);
+        if let Err(error) = self.requests.end_after(last).await {
             tracing::warn!(%error, "the subscription could not be ended");
             return;
         }
         let subject = subject::http_service(&self.shared.service.name);
         for _round in 0..ROUNDS {
-            for _ in self.count..last {
+            for _ in self.requests.received()..last {
                 if let Err(error) = self.shared.responder.nats.client().publish(subject.clone(), Bytes::new()).await {
                     tracing::debug!(%error, "an empty message could not be sent");
                 }
@@ -208,7 +210,7 @@ impl Taking {
     /// Takes everything the server has sent until now. True if the subscription has ended.
     async fn round_trip(&mut self) -> bool {
         let mut room = self.shared.responder.inbox.room();
-        let client = self.shared.responder.nats.client().clone();
+        let client = self.shared.responder.nats.client();
         let sent = client.publish(room.subject.clone(), Bytes::new()).await;
         if let Err(error) = sent {
             tracing::debug!(%error, "a message to ourselves could not be sent");

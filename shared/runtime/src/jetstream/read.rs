@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use async_nats::{
-    HeaderMap, Message, Subject,
-    jetstream::{ErrorCode, message::StreamMessage, stream::RawMessage},
-};
+use async_nats::{HeaderMap, Message, Subject, jetstream::message::StreamMessage};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use herald_protocol::headers;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::time::{Instant, timeout};
 
-use super::request::{ASK_AGAIN, ApiError, encode, question};
+use super::{
+    request::{ASK_AGAIN, ApiError, encode},
+    unreadable::{GetOne, Raw, get_raw, next_unreadable},
+};
 use crate::nats::Nats;
 
 /// A message as the stream holds it.
@@ -56,16 +56,6 @@ impl From<StreamMessage> for Stored {
     }
 }
 
-#[derive(Serialize, Default)]
-struct GetOne<'a> {
-    #[serde(rename = "seq", skip_serializing_if = "Option::is_none")]
-    sequence: Option<u64>,
-    #[serde(rename = "last_by_subj", skip_serializing_if = "Option::is_none")]
-    last: Option<&'a str>,
-    #[serde(rename = "next_by_subj", skip_serializing_if = "Option::is_none")]
-    next: Option<&'a str>,
-}
-
 /// The last message that `filter` (a subject, wildcards allowed) matches, read through the leader.
 ///
 /// # Errors
@@ -97,18 +87,17 @@ pub async fn next_by_subject_leader(
 }
 
 async fn get_one(nats: &Nats, stream: &str, request: &GetOne<'_>) -> Result<Option<Stored>, ApiError> {
-    #[derive(Deserialize)]
-    struct Found {
-        message: RawMessage,
-    }
-    match question::<Found>(nats, &format!("STREAM.MSG.GET.{stream}"), request).await {
-        Ok(found) => {
-            let message = StreamMessage::try_from(found.message);
-            message.map(|message| Some(message.into())).map_err(|error| ApiError::Malformed(error.to_string()))
-        }
-        Err(ApiError::Refused { code, .. }) if code == ErrorCode::NO_MESSAGE_FOUND.0 => Ok(None),
-        Err(error) => Err(error),
-    }
+    get_raw(nats, stream, request).await?.map(Raw::stored).transpose()
+}
+
+/// When the message at or behind `from` was stored, and its sequence, whatever it holds; read through the leader.
+///
+/// # Errors
+/// [`ApiError`]; `Ok(None)` says that there is none.
+pub(super) async fn place_leader(nats: &Nats, stream: &str, from: u64) -> Result<Option<(u64, u64)>, ApiError> {
+    let request = GetOne { sequence: Some(from.max(1)), next: Some(">"), ..GetOne::default() };
+    let Some(raw) = get_raw(nats, stream, &request).await? else { return Ok(None) };
+    Ok(Some((raw.sequence, raw.time_ns()?)))
 }
 
 /// What a batched direct get asks for.
@@ -143,7 +132,8 @@ pub struct Batch {
 /// stream that holds nothing of it is an empty batch.
 pub async fn batch_get(nats: &Nats, stream: &str, request: &BatchGet<'_>) -> Result<Batch, ApiError> {
     let request = BatchGet { from: request.from.max(1), batch: request.batch.max(1), ..*request };
-    let answer = direct(nats, stream, encode(&request)?).await?;
+    let read = Read { stream, filters: &[request.filter], from: request.from, behind: 1 };
+    let answer = direct(nats, &read, encode(&request)?).await?;
     Ok(Batch { messages: answer.messages, pending: answer.pending })
 }
 
@@ -183,7 +173,9 @@ pub async fn multi_last(
     // A page that passes the limit by one byte is seen as too much; more of it need not come.
     let max_bytes = u32::try_from(most_bytes.saturating_add(1)).unwrap_or(u32::MAX).min(PAGE_BYTES);
     let ask = |up_to, from| encode(&Ask { multi_last: filters, up_to, from, max_bytes });
-    let mut answer = direct(nats, stream, ask(up_to, None)?).await?;
+    let subjects: Vec<_> = filters.iter().map(String::as_str).collect();
+    let read = |from| Read { stream, filters: &subjects, from, behind: WALK };
+    let mut answer = direct(nats, &read(1), ask(up_to, None)?).await?;
     let mut found = MultiLast { messages: answer.messages, cut: answer.cut };
     // A large answer comes in pages, all at the first one's cut. Each page says how many messages are left behind it.
     loop {
@@ -195,7 +187,7 @@ pub async fn multi_last(
         }
         let from = found.messages.last().map(|message| message.sequence + 1);
         let left = answer.pending;
-        answer = direct(nats, stream, ask(found.cut, from)?).await?;
+        answer = direct(nats, &read(from.unwrap_or(1)), ask(found.cut, from)?).await?;
         let read = u64::try_from(answer.messages.len()).unwrap_or(u64::MAX);
         if read == 0 || read + answer.pending != left {
             return Err(ApiError::Incomplete);
@@ -215,22 +207,52 @@ struct Answer {
     cut: Option<u64>,
 }
 
+/// What a direct get reads, to look for the message that it broke off at.
+struct Read<'a> {
+    stream: &'a str,
+    filters: &'a [&'a str],
+    from: u64,
+    /// How many messages of each filter may stand between the last one that came and the next one of the answer.
+    behind: usize,
+}
+
+/// So many messages of each subject are looked at for one that broke off a multi-last get.
+const WALK: usize = 2_000;
+
 /// A direct get, asked again where its answer stays away or has a hole: any replica may have been asked, also one that stands
-/// still, and the next one may answer.
-async fn direct(nats: &Nats, stream: &str, payload: Bytes) -> Result<Answer, ApiError> {
+/// still, and the next one may answer. Where the connection was lost meanwhile, a message of the answer may be the cause.
+async fn direct(nats: &Nats, read: &Read<'_>, payload: Bytes) -> Result<Answer, ApiError> {
     let deadline = Instant::now() + nats.request_timeout();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        match direct_once(nats, stream, payload.clone(), left.min(ASK_AGAIN)).await {
-            Err(ApiError::Timeout | ApiError::Incomplete) if left > ASK_AGAIN => {}
+        let (connection, mut last) = (*nats.state().borrow(), read.from.saturating_sub(1));
+        match direct_once(nats, read.stream, payload.clone(), left.min(ASK_AGAIN), &mut last).await {
+            Err(error @ (ApiError::Timeout | ApiError::Incomplete)) => {
+                if nats.connected() && *nats.state().borrow() != connection {
+                    let looked = next_unreadable(nats, read.stream, read.filters, last + 1, read.behind).await;
+                    if let Ok(Some(sequence)) = looked {
+                        return Err(ApiError::Unreadable { sequence });
+                    }
+                }
+                if left <= ASK_AGAIN {
+                    return Err(error);
+                }
+            }
             answer => return answer,
         }
     }
 }
 
 /// One direct get with many messages as its answer. They come without flow control and nothing repeats a lost one, but each
-/// names its predecessor, and the closing one names the last: a hole can't go unnoticed. `patience` is for each of them.
-async fn direct_once(nats: &Nats, stream: &str, payload: Bytes, patience: Duration) -> Result<Answer, ApiError> {
+/// names its predecessor, and the closing one names the last: a hole can't go unnoticed. `patience` is for each of them;
+/// `reached` is moved to the last one that came.
+async fn direct_once(
+    nats: &Nats,
+    stream: &str,
+    payload: Bytes,
+    patience: Duration,
+    reached: &mut u64,
+) -> Result<Answer, ApiError> {
     let client = nats.client();
     let send = |error: async_nats::Error| ApiError::Send(error);
     let inbox = client.new_inbox();
@@ -243,7 +265,8 @@ async fn direct_once(nats: &Nats, stream: &str, payload: Bytes, patience: Durati
     loop {
         let Ok(reply) = timeout(patience, replies.next()).await else { return Err(ApiError::Timeout) };
         let reply = reply.ok_or(ApiError::Timeout)?;
-        if let Some(status) = reply.status {
+        // A message of the stream has a sequence, and perhaps a status that its publisher gave it.
+        if let Some(status) = reply.status.filter(|_| number(&reply, SEQUENCE).is_none()) {
             return match status.as_u16() {
                 204 if number(&reply, LAST_SEQUENCE).unwrap_or(last) != last => Err(ApiError::Incomplete),
                 204 => {
@@ -265,10 +288,13 @@ async fn direct_once(nats: &Nats, stream: &str, payload: Bytes, patience: Durati
         }
         let message = StreamMessage::try_from(reply).map_err(|error| ApiError::Malformed(error.to_string()))?;
         last = message.sequence;
+        *reached = last;
         answer.messages.push(message.into());
     }
 }
 
+/// Its sequence in the stream, in each message of an answer.
+const SEQUENCE: &str = "Nats-Sequence";
 /// Each message of an answer names the one before it in the answer, 0 the first.
 const LAST_SEQUENCE: &str = "Nats-Last-Sequence";
 

@@ -38,6 +38,13 @@ pub enum ApiError {
         /// The server's words.
         description: String,
     },
+    /// The message with that sequence has headers or a subject that the library can't read (see
+    /// [`super::ask_removal`]).
+    #[error("message {sequence} of the stream can't be read")]
+    Unreadable {
+        /// Where it stands.
+        sequence: u64,
+    },
     /// The answer can't be understood.
     #[error("unexpected answer from jetstream: {0}")]
     Malformed(String),

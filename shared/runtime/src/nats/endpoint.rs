@@ -37,12 +37,12 @@ enum Credentials {
 }
 
 /// Everything about one connection that does not change.
-pub(super) struct Purpose<'a> {
-    pub(super) config: &'a NatsConfig,
+pub(super) struct Purpose {
+    pub(super) config: NatsConfig,
     pub(super) name: String,
-    pub(super) condition: &'a Condition,
-    pub(super) refusals: &'a Arc<Refusals>,
-    pub(super) wake: &'a Arc<Notify>,
+    pub(super) condition: Condition,
+    pub(super) refusals: Arc<Refusals>,
+    pub(super) wake: Arc<Notify>,
 }
 
 impl Endpoint {
@@ -90,7 +90,7 @@ impl Endpoint {
     }
 
     /// Tries until a server answers. Each failure is logged and shown in the condition.
-    pub(super) async fn connect_first(&self, purpose: &Purpose<'_>) -> Client {
+    pub(super) async fn connect_first(&self, purpose: &Purpose) -> Client {
         use async_nats::ConnectErrorKind::{Authentication, AuthorizationViolation};
 
         let Purpose { config, condition, .. } = purpose;
@@ -123,7 +123,7 @@ impl Endpoint {
         }
     }
 
-    fn options(&self, purpose: &Purpose<'_>) -> io::Result<ConnectOptions> {
+    fn options(&self, purpose: &Purpose) -> io::Result<ConnectOptions> {
         let Purpose { config, name, refusals, wake, .. } = purpose;
         let (min, max) = (config.reconnect_min.get(), config.reconnect_max.get());
         let (refusals, wake) = (Arc::clone(refusals), Arc::clone(wake));

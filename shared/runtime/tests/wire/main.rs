@@ -13,3 +13,4 @@ mod http_lifecycle;
 mod jetstream;
 mod pair;
 mod questions;
+mod replaced;

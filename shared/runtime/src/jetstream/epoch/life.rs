@@ -4,7 +4,7 @@ use herald_protocol::Epoch;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    jetstream::{ApiError, StreamInfo, get_leader, next_by_subject_leader, stream_info},
+    jetstream::{ApiError, StreamInfo, read::place_leader, stream_info},
     nats::Nats,
 };
 
@@ -148,8 +148,8 @@ async fn holds(nats: &Nats, info: &StreamInfo, anchor: Anchor) -> Result<bool, A
         return Ok(false);
     }
     // What was trimmed since can't be compared any more.
-    let message = get_leader(nats, &info.name, anchor.seq).await?;
-    Ok(message.is_none_or(|message| message.time_ns == anchor.time_ns))
+    let place = place_leader(nats, &info.name, anchor.seq).await?;
+    Ok(place.is_none_or(|(sequence, time_ns)| sequence != anchor.seq || time_ns == anchor.time_ns))
 }
 
 /// The last sequence that a life which knew `anchor` has in common with the stream as it is now: whatever was stored after
@@ -160,8 +160,8 @@ pub(super) async fn last_common(nats: &Nats, info: &StreamInfo, anchor: Option<A
     let (mut low, mut high) = (info.first_seq.saturating_sub(1), info.last_seq + 1);
     while high > low + 1 {
         let middle = low + (high - low) / 2;
-        match next_by_subject_leader(nats, &info.name, middle, ">").await? {
-            Some(message) if message.sequence < high && message.time_ns <= anchor.time_ns => low = message.sequence,
+        match place_leader(nats, &info.name, middle).await? {
+            Some((sequence, time_ns)) if sequence < high && time_ns <= anchor.time_ns => low = sequence,
             _ => high = middle,
         }
     }

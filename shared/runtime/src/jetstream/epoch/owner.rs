@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use async_nats::Message;
-use futures_util::StreamExt;
+use async_nats::{Message, Subject};
 use herald_protocol::{Epoch, subject};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     sync::watch,
     task::JoinHandle,
@@ -20,6 +19,7 @@ use crate::{
     jetstream::{
         ApiError, BucketSpec, EnsureError, StreamInfo, StreamSpec,
         ensure::{ensure_bucket, ensure_stream, set_epoch, stream_info},
+        unreadable::{Removal, remove},
     },
     nats::{Nats, NatsState},
 };
@@ -126,16 +126,15 @@ struct Owner {
 
 impl Owner {
     async fn run(mut self) {
-        let questions = loop {
+        let mut questions = loop {
             // A subscription is refused only where the client is closed for good.
             let subject = subject::epoch(&self.stream.name);
-            match self.nats.client().queue_subscribe(subject, "owner".to_owned()).await {
+            match self.nats.subscribe(subject, Some("owner".to_owned())).await {
                 Ok(questions) => break questions,
                 Err(error) => tracing::warn!(%error, "can't subscribe to the questions for the epoch"),
             }
             sleep(SLOWEST).await;
         };
-        let mut questions = questions.fuse();
         self.ensure().await;
         let mut state = self.nats.state();
         let mut next = Instant::now();
@@ -236,6 +235,13 @@ impl Owner {
 
     async fn answer(&mut self, question: Message) {
         let Some(reply) = question.reply else { return };
+        if let Ok(Removal { unreadable }) = serde_json::from_slice(&question.payload) {
+            let removed = remove(&self.nats, &self.stream.name, unreadable).await.unwrap_or_else(|error| {
+                tracing::warn!(stream = self.stream.name, sequence = unreadable, %error, "can't be removed");
+                false
+            });
+            return self.say(reply, json!({"removed": removed})).await;
+        }
         let answer = match serde_json::from_slice::<Known>(&question.payload) {
             Ok(known) => match self.renew(&known).await {
                 Ok(epoch) => json!({"epoch": epoch}),
@@ -249,6 +255,10 @@ impl Owner {
                 json!({"error": "not understood"})
             }
         };
+        self.say(reply, answer).await;
+    }
+
+    async fn say(&self, reply: Subject, answer: Value) {
         if let Err(error) = self.nats.client().publish(reply, answer.to_string().into()).await {
             tracing::debug!(%error, "the answer could not be sent");
         }
