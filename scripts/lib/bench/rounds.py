@@ -1,7 +1,7 @@
 """The order of things: round by round, in each round every peer of a case in turn.
 
-A peer is started afresh for each measurement, so that none inherits another one's memory, clients or buffers; memory could
-not be told otherwise. The backbone is one per work, with a fresh store: what it has stored falls on all alike.
+Peer and backbone are started afresh for each measurement, so that none inherits another one's memory, clients or buffers;
+memory could not be told otherwise. Nor does any inherit what was stored for those before: an edge reads the stream's past.
 """
 
 from bench import examples, figures, game_masters, measure, peers, works
@@ -23,12 +23,12 @@ def of_work(stage, name, work, wanted, rounds):
         yield from OTHERS[work["run"]](stage, name, work, rounds)
         return
     members = [peer for peer in works.peers(work, wanted) if not peers.absent(stage, peer)]
-    with backbone(stage) as bed:
-        for turn in range(rounds):
-            for case in works.cases(work):
-                for peer in by_turns(works.peers(case, members) if "peers" in case else members, turn):
+    for turn in range(rounds):
+        for case in works.cases(work):
+            for peer in by_turns(works.peers(case, members) if "peers" in case else members, turn):
+                with backbone(stage) as bed:
                     found = measure.one(stage, bed, peer, work, case)
-                    yield {**found, "work": name, "case": case["case"], "peer": peer, "round": turn}
+                yield {**found, "work": name, "case": case["case"], "peer": peer, "round": turn}
 
 
 def all_of(stage, table, names, wanted, rounds, each):

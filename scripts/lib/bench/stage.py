@@ -160,7 +160,7 @@ class Backbone:
 
 @contextlib.contextmanager
 def backbone(stage):
-    """A backbone with its stream, for as long as a work takes."""
+    """A backbone with its stream, for as long as a measurement takes."""
     made = Backbone(stage)
     try:
         yield made.with_stream()
