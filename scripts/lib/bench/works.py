@@ -196,7 +196,8 @@ WORKS = {
         "columns": ["events", "p50_us", "p99_us"],
         "peers": PAIR,
         "load": {"sessions": 10_000, "clients": 1, "watched": 50, "seconds": 5},
-        "cases": [case("50,000 events/s", rate=50_000), case("100,000 events/s", rate=100_000)],
+        "cases": [case("50,000 events/s", rate=50_000), case("100,000 events/s", rate=100_000),
+                  {**case("50,000 events/s, no shelf", rate=50_000), "peers": EDGE, "edge": {"HERALD_HISTORY__SHELF": "0B"}}],
         "goals": [("cpu_us_per_event", "<=", 2)],
     },
     "W8s": {
