@@ -308,7 +308,9 @@ impl Keeper {
             let client = self.endpoint.connect_first(&self.purpose).await;
             match client.subscribe(client.new_inbox()).await {
                 Ok(sentinel) => return (client, sentinel),
-                Err(error) => tracing::warn!(connection = self.name, %error, "the NATS client ended at once, another one"),
+                Err(error) => {
+                    tracing::warn!(connection = self.name, %error, "the NATS client ended at once, another one")
+                }
             }
             // Each attempt of `connect_first` waits by itself where it fails; this one did not.
             tokio::time::sleep(LOOK_AGAIN).await;

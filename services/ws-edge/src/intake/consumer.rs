@@ -251,7 +251,9 @@ mod tests {
         let mut continuity = Continuity::default();
         for (number, status) in [(1, 100), (2, 503)] {
             let odd = message(Some(status), delivery(number).reply.as_deref(), &[]);
-            assert!(matches!(continuity.check(&odd), Ok(Signal::Delivery(Delivery { consumer_seq, .. })) if consumer_seq == number));
+            assert!(
+                matches!(continuity.check(&odd), Ok(Signal::Delivery(Delivery { consumer_seq, .. })) if consumer_seq == number)
+            );
         }
     }
 

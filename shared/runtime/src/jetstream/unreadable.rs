@@ -68,7 +68,8 @@ pub(super) async fn get_raw(nats: &Nats, stream: &str, request: &GetOne<'_>) -> 
 impl Raw {
     /// When it was stored, in nanoseconds since 1970.
     pub(super) fn time_ns(&self) -> Result<u64, ApiError> {
-        let time = OffsetDateTime::parse(&self.time, &Rfc3339).map_err(|error| ApiError::Malformed(error.to_string()))?;
+        let time =
+            OffsetDateTime::parse(&self.time, &Rfc3339).map_err(|error| ApiError::Malformed(error.to_string()))?;
         Ok(u64::try_from(time.unix_timestamp_nanos()).unwrap_or(0))
     }
 

@@ -69,13 +69,13 @@ async fn what_was_stored_while_nobody_read_is_found_in_the_past_and_does_not_sta
             nats_wire::send(&nats, "arena", &odd).await;
         }
         engine.publish("gm.s1.phase", "1").await;
-        let edge = Edge::new(&nats).start().await;
+        let mut edge = Edge::new(&nats).start().await;
         let client = ws::Client::connect(&edge.ws("/ws/s1?snapshot=1"), ws::V1).await;
         client.wait_for("the snapshot", BOUND, |frame| frame.event() == "herald.live").await;
         let last = engine.publish("gm.s1.phase", "2").await;
         let whole = shown(&edge.ws("/ws/s1?after=0"), last).await;
         assert_eq!(whole.iter().filter(|shown| shown.starts_with("gm.phase")).count(), 3, "{whole:?}");
-        eventually("the edge is ready", BOUND, async || edge.ready().await.then_some(()).ok_or_else(|| edge.log())).await;
+        edge.wait_ready(BOUND).await;
     })
     .await;
 }
