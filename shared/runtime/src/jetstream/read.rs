@@ -13,7 +13,7 @@ use super::{
     request::{ASK_AGAIN, ApiError, encode},
     unreadable::{GetOne, Raw, get_raw, next_unreadable},
 };
-use crate::nats::Nats;
+use crate::nats::{Nats, NatsState};
 
 /// A message as the stream holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -225,10 +225,19 @@ async fn direct(nats: &Nats, read: &Read<'_>, payload: Bytes) -> Result<Answer, 
     let deadline = Instant::now() + nats.request_timeout();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let (connection, mut last) = (*nats.state().borrow(), read.from.saturating_sub(1));
-        match direct_once(nats, read.stream, payload.clone(), left.min(ASK_AGAIN), &mut last).await {
+        let (mut state, mut last) = (nats.state(), read.from.saturating_sub(1));
+        let connection = *state.borrow_and_update();
+        let once = direct_once(nats, read.stream, payload.clone(), left.min(ASK_AGAIN), &mut last);
+        let answer = tokio::select! {
+            biased;
+            answer = once => answer,
+            // What was sent over the former connection is lost.
+            Ok(_) = state.wait_for(|state| *state != connection) => Err(ApiError::Timeout),
+        };
+        match answer {
             Err(error @ (ApiError::Timeout | ApiError::Incomplete)) => {
-                if nats.connected() && *nats.state().borrow() != connection {
+                let again = |state: &NatsState| *state != connection && *state != NatsState::Disconnected;
+                if *state.borrow() != connection && matches!(timeout(left, state.wait_for(again)).await, Ok(Ok(_))) {
                     let looked = next_unreadable(nats, read.stream, read.filters, last + 1, read.behind).await;
                     if let Ok(Some(sequence)) = looked {
                         return Err(ApiError::Unreadable { sequence });

@@ -244,7 +244,6 @@ mod tests {
             b"NATS/1.0\r\nno colon\r\n\r\n",
             b"NATS/1.0\r\nA: b\rc\r\n\r\n",
             b"NATS/1.0\r\nA: \xff\r\n\r\n",
-            b"NATS/1.0\r\n: b\r\n\r\n",
         ] {
             assert!(!raw("a", Some(bad)).is_readable(), "{}", bad.escape_ascii());
             assert!(matches!(raw("a", Some(bad)).stored(), Err(ApiError::Unreadable { sequence: 7 })));
