@@ -268,7 +268,8 @@ impl Newest {
 
     async fn say(&self, nats: &Nats, Said { root, session, claim }: Said) {
         let Ok(bytes) = serde_json::to_vec(&claim) else { return };
-        let sending = nats.client().publish(subject::newest(&root, &session), bytes.into());
+        let client = nats.client();
+        let sending = client.publish(subject::newest(&root, &session), bytes.into());
         if !matches!(timeout(SENDING, sending).await, Ok(Ok(()))) {
             self.book().again = true;
         }

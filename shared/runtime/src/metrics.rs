@@ -126,6 +126,10 @@ const MEANINGS: Meanings = Meanings {
         ("herald_http_served_aborts_total", "Answers to requests over NATS that broke off, by reason"),
         ("herald_http_served_dropped_total", "Requests over NATS that were not executed, by service and reason"),
         ("herald_http_served_requests_total", "Requests over NATS that were answered, by service and class of status"),
+        (
+            "herald_nats_clients_replaced_total",
+            "Times that a client of NATS ended by a fault of its own, by connection",
+        ),
         ("herald_nats_connects_total", "Times that the connection to NATS was made, by connection"),
         ("herald_nats_dropped_messages_total", "Messages that the NATS library dropped, by reason"),
         ("herald_nats_received_bytes_total", "Bytes from NATS, by connection"),
@@ -133,6 +137,10 @@ const MEANINGS: Meanings = Meanings {
         ("herald_nats_sent_bytes_total", "Bytes to NATS, by connection"),
         ("herald_spans_dropped_total", "Spans that were not sent, by reason: queue_full, unreachable, refused"),
         ("herald_spans_exported_total", "Spans that the collector took"),
+        (
+            "herald_unreadable_messages_removed_total",
+            "Messages that can't be read and were removed by the owner of their stream, by stream",
+        ),
     ],
     gauges: &[
         ("herald_build_info", "1, by service, version and instance"),

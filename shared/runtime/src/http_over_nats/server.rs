@@ -24,15 +24,11 @@ use super::{
     respond::Responder,
     wire::{self, RequestHead},
 };
-<<<<<<< HEAD
 use crate::{
     metrics::measured,
-    nats::Nats,
+    nats::{Nats, Subscription},
     traces::{self, Kind, Span},
 };
-=======
-use crate::nats::{Nats, Subscription};
->>>>>>> 6f456b0 (Replace a NATS client that ended, and have unreadable messages removed)
 
 /// How long a drain waits for the server to have taken the subscription back. A few round trips; more only without a
 /// connection.
