@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Client, Event, Subscriber, jetstream};
+use async_nats::{Client, Event, jetstream};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -265,8 +265,8 @@ pub async fn connect(config: &NatsConfig, name: &'static str, context: &Context)
         },
         before: Totals::default(),
     };
-    let first = keeper.connect();
-    let (client, sentinel) = token.run_until_cancelled(first).await.ok_or(ConnectError::ShuttingDown)?;
+    let first = keeper.endpoint.connect_first(&keeper.purpose);
+    let client = token.run_until_cancelled(first).await.ok_or(ConnectError::ShuttingDown)?;
     let inner = Arc::new(Inner {
         link: RwLock::new(Link::new(client, config.request_timeout.get())),
         life: watch::Sender::new(Some(1)),
@@ -275,13 +275,25 @@ pub async fn connect(config: &NatsConfig, name: &'static str, context: &Context)
         batch: Semaphore::new(1),
     });
     keeper.look(&inner);
-    context.supervise("nats state", keeper.keep(Arc::downgrade(&inner), sentinel, token));
+    context.supervise("nats state", keeper.keep(Arc::downgrade(&inner), token));
     Ok(Nats { inner })
 }
 
 impl Inner {
     fn link(&self) -> Link {
         self.link.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Waits for the end of a client's task. It is asked whether it lives by a flush, which writes nothing by itself: a
+/// subscription that ends with it would need a right on every user's subjects.
+async fn ended(client: Client) {
+    // The wait comes first: one that ends again and again is not replaced more often.
+    loop {
+        tokio::time::sleep(LOOK_AGAIN).await;
+        if client.flush().await.is_err() {
+            return;
+        }
     }
 }
 
@@ -302,39 +314,25 @@ struct Totals {
 }
 
 impl Keeper {
-    /// A new client, and a subscription that nobody writes to: it ends with the client.
-    async fn connect(&self) -> (Client, Subscriber) {
-        loop {
-            let client = self.endpoint.connect_first(&self.purpose).await;
-            match client.subscribe(client.new_inbox()).await {
-                Ok(sentinel) => return (client, sentinel),
-                Err(error) => {
-                    tracing::warn!(connection = self.name, %error, "the NATS client ended at once, another one")
-                }
-            }
-            // Each attempt of `connect_first` waits by itself where it fails; this one did not.
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
-    }
-
     /// Keeps client, state, condition and metrics true until the connection is dropped or the process ends.
-    async fn keep(mut self, inner: Weak<Inner>, mut sentinel: Subscriber, token: CancellationToken) {
+    async fn keep(mut self, inner: Weak<Inner>, token: CancellationToken) {
+        let Some(mut end) = inner.upgrade().map(|inner| Box::pin(ended(inner.link().client))) else { return };
         loop {
             let wake = Arc::clone(&self.purpose.wake);
             // An event is a hint to look at once; a lost one costs at most a tick.
-            let ended = tokio::select! {
+            let over = tokio::select! {
                 () = token.cancelled() => return,
+                () = &mut end => true,
                 () = wake.notified() => false,
                 () = tokio::time::sleep(LOOK_AGAIN) => false,
-                message = futures_util::StreamExt::next(&mut sentinel) => message.is_none(),
             };
             let Some(inner) = inner.upgrade() else { return };
-            if ended {
+            if over {
                 if inner.life.borrow().is_none() {
                     return;
                 }
                 match token.run_until_cancelled(self.replace(&inner)).await {
-                    Some(another) => sentinel = another,
+                    Some(another) => end.set(ended(another)),
                     None => return,
                 }
             }
@@ -343,16 +341,16 @@ impl Keeper {
     }
 
     /// Puts another client in the place of one that has ended.
-    async fn replace(&mut self, inner: &Inner) -> Subscriber {
+    async fn replace(&mut self, inner: &Inner) -> Client {
         tracing::error!(connection = self.name, "the NATS client ended by a fault of its own, connecting anew");
         metrics::counter!("herald_nats_clients_replaced_total", "connection" => self.name).increment(1);
         inner.state.send_replace_if_changed(NatsState::Disconnected);
         self.purpose.condition.fail("connecting anew");
         self.before = self.totals(inner);
-        let (client, sentinel) = self.connect().await;
-        *inner.link.write().unwrap_or_else(PoisonError::into_inner) = Link::new(client, inner.request_timeout);
+        let client = self.endpoint.connect_first(&self.purpose).await;
+        *inner.link.write().unwrap_or_else(PoisonError::into_inner) = Link::new(client.clone(), inner.request_timeout);
         inner.life.send_modify(|life| *life = life.map(|life| life + 1));
-        sentinel
+        client
     }
 
     fn totals(&self, inner: &Inner) -> Totals {
