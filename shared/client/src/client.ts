@@ -162,9 +162,7 @@ class Client implements Herald<EventMap> {
   }
 
   send(text: string): boolean {
-    const open = this.#status.state === "open" && this.#link?.send;
-    if (open) open(text);
-    return !!open;
+    return this.#status.state === "open" && !!this.#link?.send?.(text);
   }
 
   close(): void {
@@ -260,11 +258,11 @@ class Client implements Herald<EventMap> {
         return this.#emit("uplink", data as unknown as ClientEvents["uplink"]);
       case "herald.closed":
         // What a socket is told by its close.
-        return this.#ended(run, { code: Number(data.code) || 0, reason: String(data.reason) });
+        return this.#ended(run, { code: Number(data.code) || 0, reason: data.reason as string });
     }
     if (frame.event.startsWith("herald.")) return;
-    if (frame.seq === undefined) this.#emit("message", { event: frame.event, data: frame.data });
-    else this.#event(run, frame as Frame & { seq: number });
+    if (frame.seq) this.#event(run, frame as Frame & { seq: number });
+    else this.#emit("message", frame);
   }
 
   #hello(run: number, { epoch, head, heartbeat_ms }: Record<string, unknown>): void {

@@ -83,33 +83,26 @@ export function matcher(pattern: string): (name: string) => boolean {
 
 /** Who wants to hear of what. */
 export class Listeners {
-  #all = new Map<string, { matches: (name: string) => boolean; handlers: Set<Handler> }>();
+  #all = new Set<[matches: (name: string) => boolean, handler: Handler]>();
 
-  /** Adds a handler; the answer takes it away again. */
+  /** Adds a handler; the answer takes it away again. The same function may be added twice: each time is its own. */
   add(pattern: string, handler: Handler): () => void {
-    let entry = this.#all.get(pattern);
-    if (!entry) this.#all.set(pattern, (entry = { matches: matcher(pattern), handlers: new Set() }));
-    // The same function may be added twice: each time is its own.
-    const own: Handler = (value) => handler(value);
-    entry.handlers.add(own);
-    return () => {
-      if (entry.handlers.delete(own) && !entry.handlers.size) this.#all.delete(pattern);
-    };
+    const entry: [(name: string) => boolean, Handler] = [matcher(pattern), handler];
+    this.#all.add(entry);
+    return () => void this.#all.delete(entry);
   }
 
-  /** Calls the handlers of a name, in the order of their patterns. One that throws keeps nobody from being called, and its
-   * error goes where uncaught errors go. */
+  /** Calls the handlers of a name, in the order in which they were added. One that throws keeps nobody from being called, and
+   * its error goes where uncaught errors go. */
   call(name: string, value: unknown): void {
-    for (const { matches, handlers } of [...this.#all.values()]) {
+    for (const [matches, handler] of [...this.#all]) {
       if (!matches(name)) continue;
-      for (const handler of [...handlers]) {
-        try {
-          handler(value as never);
-        } catch (error) {
-          setTimeout(() => {
-            throw error;
-          });
-        }
+      try {
+        handler(value as never);
+      } catch (error) {
+        setTimeout(() => {
+          throw error;
+        });
       }
     }
   }

@@ -16,7 +16,7 @@ export interface Link {
   /** Ends it without a word to the sink. */
   close(): void;
   /** Says something to the door; event streams can't. */
-  send?(text: string): void;
+  send?(text: string): boolean;
 }
 
 /** The part of `WebSocket` that is needed; that of browsers and Node, and those of packages. */
@@ -54,7 +54,7 @@ export function openSocket(Class: SocketClass, url: URL, token: string | undefin
   };
   // 1006: the socket could not be opened, or it broke; which of them the sink knows.
   socket.onclose = ({ code, reason }: { code: number; reason: unknown }) => end(code, reason);
-  return { close, send: (text) => socket.send(text) };
+  return { close, send: (text) => (socket.send(text), true) };
 }
 
 /** Opens an event stream, by fetch: an `EventSource` can't say who it is, nor why it failed. */
@@ -110,9 +110,8 @@ export class EventStream {
   /** What the stream last said about coming back. */
   retryMs: number | undefined;
   #rest = "";
-  #event = "";
-  #id: string | undefined;
-  #data: string[] = [];
+  /** What the event at hand has so far. */
+  #fields: Record<string, string> = {};
 
   /** The frames that a piece of text completes; `undefined` for one that makes no sense. */
   *push(text: string): Generator<Frame | undefined> {
@@ -123,27 +122,17 @@ export class EventStream {
     this.#rest = (lines.pop() ?? "") + all.slice(end);
     for (const line of lines) {
       const [, name, value] = /^([^:]*):? ?(.*)$/s.exec(line) as unknown as [string, string, string];
+      const { event, id, data } = this.#fields;
       if (!line) {
-        if (this.#data.length) yield this.#frame();
-        this.#event = "";
-        this.#id = undefined;
-        this.#data = [];
-      } else if (name === "data") this.#data.push(value);
-      else if (name === "event") this.#event = value;
-      else if (name === "id") this.#id = value;
-      else if (name === "retry" && /^\d+$/.test(value)) this.retryMs = Number(value);
+        this.#fields = {};
+        if (!data) continue;
+        const frame = parse(event ? `{"event":${JSON.stringify(event)},"data":${data}}` : data);
+        // What is part of a snapshot has no place of its own to come back to.
+        if (frame?.seq && id === undefined) frame.snapshot = true;
+        yield frame;
+      } else if (name !== "retry") this.#fields[name] = name === "data" && data ? `${data}\n${value}` : value;
+      else if (/^\d+$/.test(value)) this.retryMs = Number(value);
     }
-  }
-
-  #frame(): Frame | undefined {
-    const text = this.#data.join("\n");
-    if (!this.#event) {
-      const frame = parse(text);
-      // What is part of a snapshot has no place of its own to come back to.
-      if (frame?.seq !== undefined && this.#id === undefined) frame.snapshot = true;
-      return frame;
-    }
-    return parse(`{"event":${JSON.stringify(this.#event)},"data":${text}}`);
   }
 }
 
@@ -154,7 +143,7 @@ function parse(text: unknown): Frame | undefined {
     if (typeof frame?.event !== "string") return undefined;
     if (frame.event.startsWith("herald.")) return typeof frame.data === "object" && frame.data ? frame : undefined;
     // Without a place in the log it is for this client alone.
-    return frame.seq === undefined || typeof frame.seq === "number" ? frame : undefined;
+    return typeof (frame.seq ?? 0) === "number" ? frame : undefined;
   } catch {
     return undefined;
   }

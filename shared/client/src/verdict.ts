@@ -37,14 +37,14 @@ type Row = [act: "retry" | "renew" | "stop" | "over", code: ErrorCode, text: str
 
 const ROWS: Record<number, Row> = {
   [NO_DOOR]: ["stop", "bad_url", "this URL is answered, but not by Herald: check it"],
-  [NONSENSE]: ["retry", "protocol", "the door sent nonsense: connecting again"],
+  [NONSENSE]: ["retry", "protocol", "the door sent nonsense: trying again"],
   [NO_TOKEN]: ["retry", "token", "the token function failed: trying again"],
   0: ["retry", "unreachable", "the door does not answer: check URL and network; trying again"],
   400: ["stop", "bad_request", "the door can't follow this request"],
   401: ["renew", "unauthorized", "the door wants a valid token"],
   403: ["stop", "forbidden", "this session is not yours to watch"],
   404: ["stop", "not_found", "no such session, or no Herald at this URL"],
-  1008: ["retry", "limited", "the door has had too much: backing off", BUSY_MS],
+  1008: ["retry", "limited", "the door has had too much: trying again later", BUSY_MS],
   1013: ["retry", "limited", "the door is full: trying again later", BUSY_MS],
   [OVER]: ["over", "not_found", "the session is over"],
 };
