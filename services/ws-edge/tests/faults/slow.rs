@@ -109,8 +109,10 @@ async fn a_reader_of_events_that_never_reads_takes_little_memory_and_is_cut_off(
             if bytes > SLEEPERS as f64 * 100e3 { Ok(()) } else { Err(bytes) }
         })
         .await;
+        // For a second each of them may have its page twice, as it was read and as it is written, and the allocator keeps what
+        // it once had: a tenth of the 5 MB that wait for each.
         let grown = resident(&mut edge).saturating_sub(before);
-        assert!(grown < SLEEPERS * (384 << 10) + (8 << 20), "{grown}");
+        assert!(grown < SLEEPERS * (576 << 10) + (8 << 20), "{grown}");
         eventually("they are given up", BOUND, async || {
             let count = closed(&edge, "too_slow").await;
             if count == SLEEPERS as f64 { Ok(()) } else { Err(count) }
