@@ -86,9 +86,9 @@ function App() {
       </header>
       <main id="main" tabIndex={-1} ref={main}>
         <Boundary key={format(route)} text={words.errors.internal}>
-          {route.view === "home" && <Home token={token} onToken={changeToken} />}
+          {route.view === "home" && <Home wrong={route.wrong} token={token} onToken={changeToken} />}
           {route.view === "play" && watch && <Play key={session} watch={watch} token={token} onToken={changeToken} />}
-          {route.view === "inspect" && <Inspect key={session} watch={watch} token={token} onToken={changeToken} />}
+          {route.view === "inspect" && <Inspect key={session} watch={watch} wrong={route.wrong} token={token} onToken={changeToken} />}
         </Boundary>
       </main>
       {watch && <Announcer key={session} watch={watch} />}

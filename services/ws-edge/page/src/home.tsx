@@ -3,7 +3,8 @@
 import type { Lang } from "@herald/client";
 import { useEffect, useState } from "preact/hooks";
 import { keep, recent } from "./memory.ts";
-import { format, freshSession, isSession } from "./route.ts";
+import { OpenSession } from "./open.tsx";
+import { format, freshSession } from "./route.ts";
 import { TokenField } from "./trouble.tsx";
 import { useTongue, useWords } from "./words.ts";
 
@@ -14,22 +15,22 @@ interface Health {
   arena_seen?: boolean;
 }
 
-export function Home({ token, onToken }: { token: string; onToken: (token: string) => void }) {
+interface Props {
+  /** What the address names and can be no session. */
+  wrong: string | undefined;
+  token: string;
+  onToken: (token: string) => void;
+}
+
+export function Home({ wrong, token, onToken }: Props) {
   const words = useWords();
   const tongue = useTongue();
   const [lang, setLang] = useState<Lang>();
-  const [session, setSession] = useState("");
   const begin = (event: Event) => {
     event.preventDefault();
     const fresh = freshSession();
     keep("wanted", fresh, lang ?? tongue);
     location.hash = format({ view: "play", session: fresh });
-  };
-  const open = (event: Event) => {
-    event.preventDefault();
-    // The address of a page with a session in it is as good as its id.
-    const id = session.trim().split("/").at(-1) ?? "";
-    if (isSession(id)) location.hash = format({ view: "play", session: id });
   };
   const sessions = recent();
   return (
@@ -57,14 +58,7 @@ export function Home({ token, onToken }: { token: string; onToken: (token: strin
         </ol>
       </section>
       <aside class="side">
-        <form class="card line" onSubmit={open}>
-          <label>
-            <span>{words.home.watch}</span>
-            <input value={session} onInput={(event) => setSession(event.currentTarget.value)} autocomplete="off" spellcheck={false} aria-describedby="watch-hint" />
-          </label>
-          <button type="submit">{words.home.open}</button>
-          <small id="watch-hint">{words.home.watchHint}</small>
-        </form>
+        <OpenSession key={wrong} view="play" label={words.home.watch} hint={words.home.watchHint} wrong={wrong} class="card" />
         {sessions.length > 0 && (
           <section class="card">
             <h2>{words.home.recent}</h2>

@@ -5,9 +5,13 @@ export type View = "home" | "play" | "inspect";
 export interface Route {
   view: View;
   session?: string;
+  /** What stands there in place of a view or a session, and can be none. */
+  wrong?: string;
 }
 
 const SESSION = /^[a-zA-Z0-9][\w-]{0,63}$/;
+/** Characters of a wrong address that are shown. */
+const LONGEST = 80;
 
 /** Whether a text can be the id of a session. */
 export function isSession(text: string): boolean {
@@ -16,9 +20,19 @@ export function isSession(text: string): boolean {
 
 export function parse(hash: string): Route {
   const [view = "", session = ""] = hash.replace(/^#?\/?/, "").split("/");
-  const known = isSession(session) ? { session } : {};
-  if (view === "inspect") return { view, ...known };
-  return view === "play" && known.session ? { view, ...known } : { view: "home" };
+  const known = view === "play" || view === "inspect";
+  if (known && isSession(session)) return { view, session };
+  const wrong = readable(known ? session : view);
+  return { view: view === "inspect" ? view : "home", ...(wrong ? { wrong } : {}) };
+}
+
+/** A part of an address, for people. */
+function readable(part: string): string {
+  try {
+    return decodeURIComponent(part).slice(0, LONGEST);
+  } catch {
+    return part.slice(0, LONGEST);
+  }
 }
 
 export function format({ view, session }: Route): string {

@@ -2,9 +2,9 @@
 
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { useWatch } from "../hooks.ts";
-import { format, isSession } from "../route.ts";
+import { OpenSession } from "../open.tsx";
 import { TroubleBox } from "../trouble.tsx";
-import { useTongue, useWords, type Words } from "../words.ts";
+import { useTongue, useWords } from "../words.ts";
 import type { Watch } from "../watch.ts";
 import { Board } from "./board.tsx";
 import { Detail } from "./detail.tsx";
@@ -22,32 +22,14 @@ interface Props {
   onToken: (token: string) => void;
 }
 
-export function Inspect({ watch, token, onToken }: Props) {
+export function Inspect({ watch, wrong, token, onToken }: Props & { wrong: string | undefined }) {
   const words = useWords();
   return (
     <div class="inspect">
       <h1 class="unseen">{words.inspect}</h1>
-      <Open session={watch?.session ?? ""} words={words} />
+      <OpenSession key={wrong} view="inspect" label={words.look.session} session={watch?.session ?? ""} wrong={wrong} class="open" />
       {watch ? <Session key={watch.session} watch={watch} token={token} onToken={onToken} /> : <p class="soft empty">{words.look.noSession}</p>}
     </div>
-  );
-}
-
-function Open({ session, words }: { session: string; words: Words }) {
-  const [value, set] = useState(session);
-  const open = (event: Event) => {
-    event.preventDefault();
-    const id = value.trim().split("/").at(-1) ?? "";
-    if (isSession(id)) location.hash = format({ view: "inspect", session: id });
-  };
-  return (
-    <form class="line open" onSubmit={open}>
-      <label>
-        <span>{words.look.session}</span>
-        <input class="mono" value={value} spellcheck={false} autocomplete="off" onInput={(event) => set(event.currentTarget.value)} />
-      </label>
-      <button type="submit">{words.home.open}</button>
-    </form>
   );
 }
 

@@ -56,6 +56,10 @@ export const en = {
     protocol: "The door sent something that makes no sense. The page connects again.",
     internal: "Something in this page failed. Reload it.",
   },
+  noSession: (text: string) =>
+    text
+      ? `“${text}” is no session: an id has 1 to 64 letters, digits, - or _. Copy it once more, or start a game.`
+      : "Enter the id of a session.",
   allBusy: "Every Game Master is playing with somebody else. Try again in a moment.",
   gmAway: "The Game Master does not answer. Is it running?",
   doorSays: (text: string) => `The door says: “${text}”`,
@@ -178,7 +182,7 @@ export const en = {
     noSession: "Open a session to see its events.",
     events: (n: string) => `${n} events`,
     kept: (n: string) => `the last ${n} are kept here`,
-    empty: "No event yet in this session.",
+    empty: "No event yet in this session. If that is a surprise, check its id; what comes appears here by itself.",
     timeline: "Timeline",
     moment: "Moment",
     momentHint: "Drag to wind back. Arrow keys: one event; Page keys: ten seconds; Home and End.",

@@ -58,6 +58,10 @@ export const fr: Words = {
     protocol: "La porte a envoyé quelque chose qui n'a pas de sens. La page se reconnecte.",
     internal: "Quelque chose a échoué dans cette page. Rechargez-la.",
   },
+  noSession: (text: string) =>
+    text
+      ? `« ${text} » n'est pas une session : un identifiant a de 1 à 64 lettres sans accent, chiffres, - ou _. Recopiez-le, ou commencez une partie.`
+      : "Saisissez l'identifiant d'une session.",
   allBusy: "Tous les Maîtres du jeu sont en partie. Réessayez dans un instant.",
   gmAway: "Le Maître du jeu ne répond pas. Est-il lancé ?",
   doorSays: (text: string) => `La porte dit : « ${text} »`,
@@ -180,7 +184,7 @@ export const fr: Words = {
     noSession: "Ouvrez une session pour voir ses événements.",
     events: (n: string) => `${n} événements`,
     kept: (n: string) => `les ${n} derniers sont gardés ici`,
-    empty: "Aucun événement encore dans cette session.",
+    empty: "Aucun événement encore dans cette session. Si cela vous étonne, vérifiez son identifiant ; ce qui vient paraît ici de soi-même.",
     timeline: "Chronologie",
     moment: "Instant",
     momentHint: "Glissez pour remonter. Flèches : un événement ; touches Page : dix secondes ; Début et Fin.",

@@ -18,6 +18,8 @@ declare const herald: { log: Log; session: string };
 const path = found();
 const skip = path ? false : "no Chromium found: install Debian's chromium, or name one by HERALD_CHROMIUM";
 if (skip) console.log(skip);
+const FIRST_PAINT_MS = 1000;
+const LONG_TASK_MS = 100;
 let house: House;
 let browser: Browser;
 let url: string;
@@ -260,35 +262,39 @@ test("a desktop in the dark", { skip, timeout: 60_000 }, async () => {
 test("a session of 20,000 events stays usable", { skip, timeout: 90_000 }, async (t) => {
   const session = fresh();
   const engine = await house.engine();
-  await engine.tell(session, 0, 20_000, 4000);
+  await engine.tell(session, 0, 20_000, 2000);
   engine.close();
-  const began = Date.now();
   const tab = await Tab.open(browser, `${url}#/inspect/${session}`);
   const { page } = tab;
-  await page.locator(".row").first().waitFor();
-  const painted = Date.now() - began;
+  // Whatever else this machine does only adds to it: of a few times the shortest is the page's own.
+  const paints: number[] = [];
+  for (let times = 0; times < 3 && !paints.some((ms) => ms < FIRST_PAINT_MS); times++) {
+    if (times) await page.reload();
+    await page.locator(".row").first().waitFor();
+    paints.push(await page.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0]?.startTime ?? Infinity));
+  }
   await page.waitForFunction(() => herald.log.end >= 20_000 * 0.99);
-  const loaded = Date.now() - began;
+  const loaded = await page.evaluate(() => performance.now());
   // A plain engine's events are not acknowledged: as many as the log has.
   const count = await page.evaluate(() => herald.log.end);
-  await page.evaluate(() => {
-    const long: number[] = [];
-    new PerformanceObserver((list) => long.push(...list.getEntries().map(({ duration }) => duration))).observe({ type: "longtask" });
-    Object.assign(globalThis, { long });
+  const tasks = await tab.tasks(browser, async () => {
+    await page.locator(".list").hover();
+    for (let at = 0; at < 30; at++) await page.mouse.wheel(0, at % 2 ? -9000 : 30_000);
+    await page.locator("#timeline").press("Home");
+    await page.locator("#timeline").press("PageUp");
   });
-  await page.locator(".list").hover();
-  for (let at = 0; at < 30; at++) await page.mouse.wheel(0, at % 2 ? -9000 : 30_000);
-  await page.locator("#timeline").press("Home");
-  await page.locator("#timeline").press("PageUp");
-  const long = await page.evaluate(() => (globalThis as unknown as { long: number[] }).long);
   const rows = await page.locator(".row").count();
-  t.diagnostic(`first events after ${painted} ms, all ${count} after ${loaded} ms; tasks over 50 ms while scrolling: ${long.map(Math.round).join(", ") || "none"}; ${rows} rows drawn`);
+  const [longest, waited] = [Math.max(...tasks.map(({ cpu }) => cpu)), Math.max(...tasks.map(({ wall }) => wall))];
+  const ms = (list: number[]) => list.map(Math.round).join(", ");
+  t.diagnostic(`first paint after ${ms(paints)} ms, all ${count} events after ${ms([loaded])} ms; longest of ${tasks.length} tasks while scrolling: ${ms([longest])} ms of work, ${ms([waited])} ms with what else the machine did; ${rows} rows drawn`);
+  assert.ok(Math.min(...paints) < FIRST_PAINT_MS, `first paint: ${ms(paints)} ms`);
+  assert.ok(tasks.length > 50 && longest < LONG_TASK_MS, `a task of ${longest} ms`);
   assert.ok(rows < 80, `${rows} rows`);
   assert.deepEqual(tab.errors, []);
   await tab.end();
 });
 
-test("what goes wrong is said in plain words, with what to do", { skip, timeout: 90_000 }, async () => {
+test("a token that is wanted, refused or for something else is said in plain words, and another one is taken", { skip, timeout: 90_000 }, async () => {
   const secret = "a secret of at least thirty-two bytes";
   const closed = await House.start({
     toml: '[[ws-edge.listeners]]\nbuiltin = "arena"\naddress = "127.0.0.1:0"\nauth = "jwt"\npage = true\n',
@@ -301,6 +307,7 @@ test("what goes wrong is said in plain words, with what to do", { skip, timeout:
     const { page } = tab;
     const trouble = page.locator(".trouble");
     await trouble.getByText("This door wants a valid token").waitFor();
+    await tab.accessible("a token that is wanted");
     await tab.shot("play-token-desktop-light");
     const part = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
     const now = Math.floor(Date.now() / 1000);
@@ -324,12 +331,64 @@ test("what goes wrong is said in plain words, with what to do", { skip, timeout:
     await page.waitForFunction(() => [...document.querySelectorAll<HTMLImageElement>(".poster img")].filter((img) => img.naturalWidth > 0).length === 3);
     await tab.end();
 
-    const nobody = await Tab.open(browser, `${url}#/inspect/${fresh()}`);
-    await nobody.page.getByText("No event yet in this session.").waitFor();
-    await nobody.accessible("an empty session");
-    assert.deepEqual(nobody.errors, []);
-    await nobody.end();
   } finally {
     await closed.end();
   }
+});
+
+test("an address that leads nowhere, and a session that never was, are said in plain words", { skip, timeout: 60_000 }, async () => {
+  const tab = await Tab.open(browser, `${url}#/play/no%20session`);
+  const { page } = tab;
+  const wrong = page.locator(".wrong");
+  const open = async (text: string) => {
+    await page.locator(".side input:visible, .open input").first().fill(text);
+    await page.keyboard.press("Enter");
+  };
+  await wrong.getByText("“no session” is no session").waitFor();
+  await tab.accessible("a wrong address");
+  await tab.shot("home-wrong-desktop-light");
+  await open("a/b c");
+  await wrong.getByText("“b c” is no session").waitFor();
+  await open("  ");
+  await wrong.getByText("Enter the id of a session.").waitFor();
+  await page.goto(`${url}#/nowhere`);
+  await wrong.getByText("“nowhere” is no session").waitFor();
+  await page.goto(`${url}#/inspect/é`);
+  await wrong.getByText("“é” is no session").waitFor();
+  await tab.accessible("a wrong session to inspect");
+
+  const session = fresh();
+  await open(`${url}#/inspect/${session}`);
+  await page.getByText("No event yet in this session.").waitFor();
+  assert.equal(await wrong.count(), 0);
+  await tab.accessible("an empty session");
+  await page.goto(`${url}#/play/${session}`);
+  await page.getByText("No game has begun in this session.").waitFor();
+  assert.deepEqual(tab.errors, []);
+  await tab.end();
+});
+
+test("a door that talks nonsense is said in plain words, and forgotten once it talks sense", { skip, timeout: 60_000 }, async () => {
+  const session = fresh();
+  let nonsense = true;
+  const tab = await Tab.open(browser, url);
+  const { page } = tab;
+  const texts = ["nonsense", "[]", '{"event":5}', '{"event":"herald.hello","data":null}', '{"event":"gm.phase","data":{},"seq":1}'];
+  let told = 0;
+  const next = () => texts[told++ % texts.length] as string;
+  await page.routeWebSocket(/\/ws\//, (socket) => {
+    if (nonsense) socket.send(next());
+    else socket.connectToServer();
+  });
+  await page.route(/\/sse\//, (route) => (nonsense ? route.fulfill({ contentType: "text/event-stream", body: `data: ${next()}\n\n` }) : route.continue()));
+  await page.goto(`${url}#/play/${session}`);
+  await page.locator(".trouble", { hasText: "The door sent something that makes no sense." }).waitFor();
+  await tab.accessible("a door that talks nonsense");
+  await tab.shot("play-nonsense-desktop-light");
+  nonsense = false;
+  await page.locator('.link[data-state="open"]').waitFor();
+  await page.locator(".trouble").waitFor({ state: "detached" });
+  assert.ok(told >= texts.length, `${told} frames`);
+  assert.deepEqual(tab.errors, []);
+  await tab.end();
 });

@@ -5,11 +5,11 @@ import { mkdirSync, readFileSync } from "node:fs";
 import { chromium, type Browser, type BrowserContextOptions, type Page } from "playwright-core";
 import { FLAGS } from "../../../../../shared/client/tests/system/browser.ts";
 
-// What moves is not waited for, and is no colour.
 /** Where pictures of the page go; none are made without. */
 const SHOTS = process.env.HERALD_SHOTS;
 const AXE = readFileSync("node_modules/axe-core/axe.min.js", "utf8");
 
+// What moves is not waited for, and is no colour.
 export const DESKTOP: BrowserContextOptions = { viewport: { width: 1360, height: 900 }, locale: "en-GB", colorScheme: "light", reducedMotion: "reduce" };
 export const PHONE: BrowserContextOptions = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, hasTouch: true, isMobile: true, locale: "fr-FR", colorScheme: "dark", reducedMotion: "reduce" };
 
@@ -51,6 +51,17 @@ export class Tab {
     assert.deepEqual(found, [], `${what}: axe`);
     const wide = await this.page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
     assert.ok(wide <= 0, `${what}: ${wide} pixels wider than the screen`);
+  }
+
+  /** What the page's main thread did meanwhile, task by task, in ms: the work alone, and with all that kept it waiting. */
+  async tasks(browser: Browser, act: () => Promise<void>): Promise<{ cpu: number; wall: number }[]> {
+    await browser.startTracing(this.page, { categories: ["toplevel"] });
+    await act();
+    type Traced = { name: string; pid: number; tid: number; ts: number; dur?: number; tdur?: number; args: { name?: string } };
+    const { traceEvents } = JSON.parse((await browser.stopTracing()).toString()) as { traceEvents: Traced[] };
+    const main = new Set(traceEvents.filter(({ args }) => args?.name === "CrRendererMain").map(({ pid, tid }) => `${pid} ${tid}`));
+    const tasks = traceEvents.filter(({ name, pid, tid }) => name === "ThreadControllerImpl::RunTask" && main.has(`${pid} ${tid}`));
+    return tasks.map(({ dur = 0, tdur = dur }) => ({ cpu: tdur / 1000, wall: dur / 1000 }));
   }
 
   async shot(name: string, fullPage = false): Promise<void> {

@@ -104,8 +104,10 @@ test("an axis has few marks, at round times", () => {
 
 test("an address names a view and a session", () => {
   for (const address of ["#/", "#/play/table-1", "#/inspect/table-1", "#/inspect"]) assert.equal(format(route(address)), address);
-  for (const odd of ["", "#", "#/nowhere", "#/play", "#/play/a.b", "#/play/%00"]) assert.equal(route(odd).view, "home", odd);
-  assert.equal(route("#/inspect/a.b").session, undefined);
+  for (const none of ["", "#", "#/", "#/play", "#/play/"]) assert.deepEqual(route(none), { view: "home" }, none);
+  const odd = { "#/nowhere": "nowhere", "#/play/a.b": "a.b", "#/play/d%C3%A9j%C3%A0": "déjà", "#/play/%": "%", [`#/play/${"x".repeat(99)}`]: "x".repeat(80) };
+  for (const [address, wrong] of Object.entries(odd)) assert.deepEqual(route(address), { view: "home", wrong }, address);
+  assert.deepEqual(route("#/inspect/a.b"), { view: "inspect", wrong: "a.b" });
   const fresh = freshSession();
   assert.match(fresh, /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$/);
   assert.ok(isSession(fresh) && freshSession() !== fresh);
