@@ -127,8 +127,8 @@ export interface ArenaEvents {
       score: { total_turns: number; successful_manipulations: number; rate_percent: number; verdict: string };
     }
   >;
-  /** The game is over. */
-  "gm.end": Nested<"end", { lose: boolean; dec: number }>;
+  /** The game is over: won, lost, or neither. Of `win`, `lose` and `draw` one is there, and true. */
+  "gm.end": Nested<"end", { win?: boolean; lose?: boolean; draw?: boolean; dec: number }>;
   /** An action is done. It is its last event. */
   "gm.result": Nested<"result", string>;
   /** The arena waits for news. */
