@@ -179,6 +179,8 @@ class Client implements Herald<EventMap> {
     this.#snapshot = [];
     this.#byeMs = undefined;
     this.#set({ state: "connecting" });
+    // A handler may have ended it.
+    if (run !== this.#run) return;
     this.#after("hello", this.#options.timeout, () => {
       // It may be the token function that has no answer.
       this.#tokens.drop();
@@ -454,7 +456,8 @@ class Client implements Herald<EventMap> {
   }
 
   #emit<K extends keyof ClientEvents>(name: K, value: ClientEvents[K]): void {
-    this.#watchers.call(name, value);
+    // Who closes it in a handler hears nothing more but that.
+    if (this.#status.state !== "closed" || name === "status") this.#watchers.call(name, value);
   }
 }
 

@@ -61,10 +61,10 @@ function row(code: number): Row {
 
 /** What to do about an end. */
 export function judge(end: End): Verdict {
-  const { code, reason } = end;
+  const { code, reason = "" } = end;
   const [act, word, text, floor = 0] = row(code);
-  const after = /after=([0-9a-f]{8}-\d+)$/.exec(reason ?? "")?.[1];
-  const seconds = /retry in (\d+) s/.exec(reason ?? "")?.[1];
+  const after = /after=([0-9a-f]{8}-\d+)$/.exec(reason)?.[1];
+  const seconds = /retry in (\d+) s/.exec(reason)?.[1];
   const retryMs = end.retryMs ?? (seconds ? Number(seconds) * 1000 : undefined);
   const message = reason ? `${text} (${reason})` : text;
   const error = new HeraldError(word, message, Math.max(code, 0), retryMs, end.cause);

@@ -156,6 +156,44 @@ test("closed, it says nothing any more", async (t) => {
   assert.deepEqual(await herald.closed, { state: "closed", reason: "closed" });
 });
 
+test("who closes it in a handler hears nothing more, and nothing is left of it", async (t) => {
+  const cases: [what: string, happens: () => unknown][] = [
+    ["waiting", () => socket().end(1006)],
+    ["error broken", () => socket().end(4410, `after=${A}-150`)],
+    ["connecting", async () => {
+      socket().end(1006);
+      await pass(400);
+    }],
+    ["open", async () => {
+      socket().end(1006);
+      await pass(400);
+      socket().say("herald.gap", { from: 1, to: 9, reason: "epoch" });
+      socket().hello(B);
+    }],
+    ["gap 101-150 trimmed", () => socket().end(4410, `after=${A}-150`)],
+  ];
+  for (const [what, happens] of cases) {
+    let asked = 0;
+    const { herald, told } = await watch(t, { transport: "websocket", token: () => `t.${asked++}.x` });
+    socket().hello();
+    const before = asked;
+    let last: number | undefined;
+    const close = () => {
+      if (told.at(-1) !== what || last !== undefined) return;
+      last = told.length;
+      herald.close();
+    };
+    for (const name of ["status", "gap", "error"] as const) herald.on(name, close);
+    await happens();
+    await pass(20_000);
+    assert.ok(last !== undefined, `${what}: ${told.join(", ")}`);
+    assert.deepEqual(told.slice(last), ["closed"], what);
+    assert.ok(asked <= before + 1, `${what}: ${asked - before} tokens`);
+    if (what === "connecting") assert.equal(asked, before, "no token is asked for");
+    mock.timers.reset();
+  }
+});
+
 test("a door that does not answer is given up, and tried again", async (t) => {
   const { herald, told } = await watch(t, { timeout: 3000, transport: "websocket" });
   await pass(3000);
