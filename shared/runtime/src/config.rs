@@ -148,12 +148,28 @@ pub enum LogFormat {
     Json,
 }
 
-/// The operations listener: `/livez`, `/readyz`, `/metrics`.
+/// The operations listener: `/livez`, `/readyz`, `/metrics`, `/inspect`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct OperationsConfig {
     /// Where it listens, `IP:PORT`; port 0 takes a free one. Not for the public: keep it on loopback or an internal
     /// network. Default `127.0.0.1` and the service's own port.
     pub address: std::net::SocketAddr,
+    /// Who may look at sessions, connections and what runs (`/inspect`): `loopback`, who asks from this machine by a loopback
+    /// address; `everybody` who reaches the port; `off`, nobody. Default `loopback`.
+    pub inspect: Inspect,
+}
+
+/// Who may look into a running service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Inspect {
+    /// Who asks from this machine.
+    #[default]
+    Loopback,
+    /// Everybody who reaches the port.
+    Everybody,
+    /// Nobody.
+    Off,
 }
 
 /// The end of the process.
@@ -170,7 +186,10 @@ impl Common {
         Self {
             nats: NatsConfig::default(),
             log: LogConfig::default(),
-            operations: OperationsConfig { address: (std::net::Ipv4Addr::LOCALHOST, port).into() },
+            operations: OperationsConfig {
+                address: (std::net::Ipv4Addr::LOCALHOST, port).into(),
+                inspect: Inspect::Loopback,
+            },
             shutdown: ShutdownConfig::default(),
             traces: TracesConfig::default(),
             instance: random_instance(),

@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{config::Common, health::Health, shutdown::Shutdown};
+use crate::{config::Common, health::Health, operations::Inspector, shutdown::Shutdown};
 
 /// How long a thread of its own waits at its end for what blocks.
 const BLOCKED: Duration = Duration::from_secs(1);
@@ -45,6 +45,7 @@ struct Shared {
     tasks: TaskTracker,
     fatal: OnceLock<String>,
     ports: Mutex<Ports>,
+    inspector: Inspector,
 }
 
 /// The addresses this process has bound to, as `HERALD_PORTS_FILE` shows them.
@@ -63,12 +64,13 @@ impl Context {
             health: Health::new(),
             instance: common.instance.clone(),
             service,
-            common: Arc::new(common),
             shared: Arc::new(Shared {
                 tasks: TaskTracker::new(),
                 fatal: OnceLock::new(),
                 ports: Mutex::new(Ports::default()),
+                inspector: Inspector::new(common.operations.inspect),
             }),
+            common: Arc::new(common),
         }
     }
 
@@ -93,6 +95,16 @@ impl Context {
         let (listener, bound) = bind(self.common.operations.address)?;
         self.note("operations", bound, |ports| ports.operations = Some(bound));
         Ok(listener)
+    }
+
+    /// Shows these routes, all of them `/inspect` or below, at the operations port, to whom `operations.inspect` lets see them.
+    /// Once.
+    pub fn inspect(&self, routes: axum::Router) {
+        self.shared.inspector.show(routes);
+    }
+
+    pub(crate) fn inspector(&self) -> Inspector {
+        self.shared.inspector.clone()
     }
 
     fn note(&self, name: &str, address: SocketAddr, change: impl FnOnce(&mut Ports)) {

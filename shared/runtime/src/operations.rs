@@ -1,13 +1,15 @@
-//! The operations port: `/livez`, `/readyz`, `/metrics`.
+//! The operations port: `/livez`, `/readyz`, `/metrics`, and below `/inspect` what a service shows of itself.
+
+mod inspector;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{any, get},
 };
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -19,6 +21,9 @@ use tokio::{
     sync::Semaphore,
     task::JoinSet,
 };
+
+pub(crate) use inspector::Inspector;
+use inspector::Peer;
 
 use crate::{health::Health, metrics::Metrics};
 
@@ -32,12 +37,14 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(4);
 const CHECK_LIMIT: u64 = 64 * 1024;
 
 /// The routes of the operations port.
-fn router(health: Health, metrics: Metrics) -> Router {
+fn router(health: Health, metrics: Metrics, inspector: Inspector) -> Router {
     let no_store = [(header::CACHE_CONTROL, "no-store")];
     Router::new()
         .route("/livez", get(move || async move { (no_store, "ok\n") }))
         .route("/readyz", get(readyz).with_state(health))
         .route("/metrics", get(render).with_state(metrics))
+        .route(inspector::PATH, any(inspector::answer).with_state(inspector.clone()))
+        .route(&format!("{}/{{*rest}}", inspector::PATH), any(inspector::answer).with_state(inspector))
 }
 
 async fn readyz(State(health): State<Health>) -> Response {
@@ -51,8 +58,8 @@ async fn render(State(metrics): State<Metrics>) -> Response {
 }
 
 /// Answers until it is dropped: probes are answered to the very end of a shutdown.
-pub(crate) async fn serve(listener: TcpListener, health: Health, metrics: Metrics) -> Infallible {
-    let router = router(health, metrics);
+pub(crate) async fn serve(listener: TcpListener, health: Health, metrics: Metrics, inspector: Inspector) -> Infallible {
+    let router = router(health, metrics, inspector);
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -60,8 +67,8 @@ pub(crate) async fn serve(listener: TcpListener, health: Health, metrics: Metric
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             unreachable!("the semaphore is never closed")
         };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors, mostly: the next accept would fail as fast.
                 tracing::warn!(%error, "operations connection not accepted");
@@ -70,7 +77,7 @@ pub(crate) async fn serve(listener: TcpListener, health: Health, metrics: Metric
             }
         };
         while connections.try_join_next().is_some() {}
-        let service = TowerToHyperService::new(router.clone());
+        let service = TowerToHyperService::new(router.clone().layer(Extension(Peer(peer))));
         connections.spawn(async move {
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -136,14 +143,21 @@ async fn ask(address: SocketAddr) -> std::io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Inspect;
 
     async fn started() -> (SocketAddr, Health, tokio::task::JoinHandle<Infallible>) {
+        let (address, health, _, server) = started_with(Inspect::Loopback).await;
+        (address, health, server)
+    }
+
+    async fn started_with(who: Inspect) -> (SocketAddr, Health, Inspector, tokio::task::JoinHandle<Infallible>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let address = listener.local_addr().expect("address");
         let health = Health::new();
         let metrics = Metrics::install().expect("recorder");
-        let server = tokio::spawn(serve(listener, health.clone(), metrics));
-        (address, health, server)
+        let inspector = Inspector::new(who);
+        let server = tokio::spawn(serve(listener, health.clone(), metrics, inspector.clone()));
+        (address, health, inspector, server)
     }
 
     async fn get(address: SocketAddr, path: &str) -> String {
@@ -181,6 +195,24 @@ mod tests {
         metrics::counter!("herald_operations_test_total").increment(1);
         assert!(get(address, "/metrics").await.contains("herald_operations_test_total 1"));
         assert!(get(address, "/").await.starts_with("HTTP/1.1 404 "));
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn what_a_service_shows_is_there_once_it_shows_it_and_where_it_may() {
+        for (who, before, after) in [(Inspect::Loopback, " 403 ", " 403 "), (Inspect::Everybody, " 404 ", " 200 ")] {
+            let (address, _health, inspector, server) = started_with(who).await;
+            // These call it by the name "x".
+            assert!(get(address, "/inspect/things").await.contains(before));
+            inspector.show(Router::new().route("/inspect/things", axum::routing::get(|| async { Json([1]) })));
+            let answer = get(address, "/inspect/things").await;
+            assert!(answer.contains(after), "{answer}");
+            assert_eq!(answer.ends_with("[1]"), who == Inspect::Everybody, "{answer}");
+            server.abort();
+        }
+        let (address, _health, inspector, server) = started_with(Inspect::Off).await;
+        inspector.show(Router::new().route("/inspect", axum::routing::get(|| async { "all" })));
+        assert!(get(address, "/inspect").await.contains(" 404 "));
         server.abort();
     }
 

@@ -98,7 +98,8 @@ async fn run<C: ServiceConfig>(
     let end = signals.watch(context.clone());
 
     let traces = traces::start(&context).map_err(anyhow::Error::new)?;
-    let operations = operations::serve(context.listen_operations().await?, context.health.clone(), metrics.clone());
+    let listener = context.listen_operations().await?;
+    let operations = operations::serve(listener, context.health.clone(), metrics.clone(), context.inspector());
     let upkeep = upkeep(metrics);
     let life = async {
         let mut result = start(service, context.clone()).await;
