@@ -25,7 +25,7 @@ use crate::{
 
 pub use admission::AdmissionConfig;
 pub use builtin::Builtin;
-pub(crate) use builtin::api_of;
+pub(crate) use builtin::{api_of, events_of};
 pub use limits::LimitsConfig;
 pub use uplink::{NewestConfig, UplinkConfig, UplinkRouteConfig, WordsConfig};
 
@@ -97,7 +97,8 @@ pub struct ListenerConfig {
     pub avatars: Option<PathBuf>,
     /// The path these pictures are served under. Default `/static/agent-skins`.
     pub avatars_path: String,
-    /// Whether `/openapi.json` says what is to be had here; a path of the configuration comes first. Default true.
+    /// Whether `/openapi.json` and `/asyncapi.json` say what is to be had here; a path of the configuration comes first. Default
+    /// true.
     pub openapi: bool,
     /// Whether requests may say which trace they belong to (`traceparent`), and that it is recorded: where a proxy in front
     /// says so for them all. Default false.

@@ -16,6 +16,7 @@ use herald_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
+pub(crate) use app::AS_THEY_ARE;
 pub use app::Avatars;
 
 /// A dialect by its name in configuration and in `?dialect=`.

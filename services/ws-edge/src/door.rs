@@ -13,6 +13,7 @@ use tower_http::{
 
 use crate::{
     answer::{self, Answer},
+    asyncapi,
     config::{Auth, ListenerConfig},
     dialect::Avatars,
     edge::Edge,
@@ -54,8 +55,8 @@ pub struct Door {
     places: Vec<(Pattern, Place)>,
     origins: Origins,
     selftest: Selftest,
-    /// What is to be had here, for who may ask that.
-    document: Option<Document>,
+    /// What is to be had here, by path.
+    documents: Vec<(&'static str, Document)>,
     /// Whether people get the page here.
     page: bool,
     /// Verifies the tokens it asks for; without, it asks nobody.
@@ -107,8 +108,15 @@ impl Door {
         let verifier = edge.verifier.clone().filter(|_| config.auth == Auth::Jwt);
         let (origins, selftest) = (Origins::new(&config.origins), Selftest::new(config));
         let in_query = verifier.as_ref().is_some_and(|verifier| verifier.reads_query());
-        let document = config.openapi.then(|| Document::new(config, in_query));
-        Ok(Self { edge: edge.clone(), places, origins, selftest, document, page: config.page, verifier })
+        let documents = if config.openapi {
+            vec![
+                (openapi::PATH, Document::new(config, in_query)),
+                (asyncapi::PATH, asyncapi::document(config, in_query)),
+            ]
+        } else {
+            Vec::new()
+        };
+        Ok(Self { edge: edge.clone(), places, origins, selftest, documents, page: config.page, verifier })
     }
 
     /// Whom browsers may let talk to us, preflights (200 on any path) included.
@@ -175,7 +183,7 @@ impl Door {
 
     /// What is to be had besides the configured.
     fn own(&self, request: &Request<Incoming>) -> Answer {
-        if let Some(document) = self.document.as_ref().filter(|_| request.uri().path() == openapi::PATH) {
+        if let Some((_, document)) = self.documents.iter().find(|(path, _)| *path == request.uri().path()) {
             return document.answer(request.method());
         }
         let page = self.page.then(|| page::answer(request.method(), request.uri().path(), request.headers()));

@@ -14,8 +14,8 @@
 //!
 //! 1. A [`listener`] takes the connection, hyper reads the request, a [`door`] finds its place by its [`path`]. Who is at the
 //!    other end is known by then, through any [`proxy`] that is trusted; a page must be of one of the [`origins`].
-//!    Whether anything in between buffers is told by the [`selftest`], what is to be had at all by its document ([`openapi`]);
-//!    people get a [`page`].
+//!    Whether anything in between buffers is told by the [`selftest`], what is to be had at all by its documents
+//!    ([`openapi`], [`asyncapi`]); people get a [`page`].
 //! 2. A [`forward`] sends it on over NATS and its answer back; `/health` is answered here where nobody else can.
 //! 3. A [`route`] checks what is asked for ([`handshake`]) and by whom ([`identity`]), asks an engine whether they may come in
 //!    where that is an engine's to say ([`admission`]), takes the socket from hyper and hands it to a connection. An [`alias`]
@@ -59,6 +59,7 @@ use tokio_util::sync::CancellationToken;
 pub mod admission;
 pub mod alias;
 pub mod answer;
+pub mod asyncapi;
 pub mod config;
 pub mod connection;
 pub mod dialect;

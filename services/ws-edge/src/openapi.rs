@@ -20,6 +20,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     answer::{self, Answer, NO_STORE},
+    asyncapi,
     config::{Auth, ForwardConfig, ListenerConfig, RouteConfig, Transport, api_of},
     page,
     path::Pattern,
@@ -44,7 +45,12 @@ impl Document {
     /// query.
     #[must_use]
     pub fn new(config: &ListenerConfig, in_query: bool) -> Self {
-        Self(Draft::new(config, in_query).written().to_string().into())
+        Self::of(&Draft::new(config, in_query).written())
+    }
+
+    /// Another document about the same listener.
+    pub(crate) fn of(written: &Value) -> Self {
+        Self(written.to_string().into())
     }
 
     /// Answers a request for it. It is for everybody: whoever is to bring a token reads in it how.
@@ -120,7 +126,8 @@ impl<'a> Draft<'a> {
             }
         }
         let pages = [(page::PATH, "page"), (page::FILE, "page_file")].into_iter().filter(|_| self.config.page);
-        for (path, text) in [(PATH, "document_itself")].into_iter().chain(pages) {
+        let documents = [(PATH, "document_itself"), (asyncapi::PATH, "document_of_events")];
+        for (path, text) in documents.into_iter().chain(pages) {
             if self.found(path).is_none() {
                 let own = self.operation(text, Asker::Anybody, false);
                 self.add(path, "get", own.clone());

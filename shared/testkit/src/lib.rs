@@ -24,7 +24,7 @@
 //! Every server has the users of `nats/users.conf`: each service connects as its own, the tests as `operator` ([`users`]). A
 //! test fails where one of them was refused something, unless it is about that ([`NatsOptions::refuses`]).
 //! Clients: [`ws`], [`sse`], [`http`]. What upstreams and networks do wrong: [`game_master`], [`proxy`]. Recorded traffic:
-//! [`traces`]. Who is sent spans: [`collector`].
+//! [`traces`]. Who is sent spans: [`collector`]. What documents say of all that: [`schema`].
 //!
 //! The rules of the house:
 //! * Every test stands in [`within`]: it has a time limit of its own, and everything it started is ended with it.
@@ -54,6 +54,7 @@ pub mod nats_wire;
 pub mod port;
 pub mod process;
 pub mod proxy;
+pub mod schema;
 pub mod service;
 pub mod sse;
 pub mod traces;

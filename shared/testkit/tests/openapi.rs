@@ -167,7 +167,7 @@ async fn all_that_is_documented_is_there_and_answers_as_it_says() {
         bridge.kill().await;
         for operation in &operations {
             let status = operation.answered(&edge, &operation.headers).await;
-            let (path, own) = (operation.path, ["/ws/", "/sse/", "/static/", "/health", "/openapi"]);
+            let (path, own) = (operation.path, ["/ws/", "/sse/", "/static/", "/health", "/openapi", "/asyncapi"]);
             assert_eq!(
                 status == 503,
                 !own.iter().any(|own| path.contains(own)),
@@ -208,7 +208,9 @@ async fn the_document_is_for_everybody_unless_the_operator_says_otherwise() {
         assert!(document.0["security"].is_array());
         for operation in document.operations().iter().filter(|it| it.method != "head") {
             let status = operation.answered(&edge, &operation.headers).await;
-            let open = ["/ws/", "_selftest", "/health", "/openapi"].iter().any(|open| operation.path.contains(open));
+            let open = ["/ws/", "_selftest", "/health", "/openapi", "/asyncapi"]
+                .iter()
+                .any(|open| operation.path.contains(open));
             assert_eq!(status == 401, !open, "{} {}: {status}", operation.method, operation.path);
         }
         let head = http::send(Method::HEAD, &edge.http("/openapi.json"), &[], "").await.expect_status(200);
@@ -217,6 +219,7 @@ async fn the_document_is_for_everybody_unless_the_operator_says_otherwise() {
         assert_eq!(post.header("allow"), "GET, HEAD");
         let silent = Edge::new(&nats).config(format!("{secret}{listener}openapi = false\n")).start().await;
         silent.get("/openapi.json").await.expect_status(404);
+        silent.get("/asyncapi.json").await.expect_status(404);
     })
     .await;
 }

@@ -32,6 +32,9 @@ const HIDDEN: [&str; 1] = ["arena.input.fakenews"];
 const SERVICE: &str = "gm";
 /// What it answers.
 const API: &str = include_str!("builtin/arena.json");
+/// Whose events are described, and how.
+const EVENTS_OF: [&str; 2] = ["gm", "arena"];
+const EVENTS: &str = include_str!("builtin/arena.events.json");
 /// The Game Master gives up on its news after 10 s and must have an answer within 8.
 const NEWS_TIMEOUT: HumanDuration = HumanDuration::from_secs(8);
 /// Asked about its health, a bridge answers at once or counts as absent.
@@ -40,6 +43,11 @@ const HEALTH_TIMEOUT: HumanDuration = HumanDuration::from_secs(2);
 /// What is known of the HTTP interface of a service, as paths and components of an OpenAPI document.
 pub(crate) fn api_of(service: &Name) -> Option<&'static str> {
     (service.as_str() == SERVICE).then_some(API)
+}
+
+/// What is known of the events of a root, as JSON: `events`, `subjects` and their `schemas`.
+pub(crate) fn events_of(root: &str) -> Option<&'static str> {
+    EVENTS_OF.contains(&root).then_some(EVENTS)
 }
 
 /// Routes and forwards that are built in.

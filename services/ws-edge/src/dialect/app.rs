@@ -10,7 +10,7 @@ use herald_protocol::{
 use super::json::{self, Member, Splice};
 
 /// Events of the Game Master that the frontend does read under `data`.
-const AS_THEY_ARE: [&str; 3] = ["reactions", "proposal", "images"];
+pub(crate) const AS_THEY_ARE: [&str; 3] = ["reactions", "proposal", "images"];
 
 /// Pictures of the agents, by name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -72,7 +72,7 @@ fn every_route_and_forward_of_the_arena_is_described_and_nothing_else() {
         "/sse/_selftest",
     ];
     let all = ["", "/app", "/gm"].into_iter().flat_map(|door| game.map(|path| format!("{door}{path}")));
-    let all: BTreeSet<_> = all.chain([PATH, page::PATH, page::FILE].map(str::to_owned)).collect();
+    let all: BTreeSet<_> = all.chain([PATH, asyncapi::PATH, page::PATH, page::FILE].map(str::to_owned)).collect();
     assert_eq!(paths(&document), all.iter().map(String::as_str).collect());
     // And the configuration itself, so that a further route or forward is not forgotten here.
     let listener = &Config::default().listeners()[0];
@@ -81,7 +81,7 @@ fn every_route_and_forward_of_the_arena_is_described_and_nothing_else() {
     }
     let head: Vec<_> =
         operations(&document).filter(|(_, method, _)| *method == "head").map(|(path, ..)| path).collect();
-    assert_eq!(head.len(), 3 * 3 + 3, "state, pictures and health of each door, the document, the page: {head:?}");
+    assert_eq!(head.len(), 3 * 3 + 4, "state, pictures and health of each door, the documents, the page: {head:?}");
     let after = |path: &str| document["paths"][path]["get"]["parameters"].to_string();
     assert!(after("/gm/ws/{sid}").contains("Alias") && after("/ws/{sid}").contains("parameters/Sid"));
 }
@@ -152,7 +152,7 @@ fn what_may_be_answered_follows_from_the_configuration() {
     }
     assert_eq!(closed["paths"]["/ws/{sid}"]["get"]["security"], json!([{ "bearer": [] }, {}]), "it may come later");
     assert!(!statuses(&closed, "/ws/{sid}", "get").contains(&"401"), "said behind the handshake");
-    for path in ["/health", "/sse/_selftest", "/ws/_selftest", PATH, page::PATH, page::FILE] {
+    for path in ["/health", "/sse/_selftest", "/ws/_selftest", PATH, asyncapi::PATH, page::PATH, page::FILE] {
         assert_eq!(closed["paths"][path]["get"]["security"], json!([]), "{path}");
     }
     let mut listener = Config::default().listeners()[0].clone();
@@ -188,13 +188,16 @@ fn a_listener_describes_what_it_has_and_no_more() {
     let own = ListenerConfig { forwards: vec![dice.clone()], routes: vec![route], ..ListenerConfig::default() };
     let own = document(&own, false);
     // All paths of one segment below `/dice` are the socket's.
-    assert_eq!(paths(&own), ["/dice/_selftest", "/dice/{sid}", "/openapi.json", "/roll"].into());
+    assert_eq!(paths(&own), ["/asyncapi.json", "/dice/_selftest", "/dice/{sid}", "/openapi.json", "/roll"].into());
     assert_eq!(own["paths"]["/roll"].as_object().unwrap().len(), METHODS.len());
     assert!(statuses(&own, "/roll", "post").contains(&"default"));
     assert!(own["components"]["schemas"].get("Health").is_none(), "what belongs to a game that is not there");
 
     let dice_alone = ListenerConfig { forwards: vec![dice.clone()], ..ListenerConfig::default() };
-    assert_eq!(paths(&document(&dice_alone, false)), ["/dice/{rest}", "/openapi.json", "/roll"].into());
+    assert_eq!(
+        paths(&document(&dice_alone, false)),
+        ["/asyncapi.json", "/dice/{rest}", "/openapi.json", "/roll"].into()
+    );
     let everything = ForwardConfig { paths: vec!["/*".into()], ..dice };
     let everything = document(&ListenerConfig { forwards: vec![everything], ..ListenerConfig::default() }, false);
     assert_eq!(paths(&everything), ["/{rest}"].into(), "what is configured comes first");
@@ -211,7 +214,7 @@ fn a_route_that_asks_an_engine_says_how_it_may_be_answered() {
     };
     let routes = vec![asks("/follow", Transport::Socket), asks("/sse/{sid}", Transport::Sse)];
     let document = document(&ListenerConfig { routes, ..ListenerConfig::default() }, false);
-    assert_eq!(paths(&document), ["/follow", "/openapi.json", "/sse/_selftest", "/sse/{sid}"].into());
+    assert_eq!(paths(&document), ["/asyncapi.json", "/follow", "/openapi.json", "/sse/_selftest", "/sse/{sid}"].into());
     assert_eq!(statuses(&document, "/sse/{sid}", "get"), ["200", "204", "400", "401", "403", "404", "429", "503"]);
     assert!(!statuses(&document, "/follow", "get").contains(&"403"), "said behind the handshake");
     let parameters = document["paths"]["/follow"]["get"]["parameters"].to_string();

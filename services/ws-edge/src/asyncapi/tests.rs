@@ -1,0 +1,175 @@
+//! The document and the configuration it describes. What is sent indeed is compared with it in
+//! `shared/testkit/tests/asyncapi.rs`, and its form with AsyncAPI's own schema by the tests of `shared/client`.
+
+use std::collections::BTreeSet;
+
+use herald_protocol::{
+    Epoch, Name,
+    frame::{BEAT, Control},
+};
+
+use super::*;
+use crate::config::{Config, ForwardConfig};
+
+fn arena(change: impl FnOnce(&mut ListenerConfig)) -> Value {
+    let mut config = Config::default();
+    change(&mut config.listeners[0]);
+    Draft::new(&config.listeners()[0], false).written()
+}
+
+fn keys(value: &Value) -> BTreeSet<&str> {
+    value.as_object().unwrap_or_else(|| panic!("{value}")).keys().map(String::as_str).collect()
+}
+
+fn each<'a>(value: &'a Value, visit: &mut impl FnMut(&'a Value)) {
+    visit(value);
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| each(item, visit)),
+        Value::Object(members) => members.values().for_each(|member| each(member, visit)),
+        _ => {}
+    }
+}
+
+#[test]
+fn it_is_whole_and_names_nothing_that_is_not_there() {
+    for auth in [Auth::Off, Auth::Jwt] {
+        let document = arena(|listener| listener.auth = auth);
+        assert_eq!(document["asyncapi"], "3.0.0");
+        let mut references = 0;
+        each(&document, &mut |value| {
+            let Some(reference) = value["$ref"].as_str() else { return };
+            let pointer = reference.strip_prefix('#').unwrap_or_else(|| panic!("{reference}"));
+            assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
+            references += 1;
+        });
+        assert!(references > 300, "{references}");
+        for (name, channel) in document["channels"].as_object().unwrap() {
+            let address = channel["address"].as_str().unwrap_or_default();
+            let words = address.split(['.', '/']).filter_map(|word| word.strip_prefix('{')?.strip_suffix('}'));
+            let parameters = channel.get("parameters").map(keys).unwrap_or_default();
+            assert_eq!(words.collect::<BTreeSet<_>>(), parameters, "{name}");
+            assert!(!keys(&channel["messages"]).is_empty(), "{name}");
+        }
+        for (name, operation) in document["operations"].as_object().unwrap() {
+            let action = operation["action"].as_str().unwrap();
+            assert!(["send", "receive"].contains(&action) && name.starts_with(action), "{name}");
+            let channel = operation["channel"]["$ref"].as_str().unwrap();
+            for message in operation["messages"].as_array().unwrap() {
+                // As AsyncAPI wants it: of the channel, not of the components.
+                assert!(message["$ref"].as_str().unwrap().starts_with(&format!("{channel}/messages/")), "{name}");
+            }
+        }
+        for (name, message) in document["components"]["messages"].as_object().unwrap() {
+            assert!(message["summary"].as_str().is_some_and(|text| !text.is_empty()), "{name}");
+            assert!(message.get("payload").is_some(), "{name}");
+            let excuse = message.get("x-not-in-recording");
+            assert!(excuse.is_none_or(|it| it.as_str().is_some_and(|text| text.len() > 10)), "{name}");
+        }
+    }
+}
+
+#[test]
+fn every_route_and_every_subject_of_the_arena_is_described() {
+    let document = arena(|_| {});
+    let channels = document["channels"].as_object().unwrap();
+    let addresses: BTreeSet<_> = channels.values().filter_map(|it| it["address"].as_str()).collect();
+    for route in &Config::default().listeners()[0].routes {
+        assert!(addresses.contains(route.path.as_str()), "{}", route.path);
+    }
+    for subject in [
+        "gm.{sid}.proposal",
+        "arena.{sid}.agent.{agent}.status",
+        "arena.init",
+        "arena.{sid}.input.fakenews",
+        "gm.{sid}._action",
+        "gm.{sid}._done",
+        "gm.{sid}._over",
+        "gm._purged",
+        "http.gm",
+        "epoch.{stream}",
+        "edge.watching.{sid}",
+    ] {
+        assert!(addresses.contains(subject), "{subject}");
+    }
+    // A door shows its roots, in its dialect, without what is hidden.
+    let messages = |channel: &str| keys(&document["channels"][channel]["messages"]);
+    assert!(messages("ws.sid").contains("event.gm.proposal") && messages("ws.sid").contains("herald.beat"));
+    assert!(messages("sse.sid").contains("event.gm.proposal") && messages("sse.sid").contains("sse.herald.hello"));
+    assert!(!messages("sse.sid").contains("sse.herald.beat"), "comments do that");
+    assert!(messages("app.ws.sid").contains("app.arena.state.global"));
+    let gm = messages("gm.ws.sid");
+    assert!(gm.contains("gm.arena.agent.output") && !gm.contains("gm.arena.agent.status"));
+    assert!(!gm.iter().any(|name| name.starts_with("gm.gm.")), "it does not hear itself");
+    for (name, channel) in channels {
+        let shows = !name.starts_with("nats.") && keys(&channel["messages"]).iter().any(|it| it.contains("fakenews"));
+        assert!(!shows, "{name}");
+    }
+}
+
+#[test]
+fn what_is_said_of_tokens_follows_from_the_configuration() {
+    let open = arena(|_| {});
+    assert!(
+        open["components"].get("securitySchemes").is_none() && open["servers"]["sockets"].get("security").is_none()
+    );
+    assert!(!keys(&open["operations"]).iter().any(|name| name.starts_with("receive.ws")));
+    let closed = arena(|listener| listener.auth = Auth::Jwt);
+    assert_eq!(keys(&closed["components"]["securitySchemes"]), ["bearer"].into());
+    assert!(keys(&closed["operations"]).contains("receive.ws.sid"));
+    let mut listener = Config::default().listeners()[0].clone();
+    listener.auth = Auth::Jwt;
+    let in_query = Draft::new(&listener, true).written();
+    assert_eq!(in_query["servers"]["sockets"]["security"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn of_another_engine_it_says_what_is_known() {
+    let route = RouteConfig {
+        path: "/dice/{sid}".into(),
+        stream: "DICE".into(),
+        roots: vec![Name::new("dice").unwrap()],
+        admit: Name::new("dice").ok(),
+        admit_query: vec!["player_id".into()],
+        ..RouteConfig::default()
+    };
+    let forward = ForwardConfig { service: Name::new("dice").ok(), ..ForwardConfig::default() };
+    let listener = ListenerConfig { routes: vec![route], forwards: vec![forward], ..ListenerConfig::default() };
+    let document = Draft::new(&listener, false).written();
+    assert_eq!(keys(&document["servers"]), ["nats", "sockets"].into());
+    let frame = &document["components"]["messages"]["event.dice"]["payload"];
+    assert_eq!(frame["properties"]["event"]["pattern"], "^dice\\..+$");
+    assert_eq!(document["channels"]["nats.dice"]["address"], "dice.{sid}.{topic}");
+    assert!(keys(&document["channels"]).contains("nats.http.dice"));
+    assert!(keys(&document["channels"]).contains("nats.admit.dice"));
+    let query = &document["channels"]["dice.sid"]["bindings"]["ws"]["query"]["properties"];
+    assert_eq!(keys(query), ["after", "dialect", "player_id"].into());
+    assert!(document["components"]["schemas"].get("News").is_none(), "what belongs to a game that is not there");
+}
+
+#[test]
+fn control_frames_are_described_as_they_are_written() {
+    let document = arena(|_| {});
+    let after = "000000ab-7".to_owned();
+    let written = [
+        Control::Hello { epoch: Epoch::new(0xab), head: 5, heartbeat_ms: 25_000 }.frame(),
+        Control::Gap { from: 1, to: 9, reason: "epoch" }.frame(),
+        Control::Live { after: 3 }.frame(),
+        Control::Bye { after: after.clone(), retry_ms: 100 }.frame(),
+        Control::Over { after }.frame(),
+        BEAT.to_owned(),
+    ];
+    for frame in written {
+        let frame: Value = serde_json::from_str(&frame).unwrap();
+        let name = frame["event"].as_str().unwrap();
+        let message = &document["components"]["messages"][name]["payload"]["properties"];
+        assert_eq!(message["event"]["const"], name);
+        let data = document.pointer(&message["data"]["$ref"].as_str().unwrap()[1..]).unwrap();
+        let described =
+            data["properties"].as_object().map(|it| it.keys().map(String::as_str).collect()).unwrap_or_default();
+        let said = keys(&frame["data"]);
+        assert!(said.is_subset(&described), "{name}: {said:?} of {described:?}");
+        let required: BTreeSet<_> =
+            data["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        assert!(required.is_subset(&said), "{name}");
+    }
+}

@@ -1,0 +1,424 @@
+//! What `/asyncapi.json` says is so: all that is sent in the recorded game, over sockets, event streams and NATS, is described
+//! there as it is, and all that is described there is sent, or the document says why not.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed step is a failed test")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_util::StreamExt as _;
+use herald_testkit::{
+    Bridge, Edge, Nats, Service, eventually,
+    game_master::{Answer, CHOOSE, PROPOSE, Scripted},
+    http,
+    schema::Schemas,
+    sse, traces, within, ws,
+};
+use hyper::Method;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+const LIMIT: Duration = Duration::from_secs(180);
+const SOON: Duration = Duration::from_secs(30);
+const S: &str = traces::SESSION;
+/// Questions that nobody has to ask in a game: whether they are is a matter of time.
+const MAY_BE_ASKED: [&str; 2] = ["epoch.question", "epoch.answer"];
+
+/// What was sent over NATS.
+#[derive(Clone, Debug)]
+struct Sent {
+    subject: String,
+    reply: Option<String>,
+    headers: Value,
+    payload: Vec<u8>,
+}
+
+/// Hears everything that is said on a server.
+struct Listener {
+    heard: Arc<Mutex<Vec<Sent>>>,
+    task: JoinHandle<()>,
+}
+
+impl Listener {
+    async fn start(nats: &Nats) -> Self {
+        let client = nats.client().await;
+        let mut all = client.subscribe(">").await.expect("subscribed");
+        client.flush().await.expect("the server has it");
+        let heard = Arc::<Mutex<Vec<Sent>>>::default();
+        let keep = heard.clone();
+        let task = tokio::spawn(async move {
+            while let Some(message) = all.next().await {
+                let headers = message.headers.iter().flat_map(async_nats::HeaderMap::iter);
+                let headers = headers.map(|(name, values)| (name.to_string(), json!(values[0].as_str())));
+                let sent = Sent {
+                    subject: message.subject.to_string(),
+                    reply: message.reply.map(|reply| reply.to_string()),
+                    headers: Value::Object(headers.collect()),
+                    payload: message.payload.to_vec(),
+                };
+                keep.lock().unwrap().push(sent);
+            }
+        });
+        Self { heard, task }
+    }
+
+    fn all(&self) -> Vec<Sent> {
+        self.heard.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The document, and what of it has occurred.
+struct Document {
+    json: Arc<Value>,
+    occurred: BTreeSet<String>,
+    faults: Vec<String>,
+}
+
+impl Document {
+    fn new(json: Value) -> Self {
+        Self { json: Arc::new(json), occurred: BTreeSet::new(), faults: Vec::new() }
+    }
+
+    /// The messages of a channel: their names in the components, and what they are.
+    fn messages(&self, channel: &str) -> Vec<(String, &Value)> {
+        let all =
+            self.json["channels"][channel]["messages"].as_object().unwrap_or_else(|| panic!("no channel {channel}"));
+        let all = all.values().map(|reference| {
+            let reference = reference["$ref"].as_str().expect("a reference");
+            let name = reference.strip_prefix("#/components/messages/").expect("a component").to_owned();
+            (name, self.json.pointer(&reference[1..]).expect("it is there"))
+        });
+        all.collect()
+    }
+
+    /// Takes in what was sent over a channel, if it is one of its messages. `is`: which of them may be meant.
+    fn take(&mut self, channel: &str, what: &str, value: &Value, is: impl Fn(&Value) -> bool) {
+        let schemas = Schemas::of(&self.json).closed();
+        let mut wrong = Vec::new();
+        let mut found = None;
+        for (name, message) in self.messages(channel).into_iter().filter(|(_, message)| is(message)) {
+            let faults = schemas.faults(&message["payload"], value);
+            if faults.is_empty() {
+                found = Some(name);
+                break;
+            }
+            wrong.push(format!("  not {name}: {}", faults.join("; ")));
+        }
+        match found {
+            Some(name) => drop(self.occurred.insert(name)),
+            None if wrong.is_empty() => self.faults.push(format!("{channel}: {what} is not described")),
+            None => self.faults.push(format!("{channel}: {what}\n{}", wrong.join("\n"))),
+        }
+    }
+
+    /// A frame of a socket, or the data of an event.
+    fn frame(&mut self, channel: &str, frame: &Value) {
+        let event = frame["event"].as_str().or(frame["subject"].as_str()).unwrap_or_default().to_owned();
+        let document = self.json.clone();
+        let named = |message: &Value| {
+            let named = &message["payload"]["properties"];
+            let name = if named["event"].is_null() { &named["subject"] } else { &named["event"] };
+            name.is_object() && Schemas::of(&document).faults(name, &json!(event)).is_empty()
+        };
+        self.take(channel, &event, frame, named);
+    }
+
+    /// An event of a stream.
+    fn event(&mut self, channel: &str, event: &sse::Event) {
+        if event.event == "message" {
+            return self.frame(channel, &event.json());
+        }
+        let name = event.event.clone();
+        self.take(channel, &name, &event.json(), |message| message["name"] == name.as_str());
+    }
+
+    /// The channel whose subjects a subject is one of; the more exactly it is named, the better.
+    fn channel_of(&self, subject: &str) -> Option<String> {
+        let channels = self.json["channels"].as_object().expect("channels").iter();
+        let of_nats = channels.filter(|(name, _)| name.starts_with("nats."));
+        let matching = of_nats.filter_map(|(name, channel)| {
+            let address = channel["address"].as_str()?;
+            matches(address, subject).then(|| (address.matches('{').count(), name.clone()))
+        });
+        matching.min().map(|(_, name)| name)
+    }
+
+    /// What was sent over NATS.
+    fn sent(&mut self, all: &[Sent]) {
+        // Where the answers to a question are.
+        let mut answers = HashMap::new();
+        for sent in all {
+            let answered = answers.get(&sent.subject).cloned();
+            if answered.is_none() && sent.subject.starts_with(['$', '_']) {
+                continue;
+            }
+            let Some(channel) = answered.or_else(|| self.channel_of(&sent.subject)) else {
+                self.faults.push(format!("the subject {} is not described", sent.subject));
+                continue;
+            };
+            let operation = &self.json["operations"][format!("send.{channel}")];
+            if let (Some(reply), Some(of)) = (&sent.reply, operation["reply"]["channel"]["$ref"].as_str()) {
+                answers.insert(reply.clone(), of.trim_start_matches("#/channels/").to_owned());
+            }
+            self.headers(&channel, sent);
+            let messages = self.messages(&channel);
+            let is_json = messages.iter().any(|(_, message)| message.get("contentType").is_none());
+            let payload = match serde_json::from_slice(&sent.payload) {
+                Ok(json) if is_json => json,
+                _ => Value::Null,
+            };
+            self.take(&channel, &format!("{} {payload}", sent.subject), &payload, |_| true);
+        }
+    }
+
+    fn headers(&mut self, channel: &str, sent: &Sent) {
+        // What ends a service's subscription is an empty message to itself.
+        if sent.headers.as_object().is_some_and(serde_json::Map::is_empty) {
+            return;
+        }
+        let schemas = Schemas::of(&self.json).closed();
+        let faults = self.messages(channel).into_iter().filter_map(|(name, message)| {
+            let faults = schemas.faults(message.get("headers")?, &sent.headers);
+            (!faults.is_empty()).then(|| format!("headers of {name}: {}", faults.join("; ")))
+        });
+        let faults: Vec<_> = faults.collect();
+        self.faults.extend(faults);
+    }
+
+    /// Everything that is described occurred, or is said not to.
+    fn judge(mut self) {
+        for (name, message) in self.json["components"]["messages"].as_object().expect("messages") {
+            let excuse = message["x-not-in-recording"].as_str();
+            match (self.occurred.contains(name), excuse) {
+                (true, Some(excuse)) => self.faults.push(format!("{name} occurred, although {excuse}")),
+                (false, None) if !MAY_BE_ASKED.contains(&name.as_str()) => {
+                    self.faults.push(format!("{name} has not occurred, and the document does not say why"));
+                }
+                _ => {}
+            }
+        }
+        assert!(self.faults.is_empty(), "{}", self.faults.join("\n"));
+    }
+}
+
+/// Whether a subject is one of an address with parameters; a last `{topic}` stands for one token or more.
+fn matches(address: &str, subject: &str) -> bool {
+    let (mut wanted, mut tokens) = (address.split('.'), subject.split('.'));
+    loop {
+        match (wanted.next(), tokens.next()) {
+            (None, None) => return true,
+            (Some("{topic}"), Some(_)) => return true,
+            (Some(word), Some(token)) if word.starts_with('{') || word == token => {}
+            _ => return false,
+        }
+    }
+}
+
+/// The streams of the recorded Game Master, of all three turns: what the original relay told its player.
+fn streams() -> [Vec<Answer>; 2] {
+    let (mut proposes, mut chooses, mut body) = (Vec::new(), Vec::new(), String::new());
+    for line in traces::lines("ws-client.ndjson") {
+        let Some(frame) = line["frame"].as_str() else { continue };
+        let frame: Value = serde_json::from_str(frame).expect("a frame");
+        if !frame["event"].as_str().is_some_and(|event| event.starts_with("gm.")) {
+            continue;
+        }
+        body += &format!("data: {}\n\n", frame["data"]);
+        if frame["event"] == "gm.result" {
+            let answer = Answer::sse().send(std::mem::take(&mut body));
+            if proposes.len() == chooses.len() { proposes.push(answer) } else { chooses.push(answer) }
+        }
+    }
+    assert_eq!((proposes.len(), chooses.len(), body.as_str()), (3, 3, ""));
+    // The recorded failure comes behind the first turn.
+    let failure = traces::text("gm-error.choose-without-proposal.sse");
+    proposes.insert(1, Answer::sse().send(failure));
+    [proposes, chooses]
+}
+
+struct House {
+    nats: Nats,
+    gm: Scripted,
+    bridge: Service,
+    edge: Service,
+    listener: Listener,
+}
+
+async fn house(pictures: &Path) -> House {
+    for name in ["pavel", "zoya"] {
+        std::fs::write(pictures.join(format!("{name}.png")), b"\x89PNG\r\n\x1a\n").expect("written");
+    }
+    let nats = Nats::start().await;
+    let gm = Scripted::start().await;
+    let [proposes, chooses] = streams();
+    gm.on(PROPOSE, proposes);
+    gm.on(CHOOSE, chooses);
+    let bridge = Bridge::new(&nats).gm(&gm.url()).set("arena.waiting_timeout", "50ms").start().await;
+    let config = format!("[[ws-edge.listeners]]\nbuiltin = \"arena\"\navatars = \"{}\"\n", pictures.display());
+    let edge = Edge::new(&nats).config(config).set("socket.heartbeat", "500ms").start().await;
+    // Not before they are ready: they find out that the server hears them by asking somebody who is not there.
+    let listener = Listener::start(&nats).await;
+    House { nats, gm, bridge, edge, listener }
+}
+
+/// Everybody who watches, by the channel in the document.
+struct Watchers {
+    sockets: Vec<(&'static str, ws::Client)>,
+    streams: Vec<(&'static str, sse::Client)>,
+}
+
+impl Watchers {
+    async fn open(edge: &Service) -> Self {
+        let (mut sockets, mut streams) = (Vec::new(), Vec::new());
+        for (channel, path, id) in
+            [("ws.sid", "/ws", S), ("app.ws.sid", "/app/ws", S), ("gm.ws.sid", "/gm/ws", traces::GM_SESSION)]
+        {
+            for protocols in [ws::V1, ws::PLAIN] {
+                sockets.push((channel, ws::Client::connect(&edge.ws(&format!("{path}/{id}")), protocols).await));
+            }
+        }
+        for (channel, path, id) in
+            [("sse.sid", "/sse", S), ("app.sse.sid", "/app/sse", S), ("gm.sse.sid", "/gm/sse", traces::GM_SESSION)]
+        {
+            streams.push((channel, sse::Client::connect(&edge.http(&format!("{path}/{id}")), None).await));
+        }
+        Self { sockets, streams }
+    }
+
+    /// Those who come with a place that is none, and those who want to see the state: for the frames that only they get.
+    async fn join_late(&mut self, edge: &Service) {
+        for query in ["after=00000000-999999", "snapshot=1"] {
+            for (channel, path) in [("ws.sid", "/ws"), ("app.ws.sid", "/app/ws"), ("gm.ws.sid", "/gm/ws")] {
+                let id = if path == "/gm/ws" { traces::GM_SESSION } else { S };
+                self.sockets
+                    .push((channel, ws::Client::connect(&edge.ws(&format!("{path}/{id}?{query}")), ws::V1).await));
+            }
+            for (channel, path) in [("sse.sid", "/sse"), ("app.sse.sid", "/app/sse"), ("gm.sse.sid", "/gm/sse")] {
+                let id = if path == "/gm/sse" { traces::GM_SESSION } else { S };
+                let url = edge.http(&format!("{path}/{id}?{query}"));
+                self.streams.push((channel, sse::Client::connect(&url, None).await));
+            }
+        }
+        for (name, client) in self.sockets.iter().skip(6) {
+            let told = |frame: &ws::Frame| ["herald.gap", "herald.live"].contains(&frame.event());
+            client.wait_for(&format!("what {name} is told"), SOON, told).await;
+        }
+        for (name, client) in self.streams.iter().skip(3) {
+            let told = |event: &sse::Event| ["herald.gap", "herald.live"].contains(&event.event.as_str());
+            client.wait_for(&format!("what {name} is told"), SOON, told).await;
+        }
+    }
+
+    fn judge(&self, document: &mut Document) {
+        for (channel, client) in &self.sockets {
+            client.frames().iter().for_each(|frame| document.frame(channel, &frame.json));
+            if !client.beats().is_empty() {
+                document.frame(channel, &json!({ "event": "herald.beat", "data": {} }));
+            }
+        }
+        for (channel, client) in &self.streams {
+            client.events().iter().for_each(|event| document.event(channel, event));
+        }
+    }
+}
+
+/// Plays the recorded game: the Game Master's half and the arena's.
+async fn play(house: &House, watching: &ws::Client) {
+    let publisher = house.nats.client().await;
+    let messages = traces::arena().into_iter().filter_map(|message| {
+        let (_, topic) = message.subject.strip_prefix("arena.")?.split_once('.')?;
+        (topic != "input.fakenews").then(|| (topic.to_owned(), message.payload))
+    });
+    let mut debate: Vec<_> = messages.collect();
+    let ends = BTreeMap::from([("propose", "gm.result"), ("fail", "gm.error"), ("choose&kind=fake", "gm.result")]);
+    let mut seen = BTreeMap::<&str, usize>::new();
+    for step in ["propose", "choose&kind=fake", "fail", "propose", "choose&kind=fake", "propose", "choose&kind=fake"] {
+        let (command, choice) = step.replace("fail", "propose").split_once('&').map_or_else(
+            || (step.replace("fail", "propose"), String::new()),
+            |(command, choice)| (command.to_owned(), choice.to_owned()),
+        );
+        house.edge.get(&format!("/api/{command}?session_id={S}&lang=fr&{choice}")).await.expect_status(202);
+        for (topic, payload) in debate.drain(..debate.len().min(30)) {
+            publisher.publish(format!("arena.{S}.{topic}"), payload.into()).await.expect("published");
+        }
+        publisher.flush().await.expect("flushed");
+        let end = ends[step];
+        *seen.entry(end).or_default() += 1;
+        let wanted = seen[end];
+        eventually(&format!("{step} ends"), SOON, async || {
+            let count = watching.frames().iter().filter(|frame| frame.event() == end).count();
+            if count >= wanted { Ok(()) } else { Err((count, watching.frames().last().map(|it| it.text.clone()))) }
+        })
+        .await;
+    }
+    assert!(debate.is_empty(), "all of the debate was published");
+    let news = json!({ "session_id": S, "content": "Water is wet" });
+    house.edge.post("/submit_news", &news).await.expect_status(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_in_the_recorded_game_is_described_and_what_is_described_is_sent() {
+    within(LIMIT, async {
+        let pictures = tempfile::tempdir().expect("a folder");
+        let mut house = house(pictures.path()).await;
+        let reply = house.edge.get("/asyncapi.json").await.expect_status(200);
+        assert_eq!(reply.header("content-type"), "application/json");
+        let mut document = Document::new(reply.json());
+        let mut watchers = Watchers::open(&house.edge).await;
+        house.edge.get(&format!("/api/start?session_id={S}&lang=fr")).await.expect_status(200);
+        play(&house, &watchers.sockets[0].1).await;
+        watchers.join_late(&house.edge).await;
+        let asking = house.nats.client().await;
+        asking.request(format!("edge.watching.{S}"), "".into()).await.expect("the edge answers");
+
+        // All that is said at the end of a session, and of an edge.
+        house.edge.post(&format!("/sessions/{S}/end"), &json!({})).await.expect_status(200);
+        for (name, client) in watchers.sockets.iter().filter(|(name, _)| !name.starts_with("gm.")) {
+            let end = client.wait_end(SOON).await;
+            assert_eq!(end.code(), 4411, "{name}");
+        }
+        for (_, client) in watchers.streams.iter().filter(|(name, _)| !name.starts_with("gm.")) {
+            client.wait_end(SOON).await;
+        }
+        let url = house.edge.http(&format!("/sessions/{S}"));
+        http::send(Method::DELETE, &url, &[], "").await.expect_status(200);
+        for (channel, path) in [("ws.sid", "/ws/other"), ("app.ws.sid", "/app/ws/other")] {
+            watchers.sockets.push((channel, ws::Client::connect(&house.edge.ws(path), ws::V1).await));
+        }
+        house.edge.stop().await;
+        for (_, client) in &watchers.sockets {
+            client.wait_end(SOON).await;
+        }
+        house.bridge.stop().await;
+        assert_eq!(house.gm.asked(CHOOSE).len(), 3);
+
+        watchers.judge(&mut document);
+        document.sent(&house.listener.all());
+        document.judge();
+    })
+    .await;
+}
+
+#[test]
+fn subjects_are_told_apart_as_they_are_described() {
+    for (address, subject, expected) in [
+        ("gm.{sid}.phase", "gm.s.phase", true),
+        ("gm.{sid}.phase", "gm.s.phase.x", false),
+        ("gm.{sid}.phase", "gm.s", false),
+        ("arena.{sid}.agent.{agent}.status", "arena.s.agent.7.status", true),
+        ("app.{sid}.{topic}", "app.s.chat.message", true),
+        ("app.{sid}.{topic}", "app.s", false),
+    ] {
+        assert_eq!(matches(address, subject), expected, "{address} {subject}");
+    }
+}
