@@ -53,7 +53,7 @@ use self::{
     ledger::{Ledger, LedgerError},
     open::Open,
     quota::{Kept, Quota},
-    running::Running,
+    running::{ActionLook, Running},
 };
 use crate::{
     bucket::Bucket,
@@ -235,6 +235,11 @@ impl Actions {
         });
         context.supervise("actions", Arc::clone(&shared).live());
         Self { shared }
+    }
+
+    /// The actions that run in this bridge, and how many are open on all bridges together, as far as known.
+    pub(crate) fn look(&self) -> (Vec<ActionLook>, usize) {
+        (self.shared.running.look(), self.shared.open.count())
     }
 
     /// Claims an action for a command and runs it to its end in the background. Returns once `_action` and the action's

@@ -176,6 +176,12 @@ impl GameMaster {
         measured("image", within(self.config.request_timeout.get(), fetch)).await
     }
 
+    /// Its host and port, for operators.
+    #[must_use]
+    pub fn place(&self) -> String {
+        format!("{}:{}", self.base.host_str().unwrap_or_default(), self.base.port_or_known_default().unwrap_or(0))
+    }
+
     async fn json(&self, url: Url, limit: Duration) -> Result<Bytes, RequestError> {
         let answer =
             within(limit, async { read(self.get(url).await?, self.config.max_answer.as_usize()).await }).await?;
@@ -213,12 +219,7 @@ impl GameMaster {
 /// Without what may stand before the host: a password.
 impl fmt::Debug for GameMaster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "GameMaster({}:{})",
-            self.base.host_str().unwrap_or_default(),
-            self.base.port_or_known_default().unwrap_or(0)
-        )
+        write!(f, "GameMaster({})", self.place())
     }
 }
 

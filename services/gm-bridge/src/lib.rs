@@ -19,6 +19,7 @@ pub mod game_master;
 mod health;
 mod images;
 mod init;
+mod inspect;
 mod metrics;
 mod news;
 pub mod planted;
@@ -100,6 +101,7 @@ pub async fn start(config: Config, context: Context) -> anyhow::Result<()> {
     let drained = CancellationToken::new();
     let _drained = drained.clone().drop_guard();
     let api = Arc::new(api(&nats, config, pool.clone(), &context, drained.clone())?);
+    context.inspect(inspect::router(context.instance.clone(), api.actions.clone(), pool.clone()));
     let limits = Limits { concurrent: api.config.http.max_requests, ..Limits::default() };
     let service = Name::new(SERVICE)?;
     let server = http_over_nats::serve(&http, &service, &context.instance, routes::router(api), limits).await;

@@ -6,6 +6,7 @@
 //! whether a Game Master answers at all: one that does not is given to nobody while another one can be had.
 
 mod claim;
+mod look;
 mod pulse;
 mod record;
 mod watching;
@@ -22,7 +23,7 @@ use herald_runtime::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::{claim::Claim, record::now_ms};
+pub(crate) use self::{claim::Claim, look::MasterLook, record::now_ms};
 use self::{
     pulse::Pulse,
     record::{Choose, GameMasterRecord, State},

@@ -27,7 +27,7 @@ use super::{
     keeper::{Keeper, Superseded},
     quota::{Kept, Quota},
     runner,
-    running::Seat,
+    running::{Notes, Seat},
 };
 use crate::{
     game_master::GmEvent,
@@ -129,6 +129,11 @@ impl Claim {
         self.n
     }
 
+    /// What is noted down of it.
+    pub(super) fn notes(&self) -> &Notes {
+        self.seat.notes()
+    }
+
     /// Whether a command waited for the action that this one took over from, and was dropped.
     pub(super) fn dropped_command(&self) -> bool {
         self.before.record.as_ref().is_some_and(|record| record.next.is_some())
@@ -173,6 +178,7 @@ impl Claim {
         };
         self.publish_all(events.iter().map(events_of).collect()).await?;
         metrics::published(events.len());
+        self.notes().published(events.len());
         self.ended = events.last().is_some_and(GmEvent::is_last);
         Ok(())
     }

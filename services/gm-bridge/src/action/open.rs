@@ -81,6 +81,11 @@ impl Open {
         }
     }
 
+    /// How many are open, as far as the watch says.
+    pub(super) fn count(&self) -> usize {
+        self.state().seen.len()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -87,6 +87,7 @@ async fn perform(claim: &mut Claim, command: Command, trace: Option<TraceContext
             return Err(failure);
         }
     };
+    claim.notes().closed();
     let by_itself = outcome.is_ok();
     if let Err(failure) = outcome {
         tracing::warn!(
@@ -112,6 +113,7 @@ async fn stream(claim: &mut Claim, command: Command, span: &Span) -> Result<Resu
         Some(gm) => gm,
         None => return Ok(Err(Failure::NoGame)),
     };
+    claim.notes().asks(gm.place());
     // Time has passed since it was claimed, perhaps in another way than it seemed to us.
     claim.surely_held().await?;
     let mut asking = span.child("gm.request", Kind::Client);
@@ -122,6 +124,7 @@ async fn stream(claim: &mut Claim, command: Command, span: &Span) -> Result<Resu
             return Ok(Err(failure));
         }
     };
+    claim.notes().opened();
     drop(asking);
     let mut burst = Burst::of(span);
     loop {

@@ -139,7 +139,7 @@ impl Claim {
         permit: OwnedSemaphorePermit,
     ) -> Result<Self, NotClaimed> {
         let ActionEvent { n, kind, .. } = action;
-        let mut seat = shared.running.enter(session, n);
+        let mut seat = shared.running.enter(session, n, kind);
         let kept = ledger.kept().with(&subject::gm_action(session), 0);
         let before = Before {
             last: ledger.last().cloned(),
