@@ -36,7 +36,7 @@ use tokio::{
 use crate::{
     drain::Drain,
     feed::{Answer, Feed, FeedLimits, Now, Out, Place, Setup, Step, StreamHub, Target},
-    guests::Stay,
+    guests::{Stay, notes},
     history::HistoryError,
     identity::{Lease, Refusal, token},
     log::Mark,
@@ -166,6 +166,19 @@ enum Doing {
     Nothing,
 }
 
+impl Doing {
+    /// As whoever looks at the connection is told.
+    const fn noted(self) -> notes::Doing {
+        match self {
+            Self::Going => notes::Doing::CatchesUp,
+            Self::Blocked => notes::Doing::Blocked,
+            Self::Listening => notes::Doing::Listens,
+            Self::Asking => notes::Doing::AsksHistory,
+            Self::Nothing => notes::Doing::Waits,
+        }
+    }
+}
+
 struct Connection {
     socket: Arc<Socket>,
     hub: Arc<StreamHub>,
@@ -211,8 +224,11 @@ impl Connection {
         let Setup { hub, view, target, start, now, mut stay, uplink } = setup;
         let socket = Arc::new(Socket::new(tcp));
         let weak: Weak<Socket> = Arc::downgrade(&socket);
+        let notes = &stay.guest().notes;
+        notes.ask(weak.clone());
         let opening = now.as_ref().map(Now::opening);
         let mut feed = Feed::new(hub.sessions.clone(), view.clone(), &target, start, opening, limits.of_feed(), weak);
+        feed.noting(notes);
         let alias = match target {
             Target::Session(_) => None,
             Target::Alias(mut alias) => {
@@ -276,6 +292,7 @@ impl Connection {
     /// Waits for whatever may happen, and takes it in. What has a say over the connection comes before what only moves
     /// it, and both before the client, who could otherwise keep the task busy with itself.
     async fn wait(&mut self) -> Result<(), End> {
+        self.stay.guest().notes.at(self.place, self.doing.noted());
         let now = Instant::now();
         let hears_at = self.hears_at(now);
         let wake_at = hears_at.map_or_else(|| self.wake_at(), |at| at.min(self.wake_at()));

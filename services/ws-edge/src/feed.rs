@@ -28,6 +28,7 @@ pub(crate) use past::{Answer, Ask, Question};
 pub use setup::{Now, Setup, Start, StreamHub, Target};
 
 use crate::{
+    guests::notes::{Gap, Notes, Resume, now_ms},
     log::{Frame, Mark},
     planted::{Bug, planted},
     sessions::{Listener, Opening, Seat, SeatRead, Sessions},
@@ -54,7 +55,7 @@ pub(crate) struct FeedLimits {
 
 /// How far a cursor has come, and what the ring had taken by then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Place {
+pub struct Place {
     /// The life of the stream it belongs to; none before the beginning.
     pub(crate) epoch: Option<Epoch>,
     pub(crate) seq: u64,
@@ -102,7 +103,8 @@ pub(crate) struct Feed {
     listener: Weak<dyn Listener>,
     follows: bool,
     start: Start,
-    now: Option<Opening>,
+    /// On the heap, as it is gone once it has begun.
+    now: Option<Box<Opening>>,
     seat: Option<Seat>,
     stage: Stage,
     /// The life of the stream the place belongs to.
@@ -121,6 +123,8 @@ pub(crate) struct Feed {
     ready: Vec<Out>,
     close: Option<Close>,
     failing: Option<Failing>,
+    /// What its connection notes down.
+    notes: Arc<Notes>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -174,7 +178,7 @@ impl Feed {
             listener,
             follows: matches!(target, Target::Alias(_)),
             start,
-            now,
+            now: now.map(Box::new),
             seat: None,
             stage: Stage::Start(start),
             life: None,
@@ -187,11 +191,17 @@ impl Feed {
             ready: Vec::new(),
             close: None,
             failing: None,
+            notes: Arc::default(),
         };
         if let Target::Session(session) = target {
             feed.sit(session);
         }
         feed
+    }
+
+    /// Notes down from where it shows its session, and why.
+    pub(crate) fn noting(&mut self, notes: &Arc<Notes>) {
+        self.notes = notes.clone();
     }
 
     fn sit(&mut self, session: &SessionId) {
@@ -332,14 +342,14 @@ impl Feed {
             Start::Live => {
                 let now = self.now.take().filter(|now| now.generation == opening.generation);
                 let opening = now.map_or(*opening, |now| Opening { head: now.head, ..*opening });
-                self.begin_at(opening.head, &opening, "live");
+                self.begin_at(opening.head, &opening, "live", start);
             }
             Start::Snapshot => {
-                self.begin_at(0, opening, "snapshot");
+                self.begin_at(0, opening, "snapshot", start);
                 self.stage = Stage::Snapshot;
             }
             Start::After(Position::Seq(0)) => {
-                self.begin_at(0, opening, "replay");
+                self.begin_at(0, opening, "replay", start);
                 (self.from_start, self.chain) = (true, Some(0));
             }
             Start::After(at) => {
@@ -355,22 +365,24 @@ impl Feed {
                     if planted(Bug::DuplicateAfterReconnect) && way == "ring" {
                         seq -= 1;
                     }
-                    self.begin_at(seq, opening, way);
+                    self.begin_at(seq, opening, way, start);
                 }
             }
         }
     }
 
-    fn begin_at(&mut self, seq: u64, opening: &Opening, way: &'static str) {
-        self.move_to(seq, opening, way);
+    fn begin_at(&mut self, seq: u64, opening: &Opening, way: &'static str, asked: Start) {
+        self.move_to(seq, opening, way, asked);
         // A client that drops out before its first frame comes back to where it began; one that asked for the whole, or
         // for a snapshot, asks again.
         let cursor = (seq > 0 || opening.head == 0).then(|| cursor(opening.epoch, seq));
         self.control(&self.hello(opening), cursor);
     }
 
-    fn move_to(&mut self, seq: u64, opening: &Opening, way: &'static str) {
+    fn move_to(&mut self, seq: u64, opening: &Opening, way: &'static str, asked: Start) {
         counter!("herald_feed_starts_total", "from" => way).increment(1);
+        let Opening { epoch, floor, head, .. } = *opening;
+        self.notes.resumed(Resume { at_ms: now_ms(), asked, got: way, behind: seq, epoch, floor, head, gap: None });
         self.life = Some(Life { generation: opening.generation, epoch: opening.epoch });
         self.place = Place { epoch: Some(opening.epoch), seq, mark: opening.mark };
         self.owed_from = opening.head;
@@ -454,6 +466,7 @@ impl Feed {
         if self.from_start && self.chain == Some(0) && prev > 0 && self.view.is_chained() {
             counter!("herald_gaps_total", "reason" => "trimmed").increment(1);
             self.excused = Some(self.place.seq);
+            self.notes.missed(Gap { from: 1, to: prev, reason: "trimmed" });
             let gap = Control::Gap { from: 1, to: prev, reason: "trimmed" };
             self.control(&gap, Some(cursor(life.epoch, prev)));
         }

@@ -9,13 +9,13 @@
 
 mod conn;
 mod mail;
+pub(crate) mod notes;
 
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
     ops::Bound,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use herald_protocol::{Close, InstanceId, SessionId};
@@ -23,6 +23,7 @@ use herald_protocol::{Close, InstanceId, SessionId};
 pub use conn::{Conn, InvalidConn};
 use mail::Mail;
 pub use mail::{MailLimits, Unsaid, Word};
+pub(crate) use notes::Notes;
 
 use crate::{config::Transport, newest::NewestRule, uplink::UplinkRule, view::View};
 
@@ -66,6 +67,8 @@ pub struct Guest {
     pub since_ms: u64,
     /// The client's address, as far as the proxies in between are trusted.
     pub address: IpAddr,
+    /// What it notes down of itself.
+    pub(crate) notes: Arc<Notes>,
     shows: Mutex<Option<SessionId>>,
     mail: Mail,
 }
@@ -120,7 +123,6 @@ impl Guest {
     /// A connection that is let in now.
     #[must_use]
     pub fn new(entrance: &Arc<Entrance>, view: &Arc<View>, who: Who, address: IpAddr) -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         Self {
             conn: Conn::random(),
             entrance: entrance.clone(),
@@ -128,8 +130,9 @@ impl Guest {
             user: who.user,
             role: who.role,
             name: who.name,
-            since_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+            since_ms: notes::now_ms(),
             address: address.to_canonical(),
+            notes: Arc::default(),
             shows: Mutex::default(),
             mail: Mail::new(),
         }
@@ -225,6 +228,15 @@ impl Guests {
         let registry = lock(&self.registry);
         let rooms = registry.rooms.range::<RoomName, _>((behind, Bound::Unbounded));
         rooms.map(|(name, room)| (name.clone(), room.len())).take(most).collect()
+    }
+
+    /// As [`Guests::sessions`], each with one of its guests.
+    pub(crate) fn rooms(&self, after: Option<&RoomName>, most: usize) -> Vec<(RoomName, usize, Arc<Guest>)> {
+        let behind = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let registry = lock(&self.registry);
+        let rooms = registry.rooms.range::<RoomName, _>((behind, Bound::Unbounded));
+        let rooms = rooms.filter_map(|(name, room)| Some((name.clone(), room.len(), room.values().next()?.clone())));
+        rooms.take(most).collect()
     }
 
     /// How many there are.

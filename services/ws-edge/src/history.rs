@@ -225,6 +225,21 @@ impl History {
         self.inner.gate.pass("first", range::first(&self.inner.reads, session, roots)).await
     }
 
+    /// The session's last events of `roots` that `shows` accepts, `most` at most, in order; as the stream has them, not the shelf.
+    ///
+    /// # Errors
+    /// [`HistoryError`]. Cancelling is safe.
+    pub async fn tail(
+        &self,
+        session: &SessionId,
+        roots: &[Arc<str>],
+        most: usize,
+        shows: impl Fn(&Event) -> bool,
+    ) -> Result<Vec<Event>, HistoryError> {
+        let (inner, asked) = (&*self.inner, Asked::new(session, roots));
+        inner.gate.pass("tail", range::tail(&inner.reads, inner.page, &asked, most, shows)).await
+    }
+
     /// What was last said of the session's end, by whatever root, as the stream's leader has it.
     ///
     /// # Errors

@@ -21,6 +21,8 @@
 //!    where that is an engine's to say ([`admission`]), takes the socket from hyper and hands it to a connection. An [`alias`]
 //!    moves a connection from session to session. Who is connected is in the registry of [`guests`].
 //!
+//! Beside both, [`inspect`] shows the operator all of it.
+//!
 //! What it says and hears on NATS:
 //!
 //! | subject | |
@@ -98,6 +100,7 @@ pub mod websocket;
 pub mod words;
 
 mod descriptors;
+mod inspect;
 
 pub use config::Config;
 
@@ -133,6 +136,7 @@ pub async fn start(config: Config, context: Context) -> anyhow::Result<()> {
     let asks = config.listeners().iter().any(|listener| listener.auth == Auth::Jwt);
     let verifier = asks.then(|| Verifier::start(&config.jwt, &context, context.shutdown.token())).transpose()?;
     let edge = Edge::new(&config, verifier, context.shutdown.token());
+    context.inspect(inspect::router(&config, &edge, context.instance.clone()));
     listen(&config, &edge, &context).await?;
     let (tended, until) = (edge.limits.clone(), context.shutdown.token());
     context.supervise("limits", async move {

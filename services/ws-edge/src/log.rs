@@ -116,6 +116,12 @@ impl Log {
         self.ring.mark()
     }
 
+    /// What it holds now.
+    #[must_use]
+    pub fn held(&self) -> Mark {
+        self.ring.held()
+    }
+
     /// The last shown event, 0 where there is none or that is not known yet.
     #[must_use]
     pub const fn last_shown(&self) -> u64 {

@@ -10,6 +10,7 @@
 //! sockets, except the one socket's own.
 
 mod end;
+mod look;
 mod probes;
 mod seat;
 #[cfg(test)]
@@ -35,6 +36,7 @@ pub use seat::{Opening, Seat, SeatRead};
 
 use crate::{
     event::Event,
+    feed::Place,
     intake::{Life, Rings},
     log::{Batch, Budget, Frame, Log, Piece, RingLimits},
     planted::{Bug, planted},
@@ -61,6 +63,10 @@ pub trait Listener: Send + Sync {
     fn dismiss(&self, token: u64);
     /// Whether it still listens by `token`.
     fn is_current(&self, token: u64) -> bool;
+    /// How far it is while it listens, where it takes frames by itself.
+    fn place(&self) -> Option<Place> {
+        None
+    }
 }
 
 /// Whether a listener goes on listening.

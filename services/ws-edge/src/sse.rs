@@ -38,7 +38,7 @@ use crate::{
     },
     drain::Drain,
     feed::{Feed, Now, Out, Place, Setup, Step, StreamHub, Target},
-    guests::{Stay, Word},
+    guests::{Stay, Word, notes::Doing},
     identity::Refusal,
     log::Batch,
     metrics::Counted,
@@ -181,6 +181,7 @@ impl Events {
         let weak: Weak<Bell> = Arc::downgrade(&bell);
         let opening = now.as_ref().map(Now::opening);
         let mut feed = Feed::new(hub.sessions.clone(), view.clone(), &target, start, opening, limits.of_feed(), weak);
+        feed.noting(&stay.guest().notes);
         let alias = match target {
             Target::Session(_) => None,
             Target::Alias(mut alias) => {
@@ -219,6 +220,7 @@ impl Events {
             if let Err(end) = self.go_on() {
                 return end;
             }
+            self.stay.guest().notes.at(self.place, self.doing());
             let wake_at = self.wake_at();
             tokio::select! {
                 biased;
@@ -255,6 +257,18 @@ impl Events {
                     }
                 }
             }
+        }
+    }
+
+    fn doing(&self) -> Doing {
+        if self.blocked_since.is_some() {
+            Doing::Blocked
+        } else if self.asking.is_some() {
+            Doing::AsksHistory
+        } else if self.feed.seat().is_none() {
+            Doing::Waits
+        } else {
+            Doing::Listens
         }
     }
 

@@ -52,7 +52,7 @@ async fn a_start_without_a_session_gets_a_fresh_one() {
         // A double click wipes nothing: it is another session's start.
         let second = house.get("/api/start").await.expect(503);
         assert_eq!(
-            (&*second.error(), &*second.head["retry-after"].to_str().unwrap()),
+            (&*second.error(), second.head["retry-after"].to_str().unwrap()),
             ("all game masters are busy", "10")
         );
         assert_eq!(master.asked("start"), 1);

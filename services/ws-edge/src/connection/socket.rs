@@ -165,4 +165,9 @@ impl Listener for Socket {
         let lane = self.lane();
         lane.token == token && lane.listens
     }
+
+    fn place(&self) -> Option<Place> {
+        let lane = self.lane();
+        lane.listens.then_some(lane.place)
+    }
 }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::{Answer, Case, Failing, Feed, Life, Out, Stage, Start, is_foreign, past::Found};
 use crate::{
     event::Event,
+    guests::notes::Gap,
     history::{Extent, HistoryError, Page, Snapshot},
     planted::{Bug, planted},
     sessions::Seat,
@@ -69,7 +70,7 @@ impl Feed {
         };
         let reason = if is_foreign(at, life.epoch) { "epoch" } else { "beyond" };
         if reason == "beyond" && at.seq() <= extent.last {
-            self.begin_at(at.seq(), &opening, "ring");
+            self.begin_at(at.seq(), &opening, "ring", Start::After(at));
             return;
         }
         if reason == "beyond" && !looked {
@@ -81,7 +82,8 @@ impl Feed {
         if self.closes_at_gap(life, to, reason) {
             return;
         }
-        self.move_to(to, &opening, "gap");
+        self.move_to(to, &opening, "gap", Start::After(at));
+        self.notes.missed(Gap { from: 1, to, reason });
         self.chain = Some(0);
         // Of the former life nothing can be said in sequences of this one: the gap is what this one no longer keeps. It
         // comes first: whoever is cut off behind a greeting would take its old sequence for one of this life, whoever is cut
@@ -121,6 +123,7 @@ impl Feed {
             }
             self.place.seq = missing;
             self.from_start = false;
+            self.notes.missed(Gap { from: asked + 1, to: missing, reason: "trimmed" });
             let gap = Control::Gap { from: asked + 1, to: missing, reason: "trimmed" };
             self.control(&gap, Some(cursor(life.epoch, missing)));
             // Before a hole something is kept: what came before the next event is to be asked for.

@@ -122,6 +122,38 @@ impl Past {
         }
     }
 
+    /// The last events of a session that a view shows, `most` at most, in order.
+    ///
+    /// # Errors
+    /// [`HistoryError`]. Cancelling is safe.
+    pub(crate) async fn tail(&self, session: &SessionId, view: &View, most: usize) -> Result<Vec<Event>, HistoryError> {
+        let shown = |event: &Event| view.shows(event) && view.head(event).is_some();
+        self.history.tail(session, &view.roots, most, shown).await
+    }
+
+    /// The events of a session that a view shows behind `after`, `most` at most, in order, and up to where these are all of them.
+    ///
+    /// # Errors
+    /// [`HistoryError`]. Cancelling is safe.
+    pub(crate) async fn behind(
+        &self,
+        session: &SessionId,
+        view: &View,
+        after: u64,
+        most: usize,
+    ) -> Result<(Vec<Event>, u64), HistoryError> {
+        let last = self.history.proof().await?.extent.last;
+        let (mut through, mut found) = (after, Vec::new());
+        while through < last && found.len() < most {
+            let page = self.history.page(session, &view.roots, through, last).await?;
+            let shown = |event: &&Event| view.shows(event) && view.head(event).is_some();
+            found.extend(page.events.iter().filter(shown).take(most - found.len()).cloned());
+            through = page.through;
+        }
+        let through = found.last().filter(|_| found.len() == most).map_or(through, |event: &Event| event.seq);
+        Ok((found, through))
+    }
+
     /// What was last said of a session's end.
     ///
     /// # Errors

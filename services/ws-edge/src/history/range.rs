@@ -9,7 +9,7 @@
 //! same replica, for the price of one read (the server's cost is the part of the stream it looks through, not the
 //! messages it sends).
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use herald_protocol::{SessionId, subject};
 use herald_runtime::jetstream::{ApiError, BatchGet, Stored};
@@ -180,6 +180,34 @@ pub(super) async fn before(
         window = window.saturating_mul(WIDER);
     }
     Ok(0)
+}
+
+/// The last events that `shows` accepts, `most` at most, in order.
+pub(super) async fn tail(
+    reads: &impl Reads,
+    size: PageSize,
+    asked: &Asked<'_>,
+    most: usize,
+    shows: impl Fn(&Event) -> bool,
+) -> Result<Vec<Event>, ApiError> {
+    let Some(last) = reads.last(asked.filter()).await? else { return Ok(vec![]) };
+    let Some(first) = reads.next(asked.filter(), 1).await? else { return Ok(vec![]) };
+    let (mut end, mut window, mut found) = (last.sequence, WINDOW, VecDeque::new());
+    while end >= first.sequence && found.len() < most {
+        let start = end.saturating_sub(window).max(first.sequence - 1);
+        let (mut after, mut earlier) = (start, VecDeque::new());
+        while after < end {
+            let page = read(reads, size, asked, after, end, last.sequence).await?;
+            after = page.through;
+            earlier.extend(page.events.into_iter().filter(&shows));
+            earlier.drain(..earlier.len().saturating_sub(most - found.len()));
+        }
+        earlier.append(&mut found);
+        found = earlier;
+        end = start;
+        window = window.saturating_mul(WIDER);
+    }
+    Ok(found.into())
 }
 
 /// Sequence of the first kept event.

@@ -207,6 +207,12 @@ impl Ring {
         self.mark
     }
 
+    /// What it holds now: frames, and what they take of its memory.
+    #[must_use]
+    pub fn held(&self) -> Mark {
+        Mark { frames: self.frames.len() as u64, bytes: self.charge.bytes() as u64 }
+    }
+
     /// Appends an event's frame, dropping the oldest while there is no room. The frame is returned for those who are up
     /// to date, also when it is too large to be kept. `None`: the ring had it already.
     pub fn append(&mut self, seq: u64, prev: u64, bytes: Bytes) -> Option<Frame> {

@@ -12,6 +12,7 @@ mod ends;
 mod floods;
 #[path = "../../src/identity/forge.rs"]
 mod forge;
+mod inspect;
 mod keys;
 mod limits;
 mod page;

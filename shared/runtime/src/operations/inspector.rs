@@ -59,7 +59,7 @@ impl Inspector {
 pub(super) async fn answer(
     State(inspector): State<Inspector>,
     Extension(peer): Extension<Peer>,
-    request: Request,
+    mut request: Request,
 ) -> Response {
     if inspector.who != Inspect::Off && !inspector.allows(peer, request.headers()) {
         return refusal(StatusCode::FORBIDDEN, "Only from this machine, at a loopback address (operations.inspect)");
@@ -67,6 +67,8 @@ pub(super) async fn answer(
     let Some(routes) = inspector.routes.get().filter(|_| inspector.who != Inspect::Off) else {
         return refusal(StatusCode::NOT_FOUND, "Nothing is shown here");
     };
+    // What our own route has found in the path would stand among what theirs find.
+    request.extensions_mut().clear();
     let mut response = match routes.clone().oneshot(request).await {
         Ok(response) => response,
         Err(never) => match never {},

@@ -1,0 +1,110 @@
+//! The last events of a session, as clients of one of the routes see them, whether anybody watches it or not.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, State, rejection::PathRejection},
+    http::StatusCode,
+};
+use herald_protocol::{Name, frame::Tail};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{Answered, Asked, Who, bad_request, query, refusal, session_id};
+use crate::{
+    config::{ListenerConfig, Transport},
+    dialect::Dialect,
+    event::Event,
+    view::{Encoding, View},
+};
+
+/// Events, unless asked otherwise, and at most.
+const EVENTS: (usize, usize) = (20, 500);
+
+/// What a route shows.
+pub(super) struct Shown {
+    path: String,
+    stream: String,
+    view: View,
+}
+
+impl Shown {
+    /// That of all routes, sockets first: they are what the same path means in two ways.
+    pub(super) fn all(listeners: &[ListenerConfig]) -> Vec<Self> {
+        let mut routes: Vec<_> =
+            listeners.iter().flat_map(|it| it.routes.iter().map(move |route| (it, route))).collect();
+        routes.sort_by_key(|(_, route)| (route.alias.is_some(), route.transport != Transport::Socket));
+        let shown = routes.into_iter().map(|(listener, route)| Self {
+            path: route.path.clone(),
+            stream: route.stream.clone(),
+            view: View {
+                roots: route.roots.iter().map(Name::as_str).map(Arc::from).collect(),
+                hidden: route.hidden.clone(),
+                snapshot: Vec::new(),
+                dialect: Dialect::new(route.dialect.unwrap_or(listener.dialect), None),
+                encoding: Encoding::Plain,
+                veils: Vec::new(),
+            },
+        });
+        shown.collect()
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TailAsked {
+    n: Option<usize>,
+    after: Option<u64>,
+    route: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct TailLook {
+    session: String,
+    stream: String,
+    route: String,
+    /// Frames as clients get them.
+    events: Vec<Box<RawValue>>,
+    /// `after` of what follows.
+    next: u64,
+}
+
+pub(super) async fn answer(
+    State(inspector): Who,
+    path: Result<Path<String>, PathRejection>,
+    asked: Asked<TailAsked>,
+) -> Answered<TailLook> {
+    let (upstream, session, asked) = (inspector.upstream()?, session_id(path)?, query(asked)?);
+    let most = asked.n.unwrap_or(EVENTS.0);
+    if !(1..=EVENTS.1).contains(&most) {
+        return Err(bad_request("n: expected 1 to 500"));
+    }
+    let wanted = |shown: &&Shown| asked.route.as_deref().is_none_or(|route| route == shown.path);
+    let shown = inspector.shown.iter().find(wanted);
+    let shown = shown.ok_or_else(|| bad_request("route: there is none of that path"))?;
+    let unavailable = |text: &str| refusal(StatusCode::SERVICE_UNAVAILABLE, text);
+    let hub = upstream.hubs.get(&shown.stream).ok_or_else(|| unavailable("The stream is not there"))?;
+    let _at_work = inspector.at_work.acquire().await;
+    let (events, through) = match asked.after {
+        None => {
+            let events = hub.past.tail(&session, &shown.view, most).await;
+            events.map(|events| {
+                let last = events.last().map_or(0, |event: &Event| event.seq);
+                (events, last)
+            })
+        }
+        Some(after) => hub.past.behind(&session, &shown.view, after, most).await,
+    }
+    .map_err(|error| unavailable(&error.to_string()))?;
+    let frames = events.iter().filter_map(|event| frame(&shown.view, event)).collect();
+    let (stream, route) = (shown.stream.clone(), shown.path.clone());
+    Ok(Json(TailLook { session: session.to_string(), stream, route, events: frames, next: through }))
+}
+
+/// The text of a frame. A client of `herald.v1` gets `prev` beside it.
+fn frame(view: &View, event: &Event) -> Option<Box<RawValue>> {
+    let mut text = Vec::new();
+    view.head(event)?.write(Tail::plain(event.seq, event.ts_ms), &mut text);
+    RawValue::from_string(String::from_utf8(text).ok()?).ok()
+}
