@@ -6,6 +6,7 @@
 //! from the dialect ([`frames`]). Of other engines it is only known that their events are shown. The listener's configuration
 //! says which of that is there, and under which paths. The tests compare it with what is sent indeed.
 
+mod engines;
 mod frames;
 #[cfg(test)]
 mod tests;
@@ -118,6 +119,7 @@ impl<'a> Draft<'a> {
         let config = self.config;
         config.routes.iter().for_each(|route| self.route(route));
         self.subjects();
+        self.engines();
         self.services();
         self.document
     }
@@ -158,13 +160,19 @@ impl<'a> Draft<'a> {
         let is_socket = route.transport == Transport::Socket;
         let dialect = route.dialect.unwrap_or(self.config.dialect);
         let mut sent = self.frames(route, dialect);
-        sent.extend(self.controls(is_socket));
+        sent.extend(self.controls(route, is_socket));
+        if Self::is_spoken_to(route) && dialect == DialectName::Event {
+            let name = format!("word.{channel}");
+            let summary = "Something that an engine says to this client alone: no event, it has no place in the log";
+            self.document["components"]["messages"][&name] =
+                json!({ "summary": summary, "payload": Self::word(route) });
+            sent.push(name);
+        }
         let mut messages = Object::new();
         messages.extend(sent.iter().map(|name| (name.clone(), reference("messages", name))));
-        let heard = is_socket && self.config.auth == Auth::Jwt;
-        if heard {
-            messages.insert("herald.token".into(), reference("messages", "herald.token"));
-        }
+        let mut heard = if is_socket { Self::heard(route).to_vec() } else { Vec::new() };
+        heard.extend((is_socket && self.config.auth == Auth::Jwt).then_some("herald.token"));
+        messages.extend(heard.iter().map(|name| ((*name).to_owned(), reference("messages", name))));
         let mut written = json!({
             "address": route.path,
             "title": if is_socket { "Every event of a session, over a WebSocket" } else { "The same as server-sent events" },
@@ -187,8 +195,8 @@ impl<'a> Draft<'a> {
             operation["bindings"] = json!({ "http": { "method": "GET", "query": query, "bindingVersion": "0.3.0" } });
         }
         self.document["operations"][format!("send.{channel}")] = operation;
-        if heard {
-            let operation = operation_of("receive", &channel, ["herald.token"]);
+        if !heard.is_empty() {
+            let operation = operation_of("receive", &channel, heard);
             self.document["operations"][format!("receive.{channel}")] = operation;
         }
     }
@@ -219,11 +227,18 @@ impl<'a> Draft<'a> {
     }
 
     /// The control frames of a route. Of an event stream they are events of their name, so that their text is the data alone.
-    fn controls(&mut self, is_socket: bool) -> Vec<String> {
+    fn controls(&mut self, route: &RouteConfig, is_socket: bool) -> Vec<String> {
         let mut names = Vec::new();
         for (event, text) in self.texts["controls"].as_object().into_iter().flatten() {
-            // A comment does the same there.
-            if !is_socket && event == "herald.beat" {
+            let said = match event.as_str() {
+                // A comment does the same on event streams.
+                "herald.beat" => is_socket,
+                "herald.uplink" => is_socket && route.uplink.is_some(),
+                // A socket is closed with it.
+                "herald.closed" => !is_socket && Self::is_spoken_to(route),
+                _ => true,
+            };
+            if !said {
                 continue;
             }
             let data = json!({ "$ref": schema(text["schema"].as_str().unwrap_or_default()) });

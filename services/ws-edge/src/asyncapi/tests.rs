@@ -9,7 +9,7 @@ use herald_protocol::{
 };
 
 use super::*;
-use crate::config::{Config, ForwardConfig};
+use crate::config::{Config, ForwardConfig, UplinkRouteConfig};
 
 fn arena(change: impl FnOnce(&mut ListenerConfig)) -> Value {
     let mut config = Config::default();
@@ -148,7 +148,17 @@ fn of_another_engine_it_says_what_is_known() {
 
 #[test]
 fn control_frames_are_described_as_they_are_written() {
-    let document = arena(|_| {});
+    let up = |listener: &mut ListenerConfig| {
+        let route = |path: &str, transport| RouteConfig {
+            path: path.into(),
+            transport,
+            roots: vec![Name::new("dice").unwrap()],
+            uplink: Some(UplinkRouteConfig::default()),
+            ..RouteConfig::default()
+        };
+        listener.routes.extend([route("/dice/{sid}", Transport::Socket), route("/rolls/{sid}", Transport::Sse)]);
+    };
+    let document = arena(up);
     let after = "000000ab-7".to_owned();
     let written = [
         Control::Hello { epoch: Epoch::new(0xab), head: 5, heartbeat_ms: 25_000 }.frame(),
@@ -156,14 +166,23 @@ fn control_frames_are_described_as_they_are_written() {
         Control::Live { after: 3 }.frame(),
         Control::Bye { after: after.clone(), retry_ms: 100 }.frame(),
         Control::Over { after }.frame(),
+        Control::Uplink { state: "slowed", reason: "rate", retry_ms: 50 }.frame(),
+        Control::Closed { code: 4000, reason: "over".into() }.frame(),
         BEAT.to_owned(),
     ];
     for frame in written {
         let frame: Value = serde_json::from_str(&frame).unwrap();
         let name = frame["event"].as_str().unwrap();
-        let message = &document["components"]["messages"][name]["payload"]["properties"];
-        assert_eq!(message["event"]["const"], name);
-        let data = document.pointer(&message["data"]["$ref"].as_str().unwrap()[1..]).unwrap();
+        let messages = &document["components"]["messages"];
+        let data = match &messages[name]["payload"] {
+            // Of event streams alone.
+            Value::Null => &messages[format!("sse.{name}")]["payload"],
+            payload => {
+                assert_eq!(payload["properties"]["event"]["const"], name);
+                &payload["properties"]["data"]
+            }
+        };
+        let data = document.pointer(&data["$ref"].as_str().unwrap()[1..]).unwrap();
         let described =
             data["properties"].as_object().map(|it| it.keys().map(String::as_str).collect()).unwrap_or_default();
         let said = keys(&frame["data"]);
@@ -172,4 +191,28 @@ fn control_frames_are_described_as_they_are_written() {
             data["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         assert!(required.is_subset(&said), "{name}");
     }
+}
+
+#[test]
+fn what_clients_and_engines_say_to_each_other_is_there_where_a_route_lets_them() {
+    let closed = arena(|_| {});
+    assert!(!keys(&closed["channels"]).iter().any(|name| name.starts_with("nats.in.") || *name == "nats.conn"));
+    let route = RouteConfig {
+        path: "/dice/{sid}".into(),
+        roots: vec![Name::new("dice").unwrap()],
+        uplink: Some(UplinkRouteConfig { binary: false, ..UplinkRouteConfig::default() }),
+        ..RouteConfig::default()
+    };
+    let listener = ListenerConfig { routes: vec![route], ..ListenerConfig::default() };
+    let document = Draft::new(&listener, false).written();
+    let channels = &document["channels"];
+    assert_eq!(channels["nats.in.dice"]["address"], "in.dice.{sid}.{kind}");
+    assert_eq!(keys(&channels["nats.in.dice"]["messages"]), ["in.binary", "in.join", "in.leave", "in.text"].into());
+    assert_eq!(channels["nats.conn"]["address"], "conn.{edge}.{conn}");
+    assert_eq!(document["operations"]["receive.nats.conn"]["action"], "receive");
+    let socket = keys(&channels["dice.sid"]["messages"]);
+    assert!(socket.contains("up.text") && !socket.contains("up.binary") && socket.contains("herald.uplink"));
+    assert!(socket.contains("word.dice.sid") && !socket.contains("herald.closed"));
+    let word = &document["components"]["messages"]["word.dice.sid"]["payload"]["properties"];
+    assert_eq!(word["event"]["pattern"], "^(dice)\\..+$");
 }
