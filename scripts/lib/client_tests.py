@@ -7,6 +7,8 @@ import re
 import shutil
 from pathlib import Path
 
+from packages import NotBrought, bring
+
 ROOT = Path(__file__).resolve().parents[2]
 CLIENT = ROOT / "shared" / "client"
 PAGE = ROOT / "services" / "ws-edge" / "page"
@@ -69,10 +71,16 @@ def test(run, say, env, folder=CLIENT):
         say(f"installing what it is built with (npm ci, pinned by package-lock.json) into {folder.relative_to(ROOT)}/node_modules")
         if run(["npm", "ci", "--no-audit", "--no-fund"], LIMITS["install"], cwd=folder)[0]:
             return False, ""
+    try:
+        # For the engine in Python among the client's examples.
+        nats_py = bring("nats-py", "nats-py", say) if folder == CLIENT else None
+    except NotBrought as why:
+        raise NotRun(str(why)) from None
     chromium = browser(run, say)
     services = binaries(run)
     if services is None:
         return False, ""
-    env = {**env, "HERALD_BINARIES": str(services), **({"HERALD_CHROMIUM": chromium} if chromium else {})}
+    env = {**env, "HERALD_BINARIES": str(services), **({"HERALD_CHROMIUM": chromium} if chromium else {}),
+           **({"HERALD_NATS_PY": str(nats_py)} if nats_py else {})}
     code, out = run(["npm", "test", "--silent"], LIMITS["test"], env, capture="all", cwd=folder)
     return code == 0, out

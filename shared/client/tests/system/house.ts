@@ -35,6 +35,8 @@ export interface HouseOptions {
   /** Flags of `sim gm`. */
   gm?: string[];
   arena?: boolean;
+  /** Whether there is an engine for those who have none. */
+  ingest?: boolean;
   /** The text of `herald.toml`. */
   toml?: string;
 }
@@ -81,6 +83,11 @@ export class House {
     this.#run("gm-bridge", "gm-bridge", [], {
       GM_BASE_URL: `http://${master}`, HERALD_PORTS_FILE: bridge.file, HERALD_GM__CUT_CHOOSE: "0s", HERALD_GM__WHEN_BUSY: "takeover",
     });
+    if (this.#options.ingest) {
+      const ingest = this.#ports("ingest");
+      this.#run("ingest", "ingest", [], { HERALD_PORTS_FILE: ingest.file });
+      await ready(() => ingest.read().operations, "ingest");
+    }
     await this.openDoor();
     await ready(() => bridge.read().operations, "gm-bridge");
     if (this.#options.arena) this.#run("arena", "sim", ["arena", "--speed", "50"]);
@@ -104,6 +111,11 @@ export class House {
     edge.kill(signal);
     await gone(edge);
     this.#running.delete("ws-edge");
+  }
+
+  /** Where nats-server listens. */
+  get nats(): string {
+    return `nats://127.0.0.1:${this.#nats}`;
   }
 
   /** A connection to NATS by which an arena engine publishes. */
