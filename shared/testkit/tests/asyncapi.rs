@@ -12,7 +12,7 @@ use std::{
 
 use futures_util::StreamExt as _;
 use herald_testkit::{
-    Bridge, Edge, Nats, Service, eventually,
+    Bridge, Edge, Ingest, Nats, Service, eventually,
     game_master::{Answer, CHOOSE, PROPOSE, Scripted},
     http,
     schema::Schemas,
@@ -21,6 +21,7 @@ use herald_testkit::{
 use hyper::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
+use tokio_tungstenite::tungstenite::Message;
 
 const LIMIT: Duration = Duration::from_secs(180);
 const SOON: Duration = Duration::from_secs(30);
@@ -166,15 +167,18 @@ impl Document {
                 self.faults.push(format!("the subject {} is not described", sent.subject));
                 continue;
             };
-            let operation = &self.json["operations"][format!("send.{channel}")];
+            let operations = ["send", "receive"].map(|action| &self.json["operations"][format!("{action}.{channel}")]);
+            let operation = operations.into_iter().find(|it| it.is_object()).unwrap_or(&Value::Null);
             if let (Some(reply), Some(of)) = (&sent.reply, operation["reply"]["channel"]["$ref"].as_str()) {
                 answers.insert(reply.clone(), of.trim_start_matches("#/channels/").to_owned());
             }
             self.headers(&channel, sent);
             let messages = self.messages(&channel);
             let is_json = messages.iter().any(|(_, message)| message.get("contentType").is_none());
+            let is_text = messages.iter().any(|(_, message)| message["contentType"] == "text/plain");
             let payload = match serde_json::from_slice(&sent.payload) {
                 Ok(json) if is_json => json,
+                _ if is_text => String::from_utf8_lossy(&sent.payload).into(),
                 _ => Value::Null,
             };
             self.take(&channel, &format!("{} {payload}", sent.subject), &payload, |_| true);
@@ -405,6 +409,82 @@ async fn what_is_sent_in_the_recorded_game_is_described_and_what_is_described_is
         watchers.judge(&mut document);
         document.sent(&house.listener.all());
         document.judge();
+    })
+    .await;
+}
+
+/// A door whose clients speak to their engine, as the one of `ingest`.
+const TABLE: &str = r#"
+[[ws-edge.listeners]]
+name = "table"
+
+[[ws-edge.listeners.routes]]
+path = "/ws/{sid}"
+stream = "APP"
+roots = ["app"]
+uplink = { messages = 5, burst = 5 }
+
+[[ws-edge.listeners.routes]]
+path = "/sse/{sid}"
+transport = "sse"
+stream = "APP"
+roots = ["app"]
+uplink = {}
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_clients_and_engines_say_to_each_other_is_described() {
+    within(LIMIT, async {
+        let nats = Nats::start().await;
+        let _ingest = Ingest::new(&nats).start().await;
+        let edge = Edge::new(&nats).config(TABLE).start().await;
+        let mut document = Document::new(edge.get("/asyncapi.json").await.expect_status(200).json());
+        let listener = Listener::start(&nats).await;
+        let engine = nats.client().await;
+        let mut heard = engine.subscribe("in.app.*.*").await.expect("subscribed");
+        engine.flush().await.expect("the server has it");
+        let mut next = async || heard.next().await.expect("a message").reply;
+
+        let socket = ws::Client::connect(&edge.ws("/ws/s"), ws::V1).await;
+        let conn = next().await.expect("its connection");
+        for n in 0..20 {
+            socket.send_text(format!("words {n}")).await;
+            next().await;
+        }
+        socket.send(Message::Binary(vec![0, 1, 2].into())).await;
+        next().await;
+        let said = |name: &'static str| move |frame: &ws::Frame| frame.event() == name;
+        socket.wait_for("that it is slowed", SOON, said("herald.uplink")).await;
+        let headers = |pairs: &[(&str, &str)]| {
+            let mut headers = async_nats::HeaderMap::new();
+            pairs.iter().for_each(|(name, value)| headers.insert(*name, *value));
+            headers
+        };
+        let topic = headers(&[("Herald-Topic", "chat.private")]);
+        engine.request_with_headers(conn.clone(), topic, "{\"text\":\"hello\"}".into()).await.expect("answered");
+        socket.wait_for("a word", SOON, said("app.chat.private")).await;
+        let close = || headers(&[("Herald-Close", "4000"), ("Herald-Reason", "over")]);
+        engine.request_with_headers(conn.clone(), close(), "".into()).await.expect("answered");
+        assert_eq!(socket.wait_end(SOON).await.code(), 4000);
+        next().await;
+
+        let stream = sse::Client::connect(&edge.http("/sse/s"), None).await;
+        let conn = next().await.expect("its connection");
+        engine.request_with_headers(conn.clone(), close(), "".into()).await.expect("answered");
+        stream.wait_end(SOON).await;
+        next().await;
+        engine.request(conn, "{}".into()).await.expect("answered: gone");
+
+        socket.frames().iter().for_each(|frame| document.frame("ws.sid", &frame.json));
+        stream.events().iter().for_each(|event| document.event("sse.sid", event));
+        document.sent(&listener.all());
+        assert!(document.faults.is_empty(), "{}", document.faults.join("\n"));
+        for name in
+            ["in.text", "in.binary", "in.join", "in.leave", "conn.word", "conn.answer", "herald.uplink", "word.ws.sid"]
+        {
+            assert!(document.occurred.contains(name), "{name}: {:?}", document.occurred);
+        }
+        assert!(document.occurred.contains("sse.herald.closed"), "{:?}", document.occurred);
     })
     .await;
 }

@@ -31,11 +31,16 @@ impl Draft<'_> {
         let up = routes.iter().filter_map(|route| route.uplink.as_ref()?.root.as_ref().or(route.roots.first()));
         let roots: BTreeSet<_> = up.map(|root| root.as_str()).collect();
         for root in &roots {
-            let (channel, messages) = (format!("nats.in.{root}"), ["in.text", "in.binary", "in.join", "in.leave"]);
-            let mut written = on_nats(&format!("in.{root}.{{sid}}.{{kind}}"), &messages);
-            written["description"] = "Their reply subject is the client's own: `conn.{edge}.{conn}`.".into();
-            self.document["channels"][&channel] = written;
-            self.document["operations"][format!("send.{channel}")] = operation_of("send", &channel, messages);
+            for kind in ["text", "binary", "join", "leave"] {
+                let (channel, message) = (format!("nats.in.{root}.{kind}"), format!("in.{kind}"));
+                let mut written = on_nats(&format!("in.{root}.{{sid}}.{kind}"), &[&message]);
+                if kind != "leave" {
+                    written["description"] = "Its reply subject is the client's own: `conn.{edge}.{conn}`.".into();
+                }
+                self.document["channels"][&channel] = written;
+                let operation = operation_of("send", &channel, [message.as_str()]);
+                self.document["operations"][format!("send.{channel}")] = operation;
+            }
         }
         if routes.iter().any(Self::is_spoken_to) {
             self.question("conn.{edge}.{conn}", "conn", ["conn.word", "conn.answer"], None);

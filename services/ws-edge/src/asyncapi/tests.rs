@@ -206,8 +206,11 @@ fn what_clients_and_engines_say_to_each_other_is_there_where_a_route_lets_them()
     let listener = ListenerConfig { routes: vec![route], ..ListenerConfig::default() };
     let document = Draft::new(&listener, false).written();
     let channels = &document["channels"];
-    assert_eq!(channels["nats.in.dice"]["address"], "in.dice.{sid}.{kind}");
-    assert_eq!(keys(&channels["nats.in.dice"]["messages"]), ["in.binary", "in.join", "in.leave", "in.text"].into());
+    for kind in ["text", "binary", "join", "leave"] {
+        let channel = &channels[format!("nats.in.dice.{kind}")];
+        assert_eq!(channel["address"], format!("in.dice.{{sid}}.{kind}"));
+        assert_eq!(keys(&channel["messages"]), [format!("in.{kind}").as_str()].into());
+    }
     assert_eq!(channels["nats.conn"]["address"], "conn.{edge}.{conn}");
     assert_eq!(document["operations"]["receive.nats.conn"]["action"], "receive");
     let socket = keys(&channels["dice.sid"]["messages"]);
