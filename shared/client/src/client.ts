@@ -356,8 +356,7 @@ class Client implements Herald<EventMap> {
       this.#emit("gap", { from, to: this.#position.seq, reason: "trimmed" });
     }
     // The door spreads its clients itself where it says when.
-    let ms = error.retryMs === undefined ? pause(this.#attempts, floor) : error.retryMs;
-    if (floor && error.retryMs !== undefined) ms += pause(this.#attempts);
+    const ms = error.retryMs === undefined ? pause(this.#attempts, floor) : error.retryMs + (floor && pause(this.#attempts));
     if (this.#byeMs === undefined) this.#attempts++;
     // A handler may have ended it.
     if (this.#status.state === ("closed" as Status["state"])) return;
@@ -400,7 +399,8 @@ class Client implements Herald<EventMap> {
     this.#after("watch", Math.min(limit, limit - silent), () => this.#watch(run));
   }
 
-  /** A page is looked at again, or a network is there again (`moved`): timers may have slept, and connections died. */
+  /** A page is looked at again, or its network is another one (`moved`): timers may have slept, and connections died. One that
+   * is said to be gone is tried all the same: it may be another one that leads to the door, as on one machine. */
   #wake(moved: boolean): void {
     const { state } = this.#status;
     if (state === "waiting") {

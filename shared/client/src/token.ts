@@ -29,12 +29,8 @@ export class Tokens {
     if (typeof this.#source !== "function") return checked(this.#source);
     const source = this.#source;
     const current = (this.#current ??= (async () => checked((await source()) ?? ""))());
-    try {
-      return await current;
-    } catch (error) {
-      this.drop(current);
-      throw error;
-    }
+    current.catch(() => this.drop(current));
+    return current;
   }
 
   /** The next `get` asks for a fresh one. */

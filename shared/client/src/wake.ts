@@ -1,11 +1,11 @@
-// When a page is looked at again, or its network is back. Where there is no page, never.
+// When a page is looked at again, or its network comes or goes. Where there is no page, never.
 
-const NAMES = ["online", "pageshow", "visibilitychange"];
+const NAMES = ["online", "offline", "pageshow", "visibilitychange"];
 
-/** Calls `awake` then; `moved`: the network was away, so that old connections lead nowhere. The answer ends it. */
+/** Calls `awake` then; `moved`: the network is another one, so that old connections lead nowhere. The answer ends it. */
 export function whenAwake(awake: (moved: boolean) => void): () => void {
   const heard = ({ type }: { type: string }) => {
-    if ((globalThis.document as Document | undefined)?.visibilityState !== "hidden") awake(type === "online");
+    if ((globalThis.document as Document | undefined)?.visibilityState !== "hidden") awake(/line/.test(type));
   };
   for (const name of NAMES) globalThis.addEventListener?.(name, heard);
   return () => {

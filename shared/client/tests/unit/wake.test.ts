@@ -62,6 +62,12 @@ test("a network that is back leads elsewhere: the connection is made anew", asyn
   assert.equal(FakeSocket.last.query, `after=${A}-101`);
   FakeSocket.last.hello();
   assert.deepEqual(told, ["open", "connecting", "open"]);
+  // One that is gone is noticed at once, and not by silence.
+  await fire("offline");
+  FakeSocket.last.end(1006);
+  assert.equal(herald.status.state, "waiting");
+  await fire("online");
+  assert.equal(FakeSocket.last.query, `after=${A}-101`);
   herald.close();
   assert.equal(handlers.size, 0, "nothing of it stays");
 });
