@@ -1,4 +1,5 @@
-// The arena game: its events by name, and what its commands answer. Checked against recorded traffic by the tests.
+// The arena game: its events by name, and what its commands answer. The tests check them against the schemas that the door shows
+// (`/asyncapi.json`) and recorded traffic.
 
 /** Which of the three news. */
 export type NewsKind = "real" | "fake" | "satirical";
