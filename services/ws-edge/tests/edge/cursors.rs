@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use herald_testkit::{Edge, Nats, Service, eventually, sse, within, ws};
+use herald_testkit::{Edge, Nats, Service, eventually, http, sse, within, ws};
 use serde_json::{Value, json};
 
 use crate::{
@@ -271,6 +271,13 @@ async fn a_trimmed_past_is_a_gap_that_everybody_is_told() {
         for number in 0..10 {
             seqs.push(engine.publish("gm.S.phase", number.to_string()).await);
         }
+        // A ring that is opened before the edge has taken in all of them knows what came before its first one.
+        let streams = format!("http://{}/inspect/streams", edge.operations());
+        eventually("the edge has all of it", BOUND, async || {
+            let stream = http::get(&streams).await.json()["streams"][0].take();
+            if stream["seq"] == seqs[9] { Ok(()) } else { Err(stream) }
+        })
+        .await;
         let epoch = {
             let client = ws::Client::connect(&edge.ws("/ws/S"), ws::V1).await;
             let hello = client.wait_for("hello", BOUND, |frame| frame.event() == "herald.hello").await;
