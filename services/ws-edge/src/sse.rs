@@ -348,6 +348,10 @@ impl Events {
 
     /// Hands over what is for this client alone. Returns whether no more is taken for now.
     fn words(&mut self) -> Result<bool, End> {
+        if self.place.epoch.is_none() && self.feed.seat().is_some() {
+            // The hello comes first.
+            return Ok(false);
+        }
         while let Some(word) = self.stay.guest().next_word() {
             let frame = match word {
                 Word::Ready(frame) => frame,

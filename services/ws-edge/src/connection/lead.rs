@@ -36,7 +36,7 @@ impl Lead {
 impl Connection {
     /// Something is to be said to this client alone: its task says it.
     pub(super) fn rung(&mut self) -> Result<(), End> {
-        if self.doing == Doing::Blocked {
+        if self.doing == Doing::Blocked || self.doing == Doing::Listening && self.begins() {
             // What was said before waits with everything else; that it has to go does not.
             return self.stay.guest().told_to_go().map_or(Ok(()), |close| Err(End::Close(close)));
         }
@@ -44,8 +44,16 @@ impl Connection {
         Ok(())
     }
 
+    /// Whether its client has yet to hear the hello, which comes before everything else.
+    fn begins(&self) -> bool {
+        self.place.epoch.is_none() && self.feed.seat().is_some()
+    }
+
     /// The next frame for this client alone.
     fn next_word(&mut self) -> Option<Bytes> {
+        if self.begins() {
+            return None;
+        }
         match self.stay.guest().next_word()? {
             Word::Ready(frame) => Some(frame),
             Word::Close(close) => {
