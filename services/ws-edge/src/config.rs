@@ -4,6 +4,7 @@ mod admission;
 mod builtin;
 mod check;
 mod limits;
+mod presence;
 #[cfg(test)]
 mod tests;
 mod uplink;
@@ -28,6 +29,7 @@ pub use builtin::Builtin;
 pub(crate) use builtin::{api_of, events_of};
 pub use limits::LimitsConfig;
 pub use uplink::{NewestConfig, UplinkConfig, UplinkRouteConfig, WordsConfig};
+pub use presence::{PresenceConfig, PresenceMode};
 
 /// The section `[ws-edge]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -54,6 +56,8 @@ pub struct Config {
     pub uplink: UplinkConfig,
     /// What is said to one connection alone.
     pub words: WordsConfig,
+    /// Who is there, over all edges.
+    pub presence: PresenceConfig,
     /// The recent end of each watched session, in memory.
     pub ring: RingConfig,
     /// How the stream is taken in.
@@ -80,6 +84,8 @@ pub struct ListenerConfig {
     pub builtin: Option<Builtin>,
     /// Dialect of the routes that name none. Default `event`.
     pub dialect: DialectName,
+    /// What routes that say nothing of it tell of who is there: `off`, `count` or `list`. Default `off`.
+    pub presence: PresenceMode,
     /// Who may come in: `off`, everybody; `jwt`, whoever has a token. Default `off`.
     pub auth: Auth,
     /// Origins whose pages may use this listener: `https://play.example`, `https://*.play.example` for all below it; `*`: all.
@@ -169,6 +175,10 @@ pub struct RouteConfig {
     pub uplink: Option<UplinkRouteConfig>,
     /// Of which of its connections a session has one at a time. Default: of none.
     pub newest: Option<NewestConfig>,
+    /// What it tells of who is there, over all edges: `off`, nothing; `count`, how many; `list`, who. Default: the listener's.
+    pub presence: Option<PresenceMode>,
+    /// Where that can be asked for, by whoever may watch. Default `/presence/{sid}`; none on routes with `alias`.
+    pub presence_path: String,
 }
 
 /// How a route's events travel.
@@ -422,6 +432,7 @@ impl Default for Config {
             admission: AdmissionConfig::default(),
             uplink: UplinkConfig::default(),
             words: WordsConfig::default(),
+            presence: PresenceConfig::default(),
             ring: RingConfig {
                 frames: 1024,
                 bytes: ByteSize::from_mib(1),
@@ -455,6 +466,7 @@ impl Default for ListenerConfig {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)),
             builtin: None,
             dialect: DialectName::Event,
+            presence: PresenceMode::Off,
             auth: Auth::Off,
             origins: vec!["*".to_owned()],
             trusted_proxies: Vec::new(),
@@ -489,6 +501,8 @@ impl Default for RouteConfig {
             visible: Vec::new(),
             uplink: None,
             newest: None,
+            presence: None,
+            presence_path: "/presence/{sid}".to_owned(),
         }
     }
 }

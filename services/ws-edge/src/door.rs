@@ -1,6 +1,6 @@
 //! What is to be had at one listener: finding the place a request asks for.
 
-use std::{convert::Infallible, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{collections::HashSet, convert::Infallible, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use axum::body::Body;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, request::Parts};
@@ -65,6 +65,8 @@ pub struct Door {
 
 enum Place {
     Route(Arc<Route>),
+    /// Who is there on that route.
+    Presence(Arc<Route>),
     Forward(Box<Forward>),
     Pictures(Pictures),
 }
@@ -88,9 +90,16 @@ impl Door {
             .and_then(|pictures| Avatars::new(&pictures.base, pictures.names.iter().map(String::as_str)).map(Arc::new));
         // Patterns that don't parse are refused by the configuration's check.
         let mut places: Vec<(Pattern, Place)> = Vec::new();
+        let mut asked = HashSet::new();
         for route in &config.routes {
-            let place = || Place::Route(Arc::new(Route::new(route, config, avatars.as_ref(), edge.mail)));
-            places.extend(route.path.parse().ok().map(|pattern| (pattern, place())));
+            let Ok(pattern) = route.path.parse() else { continue };
+            let place = Arc::new(Route::new(route, config, avatars.as_ref(), edge.mail));
+            places.push((pattern, Place::Route(place.clone())));
+            if let Some((path, _)) = route.presence_asked(config)
+                && asked.insert(path)
+            {
+                places.extend(path.parse().ok().map(|pattern| (pattern, Place::Presence(place))));
+            }
         }
         for forward in &config.forwards {
             for path in &forward.paths {
@@ -157,6 +166,20 @@ impl Door {
                 forward.answer(client, Request::from_parts(head, body), &identity, entered).await
             }
             Some((Place::Pictures(pictures), _)) => pictures.answer(&request).await,
+            Some((Place::Presence(route), session)) => {
+                if request.method() != Method::GET {
+                    return answer::method_not_allowed("GET");
+                }
+                if !self.origins.allow(request.headers()) {
+                    return answer::error(StatusCode::FORBIDDEN, "Origin not allowed");
+                }
+                let session = session.to_owned();
+                let (head, _) = request.into_parts();
+                match self.identify(self.token(&head)).await {
+                    Ok(identity) => Box::pin(route.who_is_there(&self.edge, &session, head, identity, peer)).await,
+                    Err(refusal) => refusal.answer(),
+                }
+            }
             Some((Place::Route(route), session)) => {
                 if request.method() != Method::GET {
                     return answer::method_not_allowed("GET");

@@ -23,6 +23,7 @@ use crate::{
     identity::Verifier,
     limits::Limits,
     uplink::Uplink,
+    presence::Presence,
     view::Views,
 };
 
@@ -68,6 +69,8 @@ pub struct Upstream {
     pub guests: Arc<Guests>,
     /// Where what clients say goes, where any route lets them say something.
     pub uplink: Option<Arc<Uplink>>,
+    /// Who is there, where a route tells it.
+    pub presence: Option<Arc<Presence>>,
 }
 
 impl Edge {

@@ -12,6 +12,7 @@ use crate::{
     config::Config,
     guests::{Guests, Watcher},
     newest::Newest,
+    presence::Presence,
     uplink::Uplink,
     words,
 };
@@ -22,6 +23,8 @@ pub struct Engines {
     pub guests: Arc<Guests>,
     /// Where what clients say goes, if any route lets them say something.
     pub uplink: Option<Arc<Uplink>>,
+    /// Who is there over all edges, if any route tells it.
+    pub presence: Option<Arc<Presence>>,
     way: Option<Way>,
 }
 
@@ -40,14 +43,20 @@ impl Engines {
     pub async fn open(config: &Config, context: &Context, end: &CancellationToken) -> anyhow::Result<Self> {
         let listeners = config.listeners();
         let routes = || listeners.iter().flat_map(|listener| &listener.routes);
+        let presence = Presence::of(config, &context.instance);
+        let mut watchers: Vec<Box<dyn Watcher>> = Vec::new();
+        if let Some(presence) = &presence {
+            watchers.push(Box::new(presence.clone()));
+        }
         if !routes().any(|route| route.uplink.is_some() || route.newest.is_some()) {
-            let guests = Guests::new(&context.instance, Vec::new());
-            return Ok(Self { guests, uplink: None, way: None });
+            let guests = Guests::new(&context.instance, watchers);
+            return Ok(Self { guests, uplink: None, presence, way: None });
         }
         let nats = nats::connect(&context.common.nats, "uplink", context).await?;
         let (uplink, waiting) = Uplink::new(&nats, &context.instance, &config.uplink);
         let (newest, outbox) = Newest::new();
-        let watchers: Vec<Box<dyn Watcher>> = vec![Box::new(uplink.clone()), Box::new(newest.clone())];
+        watchers.push(Box::new(uplink.clone()));
+        watchers.push(Box::new(newest.clone()));
         let guests = Guests::new(&context.instance, watchers);
 
         let carried = CancellationToken::new();
@@ -60,7 +69,7 @@ impl Engines {
         if routes().any(|route| route.newest.is_some()) {
             context.supervise("newest", newest.run(nats.clone(), outbox, end.clone()));
         }
-        Ok(Self { guests, uplink: Some(uplink), way: Some(Way { nats, carried }) })
+        Ok(Self { guests, uplink: Some(uplink), presence, way: Some(Way { nats, carried }) })
     }
 
     /// Closes the way, once everybody has been told that the last clients have left. `limit`: how long closing may take.

@@ -25,7 +25,12 @@ use mail::Mail;
 pub use mail::{MailLimits, Unsaid, Word};
 pub(crate) use notes::Notes;
 
-use crate::{config::Transport, newest::NewestRule, uplink::UplinkRule, view::View};
+use crate::{
+    config::{PresenceMode, Transport},
+    newest::NewestRule,
+    uplink::UplinkRule,
+    view::View,
+};
 
 /// What all guests of a route have in common.
 #[derive(Debug)]
@@ -44,6 +49,8 @@ pub struct Entrance {
     pub uplink: Option<Arc<UplinkRule>>,
     /// Of which of them a session has one at a time, if of any.
     pub newest: Option<Arc<NewestRule>>,
+    /// What they are told of who is there, and whether they count.
+    pub presence: PresenceMode,
     /// How much may wait to be said to one of them.
     pub mail: MailLimits,
 }
@@ -351,6 +358,7 @@ pub(crate) mod tests {
             transport: Transport::Socket,
             uplink: None,
             newest: None,
+            presence: PresenceMode::Off,
             mail: MailLimits { frames: 4, bytes: 1000 },
         }
     }

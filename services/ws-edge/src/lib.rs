@@ -34,10 +34,12 @@
 //! | `conn.<edge>.<conn>` | messages to one connection: heard, answered ([`words`]) |
 //! | `edge.newest.<root>.<session>` | that a connection has come of which a session has one at a time ([`newest`]) |
 //! | `edge.watching.<session>` | the question how many watch a session here: answered ([`watching`]) |
+//! | `edge.present.<root>.<session>` | an engine's question who is there in a session of its own: answered by one edge |
+//! | `edge.presence.<edge>` | who is there by which edge: said, and heard of the others ([`presence`]) |
 //! | `epoch.<stream>` | the question to a stream's owner to look at its epoch |
 //!
 //! Invariants: all limits of [`config`] hold whatever clients do; nothing but the streams is remembered (rings and shelf
-//! are copies of them, made anew by each process), so that any edge can take over any client; whoever is told to go is told where to come back ([`drain`]).
+//! are copies of them, made anew by each process) and who is there, which all edges know alike, so that any edge can take over any client; whoever is told to go is told where to come back ([`drain`]).
 
 #![forbid(unsafe_code)]
 
@@ -88,6 +90,7 @@ pub mod page;
 pub mod path;
 pub mod pictures;
 pub mod planted;
+pub mod presence;
 pub mod proxy;
 pub mod route;
 pub mod selftest;
@@ -171,6 +174,9 @@ pub async fn start(config: Config, context: Context) -> anyhow::Result<()> {
     }
     let (nats, forwards, intake, intakes, engines) = connections;
     drop(intakes);
+    if let Some(presence) = &engines.presence {
+        presence.farewell(&nats).await;
+    }
     end.cancel();
     let limit = LAST_SECONDS / 2;
     tokio::join!(nats.close(limit), forwards.close(limit), intake.close(limit), engines.close(limit));
@@ -288,6 +294,10 @@ async fn open(
         let asking = |service| Admission::new(service, &questions, &config.admission);
         admissions.extend(services.iter().map(|service| (service.clone(), asking(service))));
     }
-    let (guests, uplink) = (engines.guests.clone(), engines.uplink.clone());
-    Ok((Upstream { client, hubs, aliases, admissions, guests, uplink }, intakes))
+    let Engines { guests, uplink, presence, .. } = engines;
+    let (guests, uplink, presence) = (guests.clone(), uplink.clone(), presence.clone());
+    if let Some(presence) = &presence {
+        context.supervise("presence", presence.clone().run(nats.clone(), guests.clone(), end.clone()));
+    }
+    Ok((Upstream { client, hubs, aliases, admissions, guests, uplink, presence }, intakes))
 }

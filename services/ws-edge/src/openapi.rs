@@ -21,7 +21,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     answer::{self, Answer, NO_STORE},
     asyncapi,
-    config::{Auth, ForwardConfig, ListenerConfig, RouteConfig, Transport, api_of},
+    config::{Auth, ForwardConfig, ListenerConfig, PresenceMode, RouteConfig, Transport, api_of},
     page,
     path::Pattern,
     selftest,
@@ -70,6 +70,7 @@ impl Document {
 #[derive(Clone, Copy)]
 enum Place<'a> {
     Route(&'a RouteConfig),
+    Presence(&'a RouteConfig, PresenceMode),
     Forward(&'a ForwardConfig),
     Pictures,
 }
@@ -117,6 +118,7 @@ impl<'a> Draft<'a> {
             let (path, place) = (self.places[at].1, self.places[at].2);
             match place {
                 Place::Route(route) => self.route(at, path, route),
+                Place::Presence(route, mode) => self.presence(path, route, mode),
                 Place::Forward(forward) => self.forward(at, path, forward),
                 Place::Pictures => {
                     let picture = self.operation("picture", Asker::Anybody, false);
@@ -148,19 +150,11 @@ impl<'a> Draft<'a> {
         let (text, asker) = if is_socket { ("socket", Asker::KnownLater) } else { ("events", Asker::Known) };
         let mut operation = self.operation(text, asker, true);
         let in_path = path.contains("{sid}");
-        let mut parameters = vec![match route.alias {
-            _ if !in_path => in_query(&route.session, "The session; without it, the one that is named by who lets in."),
-            Some(_) => parameter("Alias"),
-            None => parameter("Sid"),
-        }];
+        let mut parameters = session_of(path, route);
         parameters.push(parameter("After"));
-        parameters.extend(route.admit_query.iter().map(|name| in_query(name, "For who says who may come in.")));
         if route.admit.is_some() && !is_socket {
             // A socket is told behind the handshake.
-            let responses = object(operation.entry("responses").or_insert_with(|| json!({})));
-            for (status, name) in [("401", "NotIdentified"), ("403", "NotAllowed")] {
-                responses.insert(status.into(), json!({ "$ref": format!("#/components/responses/{name}") }));
-            }
+            not_let_in(&mut operation);
         }
         parameters.extend((!route.snapshot.is_empty()).then(|| parameter("Snapshot")));
         parameters.push(parameter("Dialect"));
@@ -172,6 +166,21 @@ impl<'a> Draft<'a> {
             let operation = self.operation(&format!("{text}_selftest"), Asker::Anybody, false);
             self.add(&selftest, "get", operation);
         }
+    }
+
+    fn presence(&mut self, path: &str, route: &RouteConfig, mode: PresenceMode) {
+        let mut operation = self.operation("presence", Asker::Known, true);
+        let mut parameters = session_of(path, route);
+        if route.admit.is_some() {
+            not_let_in(&mut operation);
+        }
+        if mode == PresenceMode::List {
+            parameters.extend(self.texts["presence_parameters"].as_array().into_iter().flatten().cloned());
+        }
+        operation.insert("parameters".into(), parameters.into());
+        let schemas = object(&mut self.texts["presence_schemas"]).clone();
+        object(&mut self.document["components"]["schemas"]).extend(schemas);
+        self.add(path, "get", operation);
     }
 
     fn forward(&mut self, at: usize, path: &str, forward: &ForwardConfig) {
@@ -282,6 +291,28 @@ impl<'a> Draft<'a> {
     }
 }
 
+/// The parameters by which a session is asked for on a route, and those that are handed over to who lets in.
+fn session_of(path: &str, route: &RouteConfig) -> Vec<Value> {
+    let parameter = |name: &str| json!({ "$ref": format!("#/components/parameters/{name}") });
+    let session = match route.alias {
+        _ if !path.contains("{sid}") => {
+            in_query(&route.session, "The session; without it, the one that is named by who lets in.")
+        }
+        Some(_) => parameter("Alias"),
+        None => parameter("Sid"),
+    };
+    let handed = route.admit_query.iter().map(|name| in_query(name, "For who says who may come in."));
+    [session].into_iter().chain(handed).collect()
+}
+
+/// An operation that an engine may say no to.
+fn not_let_in(operation: &mut Object) {
+    let responses = object(operation.entry("responses").or_insert_with(|| json!({})));
+    for (status, name) in [("401", "NotIdentified"), ("403", "NotAllowed")] {
+        responses.insert(status.into(), json!({ "$ref": format!("#/components/responses/{name}") }));
+    }
+}
+
 fn in_query(name: &str, description: &str) -> Value {
     json!({ "name": name, "in": "query", "description": description, "schema": { "type": "string", "maxLength": 256 } })
 }
@@ -289,9 +320,13 @@ fn in_query(name: &str, description: &str) -> Value {
 /// What the listener has, in the order in which the door looks.
 fn places(config: &ListenerConfig) -> Vec<(Pattern, &str, Place<'_>)> {
     let routes = config.routes.iter().map(|route| (route.path.as_str(), Place::Route(route)));
+    let mut asked = HashSet::new();
+    let told = config.routes.iter().filter_map(|route| Some((route, route.presence_asked(config)?)));
+    let told = told.filter(|(_, (path, _))| asked.insert(*path));
+    let told: Vec<_> = told.map(|(route, (path, mode))| (path, Place::Presence(route, mode))).collect();
     let forwards = config.forwards.iter();
     let forwards = forwards.flat_map(|it| it.paths.iter().map(move |path| (path.as_str(), Place::Forward(it))));
-    let all = routes.chain(forwards).filter_map(|(path, place)| Some((path.parse().ok()?, path, place)));
+    let all = routes.chain(told).chain(forwards).filter_map(|(path, place)| Some((path.parse().ok()?, path, place)));
     let pictures = config.avatars.is_some().then(|| {
         let base = config.avatars_path.as_str();
         format!("{base}/*").parse().ok().map(|pattern: Pattern| (pattern, base, Place::Pictures))

@@ -18,7 +18,7 @@ use tokio::{
 use crate::{
     admission::{self, BadParameter, Gate, Inquiry, Welcome},
     answer::{self, Answer},
-    config::{ListenerConfig, RouteConfig, StartConfig, Transport},
+    config::{ListenerConfig, PresenceMode, RouteConfig, StartConfig, Transport},
     connection,
     dialect::{Avatars, Dialect, DialectName},
     door::Peer,
@@ -72,6 +72,7 @@ impl Route {
             transport: config.transport,
             uplink: UplinkRule::of(config),
             newest: config.newest.as_ref().map(|newest| Arc::new(NewestRule::of(newest))),
+            presence: config.tells(listener),
             mail,
         };
         Self {
@@ -119,6 +120,47 @@ impl Route {
         match opened {
             Ok(answer) | Err(answer) => *answer,
         }
+    }
+
+    /// Answers who is there in `session`, to whoever may watch it: that is decided as for a connection.
+    pub async fn who_is_there(
+        &self,
+        edge: &Edge,
+        session: &str,
+        head: Parts,
+        identity: Identity,
+        peer: Peer,
+    ) -> Answer {
+        if let Err(refusal) = edge.limits.admit_handshake(peer.address.ip()) {
+            return refusal.answer();
+        }
+        match self.told(edge, session, &head, identity, peer).await {
+            Ok(answer) => answer,
+            Err(answer) => *answer,
+        }
+    }
+
+    async fn told(
+        &self,
+        edge: &Edge,
+        session: &str,
+        head: &Parts,
+        identity: Identity,
+        peer: Peer,
+    ) -> Result<Answer, Box<Answer>> {
+        let query = head.uri.query().unwrap_or_default();
+        let bad = |error: BadParameter| answer::bad_request(&error.to_string());
+        let wanted = self.wanted(session, query).map_err(bad)?;
+        let inquire =
+            |gate: &Gate| gate.inquiry(wanted.session().cloned(), query, &head.headers, peer.address.ip(), false);
+        let inquiry = self.gate.as_ref().map(inquire).transpose().map_err(bad)?;
+        let watch = Watch { wanted, dialect: None, start: self.start, verifier: None, inquiry, peer };
+        let permit = self.permit(&watch, identity).map_err(Unwatched::answer)?;
+        let Some(upstream) = edge.upstream() else { return Err(answer::unavailable("NATS is not connected").into()) };
+        let presence = upstream.presence.as_ref().ok_or_else(|| Unwatched::NotReady.answer())?;
+        let page = presence.wanted(query).map_err(|error| answer::bad_request(&error.to_string()))?;
+        let pass = self.pass(upstream, &watch, permit).await.map_err(Unwatched::answer)?;
+        Ok(presence.answer(&self.entrance.root, &pass.session, self.entrance.presence, page))
     }
 
     /// What the request asks for.
@@ -280,9 +322,10 @@ impl Route {
         Some(LetIn { admission, inquiry, alias: self.alias.is_some(), session: pass.session.clone(), who })
     }
 
-    /// Whether what somebody is shown, or is told to engines, depends on who they are.
+    /// Whether what somebody is shown, or is told of them, depends on who they are.
     fn asks_who(&self) -> bool {
-        !self.visible.is_empty() || self.entrance.uplink.is_some() || self.entrance.newest.is_some()
+        let Entrance { uplink, newest, presence, .. } = &*self.entrance;
+        !self.visible.is_empty() || uplink.is_some() || newest.is_some() || *presence != PresenceMode::Off
     }
 
     /// Hears from an open socket who it is, then serves it as any other.

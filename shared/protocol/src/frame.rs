@@ -1,11 +1,11 @@
 //! The envelope that clients see: event frames and the control frames of the sub-protocol `herald.v1`.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::cursor::Epoch;
+use crate::{cursor::Epoch, presence::Person};
 
 /// The WebSocket sub-protocol with which a client asks for control frames and `prev`.
 pub const SUB_PROTOCOL: &str = "herald.v1";
@@ -169,6 +169,25 @@ pub enum Control {
         /// The reason.
         reason: String,
     },
+    /// Somebody is there who was not.
+    Join {
+        /// Who.
+        person: Arc<Person>,
+        /// How many are there with them.
+        count: u64,
+    },
+    /// Somebody is there no more.
+    Leave {
+        /// Who.
+        person: Arc<Person>,
+        /// How many are there without them.
+        count: u64,
+    },
+    /// How many are there.
+    Presence {
+        /// So many.
+        count: u64,
+    },
 }
 
 #[derive(Serialize)]
@@ -181,6 +200,8 @@ enum ControlData<'a> {
     Over { over: bool, after: &'a str },
     Uplink { state: &'a str, reason: &'a str, retry_ms: u64 },
     Closed { code: u16, reason: &'a str },
+    Person { #[serde(flatten)] person: &'a Person, count: u64 },
+    Presence { count: u64 },
 }
 
 impl Control {
@@ -194,6 +215,9 @@ impl Control {
             Self::Bye { .. } | Self::Over { .. } => "herald.bye",
             Self::Uplink { .. } => "herald.uplink",
             Self::Closed { .. } => "herald.closed",
+            Self::Join { .. } => "herald.join",
+            Self::Leave { .. } => "herald.leave",
+            Self::Presence { .. } => "herald.presence",
         }
     }
 
@@ -210,6 +234,10 @@ impl Control {
             Self::Over { after } => ControlData::Over { over: true, after },
             Self::Uplink { state, reason, retry_ms } => ControlData::Uplink { state, reason, retry_ms: *retry_ms },
             Self::Closed { code, reason } => ControlData::Closed { code: *code, reason },
+            Self::Join { person, count } | Self::Leave { person, count } => {
+                ControlData::Person { person, count: *count }
+            }
+            Self::Presence { count } => ControlData::Presence { count: *count },
         };
         // Strings and numbers alone: serialising them can't fail, and an empty object would still be JSON.
         serde_json::to_string(&data).unwrap_or_else(|_| "{}".into())
@@ -286,6 +314,16 @@ mod tests {
         assert_eq!(slowed.frame(), text);
         let closed = Control::Closed { code: 1012, reason: "a \"b\"".into() };
         assert_eq!(closed.frame(), r#"{"event":"herald.closed","data":{"code":1012,"reason":"a \"b\""}}"#);
+        let id = crate::presence::PersonId::new(0xab);
+        let ann = Arc::new(Person { id, user: Some("ann".into()), role: Some("dm".into()), name: None, since: 5 });
+        let join = Control::Join { person: ann.clone(), count: 3 };
+        assert_eq!(
+            join.frame(),
+            r#"{"event":"herald.join","data":{"id":"000000000000000000000000000000ab","user":"ann","role":"dm","since":5,"count":3}}"#
+        );
+        let leave = Control::Leave { person: ann, count: 2 };
+        assert_eq!((leave.name(), leave.data()), ("herald.leave", join.data().replace("3}", "2}")));
+        assert_eq!(Control::Presence { count: 9 }.frame(), r#"{"event":"herald.presence","data":{"count":9}}"#);
     }
 
     proptest! {

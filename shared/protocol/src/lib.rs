@@ -12,6 +12,7 @@ pub mod frame;
 pub mod grant;
 pub mod headers;
 pub mod id;
+pub mod presence;
 pub mod record;
 pub mod subject;
 pub mod trace;

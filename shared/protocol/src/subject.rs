@@ -226,6 +226,37 @@ pub fn parse_watching(subject: &str) -> Option<SessionId> {
     subject.strip_prefix("edge.watching.").and_then(|id| SessionId::new(id).ok())
 }
 
+/// `edge.presence.<edge>`: what an edge says of who is there by it. `life` names the edge for as long as it runs.
+#[must_use]
+pub fn presence(life: &InstanceId) -> String {
+    format!("edge.presence.{life}")
+}
+
+/// What every edge subscribes to in order to hear what others say of [`presence`].
+pub const PRESENCE_ALL: &str = "edge.presence.*";
+
+/// Which edge says it, on a [`presence`] subject.
+#[must_use]
+pub fn parse_presence(subject: &str) -> Option<InstanceId> {
+    subject.strip_prefix("edge.presence.").and_then(|life| InstanceId::new(life).ok())
+}
+
+/// `edge.present.<root>.<sid>`: the question who is there in a session. One edge answers it; all know the same.
+#[must_use]
+pub fn present(root: &Name, session: &SessionId) -> String {
+    format!("edge.present.{root}.{session}")
+}
+
+/// What every edge subscribes to, as one of a queue group, in order to answer [`present`].
+pub const PRESENT_ALL: &str = "edge.present.*.*";
+
+/// The root and the session a [`present`] subject asks about.
+#[must_use]
+pub fn parse_present(subject: &str) -> Option<(Name, SessionId)> {
+    let (root, session) = subject.strip_prefix("edge.present.")?.split_once('.')?;
+    Some((Name::new(root).ok()?, SessionId::new(session).ok()?))
+}
+
 /// `epoch.<stream>`: the question to a stream's owner to look at its epoch now.
 #[must_use]
 pub fn epoch(stream: &str) -> String {
@@ -416,6 +447,20 @@ mod tests {
         assert_eq!(connections_of(&edge), "conn.edge-1.*");
         assert_eq!(parse_newest(&newest("dice", &session)), Some(("dice", session)));
         assert_eq!((parse_newest("edge.newest.dice"), parse_newest("edge.newest.dice.a.b")), (None, None));
+    }
+
+    #[test]
+    fn who_is_there_is_said_by_edges_and_asked_of_sessions() {
+        let (edge, session) = (InstanceId::new("0a1b").unwrap(), SessionId::new("s1").unwrap());
+        assert_eq!(presence(&edge), "edge.presence.0a1b");
+        assert_eq!(parse_presence(&presence(&edge)), Some(edge));
+        assert_eq!((parse_presence("edge.presence.*"), parse_presence("edge.presence.a.b")), (None, None));
+        let root = Name::new("dice").unwrap();
+        assert_eq!(present(&root, &session), "edge.present.dice.s1");
+        assert_eq!(parse_present("edge.present.dice.s1"), Some((root, session)));
+        for bad in ["edge.present.dice", "edge.present.*.s1", "edge.present.dice.s1.x", "edge.presence.dice.s1"] {
+            assert_eq!(parse_present(bad), None, "{bad}");
+        }
     }
 
     proptest! {

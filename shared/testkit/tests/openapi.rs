@@ -123,7 +123,7 @@ async fn house(nats: &Nats, pictures: &Path) -> (Service, Service, Vec<Sim>) {
     let urls: Vec<_> = gms.iter().map(Sim::url).collect();
     // No arena engine is there to be waited for.
     let bridge = Bridge::new(nats).gm(&urls.join(",")).set("arena.waiting_timeout", "50ms").start().await;
-    let config = format!("[[ws-edge.listeners]]\nbuiltin = \"arena\"\navatars = \"{}\"\n", pictures.display());
+    let config = format!("[[ws-edge.listeners]]\nbuiltin = \"arena\"\npresence = \"list\"\navatars = \"{}\"\n", pictures.display());
     let edge = Edge::new(nats).config(config).start().await;
     (edge, bridge, gms)
 }
@@ -167,7 +167,8 @@ async fn all_that_is_documented_is_there_and_answers_as_it_says() {
         bridge.kill().await;
         for operation in &operations {
             let status = operation.answered(&edge, &operation.headers).await;
-            let (path, own) = (operation.path, ["/ws/", "/sse/", "/static/", "/health", "/openapi", "/asyncapi"]);
+            let own = ["/ws/", "/sse/", "/static/", "/health", "/openapi", "/asyncapi", "/presence/"];
+            let path = operation.path;
             assert_eq!(
                 status == 503,
                 !own.iter().any(|own| path.contains(own)),

@@ -4,7 +4,7 @@ use herald_protocol::Name;
 use herald_runtime::config::HumanDuration;
 use serde::{Deserialize, Serialize};
 
-use super::{ForwardConfig, RouteConfig, StartConfig, Transport, name};
+use super::{ForwardConfig, PresenceMode, RouteConfig, StartConfig, Transport, name};
 use crate::{dialect::DialectName, view::Topics};
 
 /// What the dashboards need to draw themselves: the last of each.
@@ -109,6 +109,9 @@ impl Door {
             dialect: self.dialect,
             alias: gm.then(|| "ALIASES".to_owned()),
             start: StartConfig::Live,
+            // A Game Master is nobody's company.
+            presence: gm.then_some(PresenceMode::Off),
+            presence_path: format!("{}/presence/{{sid}}", self.prefix),
             ..RouteConfig::default()
         };
         [route("ws", Transport::Socket), route("sse", Transport::Sse)]

@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use herald_runtime::config::{ByteSize, Fault, HumanDuration};
 
 use super::{
-    AdmissionConfig, Auth, Config, ForwardConfig, JwtConfig, ListenerConfig, RouteConfig, StartConfig, uplink,
+    AdmissionConfig, Auth, Config, ForwardConfig, JwtConfig, ListenerConfig, RouteConfig, StartConfig, presence, uplink,
 };
 use crate::{admission, identity, origins::Allowed, path::Pattern, pictures, proxy::ProxyProtocol};
 
@@ -22,6 +22,7 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     check.limits(config);
     check.jwt(&config.jwt);
     check.admission(&config.admission);
+    check.faults.extend(presence::faults(&config.presence));
     if config.listeners.is_empty() {
         check.fault("listeners", "there must be one at least");
     }
@@ -202,12 +203,18 @@ impl Check {
             self.fault(key, "has neither `builtin` nor routes nor forwards: there is nothing to be had there");
         }
         let mut patterns = HashSet::new();
+        let mut told: Vec<&RouteConfig> = Vec::new();
         let index =
             |at: usize, builtin: usize| at.checked_sub(builtin).map_or("builtin".to_owned(), |at| at.to_string());
         for (at, route) in listener.routes.iter().enumerate() {
             let key = format!("{key}.routes[{}]", index(at, builtin_routes));
             self.route(&key, route);
             self.pattern(&format!("{key}.path"), &route.path, &mut patterns);
+            if route.presence_asked(listener).is_some() {
+                let other = told.iter().find(|other| other.presence_path == route.presence_path);
+                self.presence_path(&format!("{key}.presence_path"), route, other.copied(), listener, &mut patterns);
+                told.push(route);
+            }
         }
         for (at, forward) in listener.forwards.iter().enumerate() {
             let key = format!("{key}.forwards[{}]", index(at, builtin_forwards));
@@ -259,6 +266,30 @@ impl Check {
         }
         if route.start == StartConfig::Snapshot && route.snapshot.is_empty() {
             self.fault(format!("{key}.start"), "needs snapshot topics");
+        }
+    }
+
+    /// Where is asked who is there on a route. `other`: another one that is asked about at the same path, as the same question.
+    fn presence_path(
+        &mut self,
+        key: &str,
+        route: &RouteConfig,
+        other: Option<&RouteConfig>,
+        listener: &ListenerConfig,
+        seen: &mut HashSet<Pattern>,
+    ) {
+        let path = &route.presence_path;
+        let has_session = |path: &String| path.parse::<Pattern>().is_ok_and(|pattern| pattern.has_session());
+        if has_session(path) != has_session(&route.path) {
+            self.fault(key, "must have {sid} as one of its segments where `path` has it, and only there");
+        }
+        match other {
+            None => self.pattern(key, path, seen),
+            Some(other) if presence::ask_the_same(route, other, listener) => {}
+            Some(other) => {
+                let text = format!("`{path}` asks about `{}` too, which is of another root or has other rules", other.path);
+                self.fault(key, text);
+            }
         }
     }
 

@@ -231,3 +231,45 @@ fn a_route_asks_an_engine_who_may_come_in() {
         assert!(faults.contains(key), "{section} {route}: {faults}");
     }
 }
+
+#[test]
+fn who_is_there_is_told_where_somebody_says_so_and_asked_for_at_one_place_each() {
+    let quiet = loaded("", &[], &[]).unwrap();
+    assert!(quiet.listeners()[0].routes.iter().all(|route| route.tells(&quiet.listeners()[0]) == PresenceMode::Off));
+    let config = loaded("[[ws-edge.listeners]]\nbuiltin = \"arena\"\npresence = \"count\"", &[], &[]).unwrap();
+    let listener = &config.listeners()[0];
+    let asked: Vec<_> =
+        listener.routes.iter().map(|route| (route.path.as_str(), route.presence_asked(listener))).collect();
+    for (path, at) in [
+        ("/ws/{sid}", Some("/presence/{sid}")),
+        ("/sse/{sid}", Some("/presence/{sid}")),
+        ("/app/ws/{sid}", Some("/app/presence/{sid}")),
+        ("/gm/ws/{sid}", None),
+    ] {
+        assert!(asked.contains(&(path, at.map(|at| (at, PresenceMode::Count)))), "{path}: {asked:?}");
+    }
+
+    let with = |listener: &str, presence: &str| {
+        let listener = format!("[[ws-edge.listeners]]\nname = \"a\"\npresence = \"list\"\n{listener}");
+        loaded(&format!("[ws-edge.presence]\n{presence}\n{listener}"), &[], &[])
+    };
+    let route = |path: &str, more: &str| {
+        format!("[[ws-edge.listeners.routes]]\npath = \"{path}\"\nroots = [\"gm\"]\n{more}\n")
+    };
+    with(&(route("/ws/{sid}", "") + &route("/sse/{sid}", "transport = \"sse\"")), "").unwrap();
+    let other = "roots = [\"lobby\"]";
+    for (listener, presence, expected) in [
+        (route("/a/{sid}", "") + &route("/b/{sid}", other).replace("roots = [\"gm\"]\n", ""), "", "asks about `/a/{sid}` too"),
+        (route("/a/{sid}", "") + &route("/b/{sid}", "presence = \"count\""), "", "asks about `/a/{sid}` too"),
+        (route("/presence/{sid}", ""), "", "is there twice"),
+        (route("/a/{sid}", "presence_path = \"/who\""), "", "must have {sid}"),
+        (route("/a", "admit = \"dice\""), "", "must have {sid}"),
+        (route("/a/{sid}", ""), "timeout = \"11s\"", "at least four times presence.beat (3s)"),
+        (route("/a/{sid}", ""), "beat = \"0s\"\nframes = 0\npage = 0", "presence.page"),
+        (route("/a/{sid}", ""), "batch = \"2s\"", "must be from 5ms to 1s"),
+        (route("/a/{sid}", ""), "grace = \"1h\"", "must be at most 5m"),
+    ] {
+        let faults = with(&listener, presence).unwrap_err().join("; ");
+        assert!(faults.contains(expected), "{listener} {presence}: {faults}");
+    }
+}

@@ -221,3 +221,21 @@ fn a_route_that_asks_an_engine_says_how_it_may_be_answered() {
     assert!(parameters.contains("session_id") && parameters.contains("player_id"), "{parameters}");
     assert!(!parameters.contains("parameters/Sid"), "{parameters}");
 }
+
+#[test]
+fn who_is_there_can_be_asked_for_where_a_route_tells_it() {
+    let told = |mode| arena(|listener| listener.presence = mode);
+    assert!(!paths(&told(PresenceMode::Off)).iter().any(|path| path.contains("presence")));
+    let counted = told(PresenceMode::Count);
+    let asked: Vec<_> = paths(&counted).into_iter().filter(|path| path.contains("presence")).collect();
+    assert_eq!(asked, ["/app/presence/{sid}", "/presence/{sid}"], "not at the Game Master's door");
+    assert_eq!(statuses(&counted, "/presence/{sid}", "get"), ["200", "400", "404", "429", "503"]);
+    let parameters =
+        |document: &Value| document["paths"]["/presence/{sid}"]["get"]["parameters"].as_array().unwrap().len();
+    assert_eq!((parameters(&counted), parameters(&told(PresenceMode::List))), (1, 3));
+    let closed = arena(|listener| (listener.auth, listener.presence) = (Auth::Jwt, PresenceMode::List));
+    assert_eq!(statuses(&closed, "/presence/{sid}", "get"), ["200", "400", "401", "403", "404", "429", "503"]);
+    each(&closed, &mut |value| {
+        resolved(&closed, value);
+    });
+}

@@ -16,6 +16,7 @@ mod inspect;
 mod keys;
 mod limits;
 mod page;
+mod presence;
 mod proxies;
 mod removals;
 mod selftest;
