@@ -28,8 +28,8 @@ pub use admission::AdmissionConfig;
 pub use builtin::Builtin;
 pub(crate) use builtin::{api_of, events_of};
 pub use limits::LimitsConfig;
-pub use uplink::{NewestConfig, UplinkConfig, UplinkRouteConfig, WordsConfig};
 pub use presence::{PresenceConfig, PresenceMode};
+pub use uplink::{NewestConfig, UplinkConfig, UplinkRouteConfig, WordsConfig};
 
 /// The section `[ws-edge]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -22,8 +22,8 @@ use crate::{
     guests::{Guests, MailLimits},
     identity::Verifier,
     limits::Limits,
-    uplink::Uplink,
     presence::Presence,
+    uplink::Uplink,
     view::Views,
 };
 

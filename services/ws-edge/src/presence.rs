@@ -65,6 +65,8 @@ pub struct Presence {
     /// Something is to be said or told.
     changed: Notify,
     life: InstanceId,
+    /// Those whose sessions are shown here.
+    roots: Vec<Arc<str>>,
     config: PresenceConfig,
 }
 
@@ -75,8 +77,9 @@ impl Presence {
         // Not the name: two may have the same, and one that is started again is another.
         let life = InstanceId::new(&format!("{:032x}", rand::rng().random::<u128>()));
         let life = life.unwrap_or_else(|_| edge.clone());
-        let book = Book::new(life.clone(), edge.clone(), roots, config, Instant::now());
-        Arc::new(Self { book: Mutex::new(book), changed: Notify::new(), life, config: config.clone() })
+        let roots: Vec<_> = roots.into_iter().collect();
+        let book = Book::new(life.clone(), edge.clone(), roots.iter().cloned(), config, Instant::now());
+        Arc::new(Self { book: Mutex::new(book), changed: Notify::new(), life, roots, config: config.clone() })
     }
 
     /// That of a process, where any of its routes tells who is there.
@@ -111,10 +114,10 @@ impl Watcher for Arc<Presence> {
 
     fn left(&self, guest: &Arc<Guest>, session: &SessionId) {
         let Some(room_id) = room_of(guest, session) else { return };
-        let id = guest.user.as_ref().map_or_else(
-            || of_connection(guest.conn.as_str()),
-            |user| of_user(user, guest.role.as_deref()),
-        );
+        let id = guest
+            .user
+            .as_ref()
+            .map_or_else(|| of_connection(guest.conn.as_str()), |user| of_user(user, guest.role.as_deref()));
         self.book().leave(&room_id, id, post::is_told(guest), Instant::now());
         self.changed.notify_one();
     }

@@ -193,15 +193,44 @@ pub enum Control {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum ControlData<'a> {
-    Hello { epoch: Epoch, head: u64, heartbeat_ms: u64 },
-    Gap { from: u64, to: u64, reason: &'a str },
-    Live { after: u64 },
-    Bye { after: &'a str, retry_ms: u64 },
-    Over { over: bool, after: &'a str },
-    Uplink { state: &'a str, reason: &'a str, retry_ms: u64 },
-    Closed { code: u16, reason: &'a str },
-    Person { #[serde(flatten)] person: &'a Person, count: u64 },
-    Presence { count: u64 },
+    Hello {
+        epoch: Epoch,
+        head: u64,
+        heartbeat_ms: u64,
+    },
+    Gap {
+        from: u64,
+        to: u64,
+        reason: &'a str,
+    },
+    Live {
+        after: u64,
+    },
+    Bye {
+        after: &'a str,
+        retry_ms: u64,
+    },
+    Over {
+        over: bool,
+        after: &'a str,
+    },
+    Uplink {
+        state: &'a str,
+        reason: &'a str,
+        retry_ms: u64,
+    },
+    Closed {
+        code: u16,
+        reason: &'a str,
+    },
+    Person {
+        #[serde(flatten)]
+        person: &'a Person,
+        count: u64,
+    },
+    Presence {
+        count: u64,
+    },
 }
 
 impl Control {

@@ -247,8 +247,11 @@ pub fn present(root: &Name, session: &SessionId) -> String {
     format!("edge.present.{root}.{session}")
 }
 
-/// What every edge subscribes to, as one of a queue group, in order to answer [`present`].
-pub const PRESENT_ALL: &str = "edge.present.*.*";
+/// What every edge that shows sessions of this root subscribes to, as one of a queue group, in order to answer [`present`].
+#[must_use]
+pub fn present_all(root: &str) -> String {
+    format!("edge.present.{root}.*")
+}
 
 /// The root and the session a [`present`] subject asks about.
 #[must_use]
@@ -457,6 +460,7 @@ mod tests {
         assert_eq!((parse_presence("edge.presence.*"), parse_presence("edge.presence.a.b")), (None, None));
         let root = Name::new("dice").unwrap();
         assert_eq!(present(&root, &session), "edge.present.dice.s1");
+        assert_eq!(present_all("dice"), "edge.present.dice.*");
         assert_eq!(parse_present("edge.present.dice.s1"), Some((root, session)));
         for bad in ["edge.present.dice", "edge.present.*.s1", "edge.present.dice.s1.x", "edge.presence.dice.s1"] {
             assert_eq!(parse_present(bad), None, "{bad}");

@@ -123,7 +123,10 @@ async fn house(nats: &Nats, pictures: &Path) -> (Service, Service, Vec<Sim>) {
     let urls: Vec<_> = gms.iter().map(Sim::url).collect();
     // No arena engine is there to be waited for.
     let bridge = Bridge::new(nats).gm(&urls.join(",")).set("arena.waiting_timeout", "50ms").start().await;
-    let config = format!("[[ws-edge.listeners]]\nbuiltin = \"arena\"\npresence = \"list\"\navatars = \"{}\"\n", pictures.display());
+    let config = format!(
+        "[[ws-edge.listeners]]\nbuiltin = \"arena\"\npresence = \"list\"\navatars = \"{}\"\n",
+        pictures.display()
+    );
     let edge = Edge::new(nats).config(config).start().await;
     (edge, bridge, gms)
 }

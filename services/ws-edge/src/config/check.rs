@@ -287,7 +287,8 @@ impl Check {
             None => self.pattern(key, path, seen),
             Some(other) if presence::ask_the_same(route, other, listener) => {}
             Some(other) => {
-                let text = format!("`{path}` asks about `{}` too, which is of another root or has other rules", other.path);
+                let text =
+                    format!("`{path}` asks about `{}` too, which is of another root or has other rules", other.path);
                 self.fault(key, text);
             }
         }

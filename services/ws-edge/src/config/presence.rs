@@ -12,6 +12,9 @@ const LONGEST_BATCH: HumanDuration = HumanDuration::from_secs(1);
 /// Somebody who has been away for so long is not on a reload.
 const LONGEST_GRACE: HumanDuration = HumanDuration::from_secs(300);
 
+/// People in an answer: with the longest of names they still fit into a message.
+const LARGEST_PAGE: usize = 4096;
+
 /// What a route tells of who is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -44,7 +47,8 @@ pub struct PresenceConfig {
     pub deliveries: u32,
     /// People of one session who are known one by one; further ones are only counted, in each edge they come by. Default 20000.
     pub max_persons: usize,
-    /// People of all sessions and edges who are known one by one, likewise. Default 200000.
+    /// People of all sessions and edges who are known one by one, likewise; and so many sessions at most that only other edges
+    /// have clients of. Default 200000.
     pub max_total: usize,
     /// People in one answer at most. Default 1000.
     pub page: usize,
@@ -84,6 +88,9 @@ pub(super) fn faults(config: &PresenceConfig) -> Vec<Fault> {
     }
     if config.timeout.get() < config.beat.get() * 4 {
         fault("timeout", format!("must be at least four times presence.beat ({})", config.beat));
+    }
+    if config.page > LARGEST_PAGE {
+        fault("page", format!("must be at most {LARGEST_PAGE}"));
     }
     if config.grace > LONGEST_GRACE {
         fault("grace", format!("must be at most {LONGEST_GRACE}"));

@@ -253,18 +253,22 @@ fn who_is_there_is_told_where_somebody_says_so_and_asked_for_at_one_place_each()
         let listener = format!("[[ws-edge.listeners]]\nname = \"a\"\npresence = \"list\"\n{listener}");
         loaded(&format!("[ws-edge.presence]\n{presence}\n{listener}"), &[], &[])
     };
-    let route = |path: &str, more: &str| {
-        format!("[[ws-edge.listeners.routes]]\npath = \"{path}\"\nroots = [\"gm\"]\n{more}\n")
-    };
+    let route =
+        |path: &str, more: &str| format!("[[ws-edge.listeners.routes]]\npath = \"{path}\"\nroots = [\"gm\"]\n{more}\n");
     with(&(route("/ws/{sid}", "") + &route("/sse/{sid}", "transport = \"sse\"")), "").unwrap();
     let other = "roots = [\"lobby\"]";
     for (listener, presence, expected) in [
-        (route("/a/{sid}", "") + &route("/b/{sid}", other).replace("roots = [\"gm\"]\n", ""), "", "asks about `/a/{sid}` too"),
+        (
+            route("/a/{sid}", "") + &route("/b/{sid}", other).replace("roots = [\"gm\"]\n", ""),
+            "",
+            "asks about `/a/{sid}` too",
+        ),
         (route("/a/{sid}", "") + &route("/b/{sid}", "presence = \"count\""), "", "asks about `/a/{sid}` too"),
         (route("/presence/{sid}", ""), "", "is there twice"),
         (route("/a/{sid}", "presence_path = \"/who\""), "", "must have {sid}"),
         (route("/a", "admit = \"dice\""), "", "must have {sid}"),
         (route("/a/{sid}", ""), "timeout = \"11s\"", "at least four times presence.beat (3s)"),
+        (route("/a/{sid}", ""), "page = 5000", "must be at most 4096"),
         (route("/a/{sid}", ""), "beat = \"0s\"\nframes = 0\npage = 0", "presence.page"),
         (route("/a/{sid}", ""), "batch = \"2s\"", "must be from 5ms to 1s"),
         (route("/a/{sid}", ""), "grace = \"1h\"", "must be at most 5m"),

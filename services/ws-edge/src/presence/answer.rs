@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_nats::Message;
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, future::join_all};
 use herald_protocol::{SessionId, presence::PersonId, subject};
 use herald_runtime::nats::Nats;
 use http::StatusCode;
@@ -81,13 +81,18 @@ impl Presence {
         answer::json(StatusCode::OK, &self.state(root, session, mode, wanted))
     }
 
-    /// Answers engines, for ever.
+    /// Answers engines, for ever: those whose sessions are shown here. Another edge may show others.
     pub(super) async fn answer_engines(&self, nats: &Nats) {
+        join_all(self.roots.iter().map(|root| self.answer_engine(nats, subject::present_all(root)))).await;
+    }
+
+    async fn answer_engine(&self, nats: &Nats, subject: String) {
         loop {
-            match nats.client().queue_subscribe(subject::PRESENT_ALL, GROUP.to_owned()).await {
+            let client = nats.client();
+            match client.queue_subscribe(subject.clone(), GROUP.to_owned()).await {
                 Ok(mut questions) => {
                     while let Some(question) = questions.next().await {
-                        self.answer_engine(nats, question).await;
+                        self.answer_question(nats, question).await;
                     }
                 }
                 Err(error) => tracing::warn!(%error, "engines can't be told who is there, trying again"),
@@ -96,10 +101,11 @@ impl Presence {
         }
     }
 
-    async fn answer_engine(&self, nats: &Nats, question: Message) {
+    async fn answer_question(&self, nats: &Nats, question: Message) {
         let Some(reply) = question.reply else { return };
         let said = self.told(&question.subject, &question.payload);
-        if let Err(error) = nats.client().publish(reply, said.to_string().into()).await {
+        let client = nats.client();
+        if let Err(error) = client.publish(reply, said.to_string().into()).await {
             tracing::warn!(%error, "an engine can't be told who is there");
         }
     }

@@ -45,6 +45,8 @@ pub(super) struct Other {
     known: bool,
     /// Until when it counts, if it is not heard of.
     until: Instant,
+    /// It has said that it ends: what comes after that is from before.
+    ends: bool,
     asked: Option<Instant>,
     gathering: Option<Gathering>,
 }
@@ -80,12 +82,14 @@ impl Others {
             self.used = self.used.with(slot);
             tracing::info!(edge = %said.edge, "another edge is heard of");
             let name = said.edge.clone();
-            let other = Other { slot, name, n: 0, known: false, until: now, asked: None, gathering: None };
+            let other = Other { slot, name, n: 0, known: false, until: now, ends: false, asked: None, gathering: None };
             self.all.insert(life.clone(), other);
         }
         let other = self.all.get_mut(life)?;
-        let counts = said.ends_ms.map_or(self.timeout, |ms| self.timeout.min(Duration::from_millis(ms)));
-        other.until = now + counts;
+        if !other.ends {
+            let counts = said.ends_ms.map_or(self.timeout, |ms| self.timeout.min(Duration::from_millis(ms)));
+            (other.until, other.ends) = (now + counts, said.ends_ms.is_some());
+        }
         Some(other)
     }
 
@@ -112,7 +116,8 @@ impl Others {
 
     /// Those of whom something is missing and who were not asked for it a moment ago: they are now.
     pub(super) fn asked_now(&mut self, now: Instant) -> Vec<InstanceId> {
-        let missing = |other: &Other| !other.known && other.asked.is_none_or(|asked| now >= asked + ASK_AGAIN);
+        let missing =
+            |other: &Other| !other.known && !other.ends && other.asked.is_none_or(|asked| now >= asked + ASK_AGAIN);
         let asked = self.all.iter_mut().filter(|(_, other)| missing(other));
         asked
             .map(|(life, other)| {
@@ -124,7 +129,7 @@ impl Others {
 
     /// Whether nothing is missing of any of them.
     pub(super) fn are_known(&self) -> bool {
-        self.all.values().all(|other| other.known)
+        self.all.values().all(|other| other.known || other.ends)
     }
 
     /// How many there are.

@@ -14,6 +14,9 @@ use tokio::time::Instant;
 
 use super::person::RoomId;
 
+/// So many may stand in the queue of those who leave, beside two for each who is there, before it is looked who came back.
+const SPARE: usize = 1000;
+
 /// Who is there by this edge.
 #[derive(Debug)]
 pub(super) struct Own {
@@ -85,11 +88,23 @@ impl Own {
         }
         let until = if crowded { now } else { now + self.grace };
         member.until = Some(until);
+        let entry = (until, room_id.clone(), id);
+        if crowded {
+            self.leaving.push_front(entry);
+            return;
+        }
         if member.person.user.is_none() {
             room.vacant.push_back(id);
         }
-        let entry = (until, room_id.clone(), id);
-        if crowded { self.leaving.push_front(entry) } else { self.leaving.push_back(entry) }
+        self.leaving.push_back(entry);
+        if self.leaving.len() > 2 * self.persons + SPARE {
+            // Who comes and goes again and again stands in it each time: only the last one counts.
+            let rooms = &self.rooms;
+            self.leaving.retain(|(at, room_id, id)| {
+                let member = rooms.get(room_id).and_then(|room| room.persons.get(id));
+                member.and_then(|member| member.until) == Some(*at)
+            });
+        }
     }
 
     /// When somebody is to leave next.
@@ -107,9 +122,9 @@ impl Own {
                 continue;
             }
             room.persons.remove(&id);
-            // Mostly it is the first: who left first leaves first.
-            if let Some(place) = room.vacant.iter().position(|vacant| *vacant == id) {
-                room.vacant.remove(place);
+            // Who left first leaves first: it is the first place, if it is one, or behind some that are none any more.
+            while room.vacant.front().is_some_and(|vacant| !room.persons.contains_key(vacant)) {
+                room.vacant.pop_front();
             }
             self.persons -= 1;
             if room.persons.is_empty() {
@@ -212,5 +227,20 @@ mod tests {
         own.leave(&room, of_user("b", None), start);
         assert!(own.left(start).is_empty());
         assert_eq!(own.all().map(|(_, persons)| persons.count()).sum::<usize>(), 2);
+    }
+
+    #[test]
+    fn who_comes_and_goes_again_and_again_leaves_nothing_behind() {
+        let (mut own, room, start) = (Own::new(GRACE, 100), room(), Instant::now());
+        for number in 0..50_000 {
+            own.enter(&room, user("ann"));
+            own.enter(&room, nobody(&number.to_string()));
+            let now = start + Duration::from_micros(number);
+            own.leave(&room, of_user("ann", None), now);
+            own.leave(&room, of_connection(&number.to_string()), now);
+            assert!(own.leaving.len() <= SPARE + 5 && own.persons == 2, "{number}: {}", own.leaving.len());
+        }
+        assert_eq!(own.left(start + GRACE + SECOND).len(), 2);
+        assert_eq!((own.leaving.len(), own.rooms.len()), (0, 0));
     }
 }

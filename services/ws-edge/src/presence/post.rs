@@ -41,15 +41,25 @@ impl Presence {
     /// Says and hears who is there, for as long as it can; then it hears anew.
     async fn converse(&self, nats: &Nats, guests: &Guests) {
         loop {
-            match nats.client().subscribe(PRESENCE_ALL).await {
-                Ok(heard) => {
+            let client = nats.client();
+            match timeout(SENDING, client.subscribe(PRESENCE_ALL)).await {
+                Ok(Ok(heard)) => {
                     self.exchange(nats, guests, heard).await;
                     self.book().cut();
                     tracing::warn!("other edges are no longer heard, trying again");
                 }
-                Err(error) => tracing::warn!(%error, "other edges are not heard, trying again"),
+                Ok(Err(error)) => tracing::warn!(%error, "other edges are not heard, trying again"),
+                Err(_) => tracing::warn!("other edges are not heard: nothing is sent, trying again"),
             }
             sleep(RETRY).await;
+            // What is due here is due all the same, and nothing gathers.
+            let now = Instant::now();
+            let (told, _) = {
+                let mut book = self.book();
+                book.tick(now, false);
+                book.told(now)
+            };
+            told.into_iter().for_each(|(room_id, told)| tell(guests, &room_id, told));
         }
     }
 

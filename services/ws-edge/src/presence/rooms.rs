@@ -4,12 +4,13 @@
 //! of its levels, and with nothing else of how many are there.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     ops::Bound,
     sync::Arc,
 };
 
 use herald_protocol::presence::{Person, PersonId};
+use metrics::counter;
 use tokio::time::Instant;
 
 use super::{
@@ -59,7 +60,7 @@ impl Slots {
 pub(super) struct Most {
     /// Of one session.
     pub(super) of_session: usize,
-    /// Of all.
+    /// Of all; and so many sessions at most in which somebody is by other edges alone.
     pub(super) total: usize,
 }
 
@@ -85,7 +86,7 @@ pub(super) struct Rooms {
     /// How many are known one by one.
     listed: usize,
     /// Sessions with something to tell.
-    fresh: Vec<RoomId>,
+    fresh: HashSet<RoomId>,
 }
 
 #[derive(Debug, Default)]
@@ -96,8 +97,6 @@ struct Room {
     /// Connections here that are told.
     audience: usize,
     news: News,
-    /// Whether it is in [`Rooms::fresh`].
-    queued: bool,
 }
 
 #[derive(Debug)]
@@ -108,11 +107,15 @@ struct Entry {
 
 impl Rooms {
     pub(super) fn new(most: Most, pace: Pace) -> Self {
-        Self { rooms: HashMap::new(), most, pace, listed: 0, fresh: Vec::new() }
+        Self { rooms: HashMap::new(), most, pace, listed: 0, fresh: HashSet::new() }
     }
 
     /// Somebody is there by that edge, who was not.
     pub(super) fn here(&mut self, slot: Slot, room_id: &RoomId, person: &Arc<Person>) {
+        if slot != ME && self.rooms.len() >= self.most.total && !self.rooms.contains_key(room_id) {
+            counter!("herald_presence_refused_total", "reason" => "too_many_sessions").increment(1);
+            return;
+        }
         let room = self.rooms.entry(room_id.clone()).or_default();
         if let Some(entry) = room.persons.get_mut(&person.id) {
             entry.by = entry.by.with(slot);
@@ -217,7 +220,6 @@ impl Rooms {
         let mut told = Vec::new();
         for room_id in std::mem::take(&mut self.fresh) {
             let Some(room) = self.rooms.get_mut(&room_id) else { continue };
-            room.queued = false;
             let count = room.count();
             let news = room.news.take(count, room.audience, self.pace, now);
             room.queue(&room_id, &mut self.fresh);
@@ -269,10 +271,9 @@ impl Room {
         }
     }
 
-    fn queue(&mut self, room_id: &RoomId, fresh: &mut Vec<RoomId>) {
-        if !self.queued && !self.news.is_empty() && self.audience > 0 {
-            self.queued = true;
-            fresh.push(room_id.clone());
+    fn queue(&self, room_id: &RoomId, fresh: &mut HashSet<RoomId>) {
+        if !self.news.is_empty() && self.audience > 0 && !fresh.contains(room_id) {
+            fresh.insert(room_id.clone());
         }
     }
 }
@@ -366,6 +367,18 @@ mod tests {
         rooms.gone(Slot(1), &here, PersonId::new(9));
         rooms.gone(Slot(1), &here, PersonId::new(0));
         assert_eq!(rooms.count(&here), 0);
+    }
+
+    #[test]
+    fn sessions_of_other_edges_are_known_up_to_a_number_and_ours_all() {
+        let mut rooms = Rooms::new(Most { of_session: 3, total: 2 }, PACE);
+        (0..5).for_each(|number| rooms.here(Slot(1), &room_id(&format!("s{number}")), &person(number, 0)));
+        assert_eq!(rooms.size(), (2, 2));
+        rooms.here(ME, &room_id("s4"), &person(4, 0));
+        assert_eq!((rooms.count(&room_id("s4")), rooms.count(&room_id("s3"))), (1, 0));
+        (0..5).for_each(|number| rooms.gone(Slot(1), &room_id(&format!("s{number}")), PersonId::new(number)));
+        rooms.gone(ME, &room_id("s4"), PersonId::new(4));
+        assert_eq!(rooms.size(), (0, 0));
     }
 
     #[test]

@@ -234,6 +234,30 @@ async fn an_engine_that_is_asked_who_may_come_in_is_asked_who_may_know() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_engine_is_answered_by_an_edge_that_shows_its_sessions() {
+    within(MINUTE, async {
+        let nats = Nats::start().await;
+        let _engine = Engine::start(&nats).await;
+        let showing = async |root: &str| {
+            let listener = "[[ws-edge.listeners]]\nname = \"a\"\npresence = \"list\"\n";
+            let route = format!("[[ws-edge.listeners.routes]]\npath = \"/ws/{{sid}}\"\nroots = [\"{root}\"]\n");
+            Edge::new(&nats).config(format!("{listener}{route}")).start().await
+        };
+        let (gm, _arena) = (showing("gm").await, showing("arena").await);
+        let _socket = ws::Client::connect(&gm.ws("/ws/s1"), ws::V1).await;
+        let client = nats.client().await;
+        let count = async |root: &str| {
+            let answer = client.request(format!("edge.present.{root}.s1"), "".into()).await.unwrap();
+            serde_json::from_slice::<Value>(&answer.payload).unwrap()["count"].clone()
+        };
+        for _ in 0..30 {
+            assert_eq!((count("gm").await, count("arena").await), (json!(1), json!(0)));
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_route_tells_as_much_as_it_is_told_to_and_only_those_who_know_such_frames() {
     within(MINUTE, async {
         let nats = Nats::start().await;
