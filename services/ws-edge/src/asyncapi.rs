@@ -17,7 +17,7 @@ use herald_protocol::subject;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    config::{Auth, ListenerConfig, RouteConfig, Transport, events_of},
+    config::{Auth, ListenerConfig, PresenceMode, RouteConfig, Transport, events_of},
     dialect::{Dialect, DialectName},
     openapi::Document,
     view::Topics,
@@ -234,6 +234,8 @@ impl<'a> Draft<'a> {
                 // A comment does the same on event streams.
                 "herald.beat" => is_socket,
                 "herald.uplink" => is_socket && route.uplink.is_some(),
+                "herald.presence" => route.tells(self.config) != PresenceMode::Off,
+                "herald.join" | "herald.leave" => route.tells(self.config) == PresenceMode::List,
                 // A socket is closed with it.
                 "herald.closed" => !is_socket && Self::is_spoken_to(route),
                 _ => true,

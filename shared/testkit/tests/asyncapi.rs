@@ -417,6 +417,7 @@ async fn what_is_sent_in_the_recorded_game_is_described_and_what_is_described_is
 const TABLE: &str = r#"
 [[ws-edge.listeners]]
 name = "table"
+presence = "list"
 
 [[ws-edge.listeners.routes]]
 path = "/ws/{sid}"
@@ -437,7 +438,7 @@ async fn what_clients_and_engines_say_to_each_other_is_described() {
     within(LIMIT, async {
         let nats = Nats::start().await;
         let _ingest = Ingest::new(&nats).start().await;
-        let edge = Edge::new(&nats).config(TABLE).start().await;
+        let edge = Edge::new(&nats).config(TABLE).set("presence.grace", "100ms").start().await;
         let mut document = Document::new(edge.get("/asyncapi.json").await.expect_status(200).json());
         let listener = Listener::start(&nats).await;
         let engine = nats.client().await;
@@ -475,12 +476,32 @@ async fn what_clients_and_engines_say_to_each_other_is_described() {
         next().await;
         engine.request(conn, "{}".into()).await.expect("answered: gone");
 
+        // Whoever comes before those are forgotten would take their place.
+        eventually("nobody is there", SOON, async || {
+            let said = edge.get("/presence/s").await.expect_status(200).json();
+            if said["count"] == 0 { Ok(()) } else { Err(said) }
+        })
+        .await;
+        let others = ws::Client::connect(&edge.ws("/ws/s"), ws::V1).await;
+        let other = sse::Client::connect(&edge.http("/sse/s"), None).await;
+        other.wait_for("who is there", SOON, |event| event.event == "herald.presence").await;
+        others.wait_for("who has come", SOON, said("herald.join")).await;
+        engine.request("edge.present.app.s", "".into()).await.expect("who is there");
+        engine.request("edge.present.app.s", "{\"limit\":1}".into()).await.expect("some of them");
+        engine.request("edge.present.app.s", "?".into()).await.expect("why not");
+        drop(other);
+        others.wait_for("who has left", SOON, said("herald.leave")).await;
+        others.frames().iter().for_each(|frame| document.frame("ws.sid", &frame.json));
+
         socket.frames().iter().for_each(|frame| document.frame("ws.sid", &frame.json));
         stream.events().iter().for_each(|event| document.event("sse.sid", event));
         document.sent(&listener.all());
         assert!(document.faults.is_empty(), "{}", document.faults.join("\n"));
         for name in
             ["in.text", "in.binary", "in.join", "in.leave", "conn.word", "conn.answer", "herald.uplink", "word.ws.sid"]
+                .into_iter()
+                .chain(["present.question", "present.answer", "presence.said"])
+                .chain(["herald.presence", "herald.join", "herald.leave"])
         {
             assert!(document.occurred.contains(name), "{name}: {:?}", document.occurred);
         }

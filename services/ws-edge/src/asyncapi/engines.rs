@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{Draft, on_nats, operation_of};
-use crate::config::{RouteConfig, UplinkRouteConfig};
+use crate::config::{PresenceMode, RouteConfig, UplinkRouteConfig};
 
 /// What goes up a socket.
 const UP: [&str; 2] = ["up.text", "up.binary"];
@@ -44,19 +44,42 @@ impl Draft<'_> {
         }
         if routes.iter().any(Self::is_spoken_to) {
             self.question("conn.{edge}.{conn}", "conn", ["conn.word", "conn.answer"], None);
-            // It is engines that ask here.
-            let operations = super::object(&mut self.document["operations"]);
-            if let Some(mut operation) = operations.remove("send.nats.conn") {
-                operation["action"] = "receive".into();
-                operations.insert("receive.nats.conn".into(), operation);
-            }
+            self.asked_by_engines("nats.conn");
         }
         if routes.iter().any(|route| route.newest.is_some()) {
-            let (channel, message) = ("nats.edge.newest", "newest.claim");
-            self.document["channels"][channel] = on_nats("edge.newest.{root}.{sid}", &[message]);
-            for action in ["send", "receive"] {
-                self.document["operations"][format!("{action}.{channel}")] = operation_of(action, channel, [message]);
-            }
+            self.between_edges("nats.edge.newest", "edge.newest.{root}.{sid}", "newest.claim");
+        }
+        self.presence();
+    }
+
+    /// Who is there: what engines ask, and what edges tell each other.
+    fn presence(&mut self) {
+        let telling = self.config.routes.iter().filter(|route| route.tells(self.config) != PresenceMode::Off);
+        let roots: BTreeSet<_> = telling.filter_map(|route| route.roots.first()).collect();
+        for root in &roots {
+            let address = format!("edge.present.{root}.{{sid}}");
+            self.question(&address, "present", ["present.question", "present.answer"], Some("edge"));
+            self.asked_by_engines(&format!("nats.edge.present.{root}"));
+        }
+        if !roots.is_empty() {
+            self.between_edges("nats.edge.presence", "edge.presence.{life}", "presence.said");
+        }
+    }
+
+    /// It is engines that ask there.
+    fn asked_by_engines(&mut self, channel: &str) {
+        let operations = super::object(&mut self.document["operations"]);
+        if let Some(mut operation) = operations.remove(&format!("send.{channel}")) {
+            operation["action"] = "receive".into();
+            operations.insert(format!("receive.{channel}"), operation);
+        }
+    }
+
+    /// Edges say it, and hear it.
+    fn between_edges(&mut self, channel: &str, address: &str, message: &str) {
+        self.document["channels"][channel] = on_nats(address, &[message]);
+        for action in ["send", "receive"] {
+            self.document["operations"][format!("{action}.{channel}")] = operation_of(action, channel, [message]);
         }
     }
 

@@ -1,11 +1,12 @@
 //! The document and the configuration it describes. What is sent indeed is compared with it in
 //! `shared/testkit/tests/asyncapi.rs`, and its form with AsyncAPI's own schema by the tests of `shared/client`.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use herald_protocol::{
     Epoch, Name,
     frame::{BEAT, Control},
+    presence::{Person, PersonId},
 };
 
 use super::*;
@@ -156,10 +157,13 @@ fn control_frames_are_described_as_they_are_written() {
             uplink: Some(UplinkRouteConfig::default()),
             ..RouteConfig::default()
         };
+        listener.presence = PresenceMode::List;
         listener.routes.extend([route("/dice/{sid}", Transport::Socket), route("/rolls/{sid}", Transport::Sse)]);
     };
     let document = arena(up);
     let after = "000000ab-7".to_owned();
+    let [user, role, name] = ["ann", "dm", "Ann"].map(|it| Some(it.into()));
+    let person = Arc::new(Person { id: PersonId::new(7), user, role, name, since: 5 });
     let written = [
         Control::Hello { epoch: Epoch::new(0xab), head: 5, heartbeat_ms: 25_000 }.frame(),
         Control::Gap { from: 1, to: 9, reason: "epoch" }.frame(),
@@ -168,6 +172,9 @@ fn control_frames_are_described_as_they_are_written() {
         Control::Over { after }.frame(),
         Control::Uplink { state: "slowed", reason: "rate", retry_ms: 50 }.frame(),
         Control::Closed { code: 4000, reason: "over".into() }.frame(),
+        Control::Presence { count: 3 }.frame(),
+        Control::Join { person: person.clone(), count: 3 }.frame(),
+        Control::Leave { person, count: 2 }.frame(),
         BEAT.to_owned(),
     ];
     for frame in written {
@@ -191,6 +198,23 @@ fn control_frames_are_described_as_they_are_written() {
             data["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         assert!(required.is_subset(&said), "{name}");
     }
+}
+
+#[test]
+fn who_is_there_is_described_where_a_route_tells_it() {
+    let telling = |presence| arena(|listener| listener.presence = presence);
+    let (off, count, list) = (telling(PresenceMode::Off), telling(PresenceMode::Count), telling(PresenceMode::List));
+    let told = |document: &Value, channel: &str| {
+        let all = keys(&document["channels"][channel]["messages"]).into_iter();
+        all.filter(|name| ["presence", "join", "leave"].iter().any(|it| name.ends_with(it))).count()
+    };
+    assert_eq!([&off, &count, &list].map(|document| told(document, "ws.sid")), [0, 1, 3]);
+    assert_eq!([&off, &count, &list].map(|document| told(document, "sse.sid")), [0, 1, 3]);
+    assert_eq!(told(&list, "gm.ws.sid"), 0, "a Game Master has no company");
+    assert!(!keys(&off["channels"]).iter().any(|name| name.starts_with("nats.edge.present")));
+    assert_eq!(list["channels"]["nats.edge.present.gm"]["address"], "edge.present.gm.{sid}");
+    assert_eq!(list["operations"]["receive.nats.edge.present.gm"]["bindings"]["nats"]["queue"], "edge");
+    assert_eq!(list["channels"]["nats.edge.presence"]["address"], "edge.presence.{life}");
 }
 
 #[test]

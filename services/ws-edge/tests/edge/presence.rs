@@ -143,6 +143,7 @@ async fn a_reload_is_silent_and_an_edge_that_starts_late_knows_who_is_there() {
         let patient = |nats| door(nats, "list", "grace = \"3s\"\nbeat = \"200ms\"\ntimeout = \"1s\"");
         let (one, mut other) = (patient(&nats).start().await, patient(&nats).start().await);
         let bob = watch(&one, "bob").await;
+        is_told(&bob, "herald.join", "bob").await;
         let mut ann = watch(&one, "ann").await;
         is_told(&bob, "herald.join", "ann").await;
         for edge in [&one, &other, &one, &other] {
