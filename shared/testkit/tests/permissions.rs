@@ -391,6 +391,33 @@ async fn where_an_answer_goes_is_not_checked_by_nats() {
 }
 
 #[tokio::test]
+async fn what_an_owner_has_copied_into_its_stream_is_not_checked_by_nats() {
+    within(LIMIT, async {
+        let server = Nats::start_with(refusing("local.conf")).await;
+        let jetstream = server.jetstream().await;
+        let stream = |name: &str, subject: &str| Config {
+            name: name.to_owned(),
+            subjects: vec![subject.to_owned()],
+            ..Config::default()
+        };
+        jetstream.create_stream(stream("APP", "app.>")).await.unwrap();
+        jetstream.publish("app.s1.secret", "{}".into()).await.unwrap().await.unwrap();
+        let mut events = jetstream.create_stream(stream("EVENTS", "gm.>")).await.unwrap();
+        let mut bridge = Raw::connect(server.address(), "gm-bridge", &users::password("gm-bridge")).await.unwrap();
+        assert!(!bridge.may("PUB $JS.API.STREAM.MSG.GET.APP").await);
+        let config = json!({ "name": "EVENTS", "subjects": ["gm.>"], "sources": [{ "name": "APP" }] }).to_string();
+        let asked = bridge.refusals(&format!("PUB $JS.API.STREAM.UPDATE.EVENTS {}\r\n{config}", config.len())).await;
+        assert!(asked.is_empty(), "{asked:?}");
+        eventually("another game's event is among its own", SOON, async || {
+            let messages = events.info().await.map_err(|error| error.to_string())?.state.messages;
+            if messages == 1 { Ok(()) } else { Err(format!("{messages} messages")) }
+        })
+        .await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_service_that_lacks_a_right_says_which_one() {
     within(LIMIT, async {
         let server = Nats::start_with(refusing("local.conf")).await;
