@@ -15,8 +15,9 @@ const LONGEST_NAME: usize = 256;
 const LONGEST_REASON: usize = 123;
 /// The codes that are an engine's to give: those of applications (RFC 6455, section 7.4.2).
 const CODES: std::ops::RangeInclusive<u16> = 4000..=4999;
-/// Of these, what means something else where Herald says it, and would make a client come back by a cursor that is not there.
-const OURS: [u16; 2] = [4408, 4410];
+/// Of these, what means something else where Herald says it: it would make a client come back by a cursor that is not there, or
+/// take for the end of a session what is none.
+const OURS: [u16; 3] = [4408, 4410, 4411];
 
 /// An answer as engines give it; what else is in it is theirs.
 #[derive(Deserialize)]
@@ -152,7 +153,7 @@ mod tests {
         for odd in ["", "a\nb", "a\u{0}", "\u{85}", "\u{1b}[31m", &format!("{longest}x"), &"é".repeat(62)] {
             assert_eq!(refused(&quoted(4401, odd).to_string()), (4401, None), "{odd:?}: no, without its reason");
         }
-        for ours in OURS {
+        for ours in [4408, 4410, 4411] {
             assert_eq!(refused(&quoted(ours, "after=0a-1").to_string()).0, 4403, "{ours} has a meaning of ours");
         }
     }
