@@ -18,6 +18,8 @@ use crate::event::Event;
 
 /// Sessions asked about at a time: those who wait for their history come first.
 const QUESTIONS: usize = 4;
+/// Sessions that are listed. Where nobody can say anything for long, those that come and go meanwhile are not remembered for ever.
+const LISTED: usize = 16_384;
 /// Pause before those are asked about again of which nobody could say anything.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -57,18 +59,36 @@ impl LastWords {
 /// Sessions to be asked about.
 #[derive(Default)]
 pub(super) struct Opened {
-    sessions: Mutex<Vec<Arc<Session>>>,
+    list: Mutex<List>,
     added: Notify,
+}
+
+#[derive(Default)]
+struct List {
+    sessions: Vec<Arc<Session>>,
+    /// There were more than are listed: then it is all that there are.
+    all: bool,
 }
 
 impl Opened {
     pub(super) fn add<'a>(&self, sessions: impl IntoIterator<Item = &'a Arc<Session>>) {
-        lock(&self.sessions).extend(sessions.into_iter().cloned());
+        let mut list = lock(&self.list);
+        for session in sessions {
+            if list.sessions.len() >= LISTED {
+                *list = List { sessions: Vec::new(), all: true };
+            }
+            if !list.all {
+                list.sessions.push(session.clone());
+            }
+        }
+        drop(list);
         self.added.notify_one();
     }
 
-    fn take(&self) -> Vec<Arc<Session>> {
-        std::mem::take(&mut *lock(&self.sessions))
+    /// Those that are listed; `None`: all.
+    fn take(&self) -> Option<Vec<Arc<Session>>> {
+        let List { sessions, all } = std::mem::take(&mut *lock(&self.list));
+        (!all).then_some(sessions)
     }
 }
 
@@ -81,7 +101,8 @@ impl Sessions {
         loop {
             self.opened.added.notified().await;
             loop {
-                let opened = self.opened.take();
+                let all = || lock(&self.registry).sessions.values().cloned().collect();
+                let opened: Vec<_> = self.opened.take().unwrap_or_else(all);
                 if opened.is_empty() {
                     break;
                 }
@@ -139,7 +160,26 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use herald_protocol::Epoch;
+
+    use super::{
+        super::{Now, State},
+        *,
+    };
+
+    #[test]
+    fn who_can_not_be_asked_about_takes_no_more_memory_than_those_who_are_here() {
+        let opened = Opened::default();
+        let words = LastWords::default();
+        let now = Now { generation: 0, epoch: Epoch::new(0), serving: false };
+        let state = State { now, rooms: Vec::new(), queued: false, fresh: false, words, asked: false };
+        let session = Arc::new(Session { id: SessionId::new("s").unwrap(), state: Mutex::new(state) });
+        opened.add(std::iter::repeat_n(&session, LISTED));
+        assert_eq!(opened.take().map(|listed| listed.len()), Some(LISTED));
+        opened.add(std::iter::repeat_n(&session, LISTED + 5));
+        assert_eq!(lock(&opened.list).sessions.len(), 0);
+        assert_eq!((opened.take().map(drop), opened.take().map(|listed| listed.len())), (None, Some(0)));
+    }
 
     #[test]
     fn the_later_word_counts_in_whatever_order_they_become_known() {
