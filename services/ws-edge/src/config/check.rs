@@ -344,6 +344,12 @@ impl Check {
         if !forward.free.iter().all(own) {
             self.fault(format!("{key}.free"), "must be whole paths that are among its paths");
         }
+        if forward.health && (forward.commands || !forward.paths.iter().all(|path| is_plain_path(path))) {
+            self.fault(
+                format!("{key}.health"),
+                "is for whole paths without commands: nobody is asked for a token there",
+            );
+        }
         if forward.session.is_empty() {
             self.fault(format!("{key}.session"), "must be a parameter's name");
         }

@@ -133,6 +133,7 @@ fn all_faults_are_reported_at_once() {
         [[ws-edge.listeners.forwards]]
         name = ""
         free = ["/b"]
+        health = true
         session = ""
         paths = ["/a/*/b", "no-slash"]
         strip = "/app"
@@ -168,6 +169,7 @@ fn all_faults_are_reported_at_once() {
         "listeners[0].forwards[0].service",
         "listeners[0].forwards[0].paths",
         "listeners[0].forwards[0].free",
+        "listeners[0].forwards[0].health",
         "listeners[0].forwards[0].session",
         "listeners[0].forwards[0].strip",
         "listeners[1].name",
