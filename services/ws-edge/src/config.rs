@@ -92,6 +92,11 @@ pub struct ListenerConfig {
     /// Default `*`.
     #[serde(deserialize_with = "comma_separated")]
     pub origins: Vec<String>,
+    /// Names by which it may be asked for (`Host`, without a port): `play.example`, `*.play.example` for all below it, `127.0.0.1`;
+    /// requests for others are answered 421. A page whose own name leads here (DNS rebinding) is kept out by this alone. Default:
+    /// any.
+    #[serde(deserialize_with = "comma_separated")]
+    pub hosts: Vec<String>,
     /// Networks of the proxies in front of it, which are believed when they say whose request or connection it is:
     /// `10.0.0.0/8`, `192.0.2.1`. Default: none.
     #[serde(deserialize_with = "comma_separated")]
@@ -469,6 +474,7 @@ impl Default for ListenerConfig {
             presence: PresenceMode::Off,
             auth: Auth::Off,
             origins: vec!["*".to_owned()],
+            hosts: Vec::new(),
             trusted_proxies: Vec::new(),
             proxy_protocol: ProxyProtocol::Off,
             avatars: None,

@@ -18,6 +18,7 @@ use crate::{
     dialect::Avatars,
     edge::Edge,
     forward::Forward,
+    hosts::Hosts,
     identity::{Identity, Refusal, Verifier, token::Token},
     limits::{ConnectionTicket, Trust},
     openapi::{self, Document},
@@ -54,6 +55,7 @@ pub struct Door {
     /// The special before the general.
     places: Vec<(Pattern, Place)>,
     origins: Origins,
+    hosts: Hosts,
     selftest: Selftest,
     /// What is to be had here, by path.
     documents: Vec<(&'static str, Document)>,
@@ -115,7 +117,8 @@ impl Door {
         }
         places.sort_by(|(one, _), (other, _)| one.specificity(other));
         let verifier = edge.verifier.clone().filter(|_| config.auth == Auth::Jwt);
-        let (origins, selftest) = (Origins::new(&config.origins), Selftest::new(config));
+        let (origins, hosts) = (Origins::new(&config.origins), Hosts::new(&config.hosts));
+        let selftest = Selftest::new(config);
         let in_query = verifier.as_ref().is_some_and(|verifier| verifier.reads_query());
         let documents = if config.openapi {
             vec![
@@ -125,7 +128,7 @@ impl Door {
         } else {
             Vec::new()
         };
-        Ok(Self { edge: edge.clone(), places, origins, selftest, documents, page: config.page, verifier })
+        Ok(Self { edge: edge.clone(), places, origins, hosts, selftest, documents, page: config.page, verifier })
     }
 
     /// Whom browsers may let talk to us, preflights (200 on any path) included.
@@ -136,6 +139,11 @@ impl Door {
             .allow_headers(AllowHeaders::mirror_request())
             .expose_headers(ExposeHeaders::list([http::header::ETAG, http::header::RETRY_AFTER]))
             .max_age(std::time::Duration::from_secs(PREFLIGHT_AGE))
+    }
+
+    /// Whether a request asks for us by one of the names that we have.
+    pub fn is_asked_by_name<B>(&self, request: &Request<B>) -> bool {
+        self.hosts.allow(request.uri(), request.headers())
     }
 
     /// Answers one request.

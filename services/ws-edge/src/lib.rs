@@ -77,6 +77,7 @@ pub mod forward;
 pub mod guests;
 pub mod handshake;
 pub mod history;
+pub mod hosts;
 pub mod identity;
 pub mod intake;
 pub mod limits;

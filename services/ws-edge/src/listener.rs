@@ -128,10 +128,12 @@ impl Listener {
                         peer.vouched = vouched;
                     }
                     async move {
-                        let answer = if is_for_one_host(&request) {
-                            door.answer(request, peer).await
-                        } else {
+                        let answer = if !is_for_one_host(&request) {
                             answer::closing(StatusCode::BAD_REQUEST, "Host: expected once")
+                        } else if !door.is_asked_by_name(&request) {
+                            answer::closing(StatusCode::MISDIRECTED_REQUEST, "Host: nothing of that name is here")
+                        } else {
+                            door.answer(request, peer).await
                         };
                         Served::Ok(answer::taken_at_its_word(answer))
                     }

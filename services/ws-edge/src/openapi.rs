@@ -255,6 +255,15 @@ impl<'a> Draft<'a> {
         if asked && asker == Asker::Known || of_pages && !all_origins {
             responses.insert("403".into(), json!({ "$ref": "#/components/responses/NotAllowed" }));
         }
+        if !self.config.hosts.is_empty() {
+            let error = json!({
+                "schema": { "$ref": "#/components/schemas/Error" },
+                "example": { "error": "Host: nothing of that name is here" },
+            });
+            let elsewhere =
+                json!({ "description": "Asked for by another name.", "content": { "application/json": error } });
+            responses.insert("421".into(), elsewhere);
+        }
         match asker {
             Asker::Anybody if asked => drop(operation.insert("security".into(), json!([]))),
             Asker::KnownLater if asked => {

@@ -7,7 +7,7 @@ use herald_runtime::config::{ByteSize, Fault, HumanDuration};
 use super::{
     AdmissionConfig, Auth, Config, ForwardConfig, JwtConfig, ListenerConfig, RouteConfig, StartConfig, presence, uplink,
 };
-use crate::{admission, identity, origins::Allowed, path::Pattern, pictures, proxy::ProxyProtocol};
+use crate::{admission, hosts::Host, identity, origins::Allowed, path::Pattern, pictures, proxy::ProxyProtocol};
 
 /// hyper's smallest buffer; a head must fit the buffer.
 const SMALLEST_HEADER: ByteSize = ByteSize::from_kib(8);
@@ -186,6 +186,11 @@ impl Check {
                 && let Err(error) = origin.parse::<Allowed>()
             {
                 self.fault(format!("{key}.origins"), error.to_string());
+            }
+        }
+        for host in &listener.hosts {
+            if let Err(error) = host.parse::<Host>() {
+                self.fault(format!("{key}.hosts"), error.to_string());
             }
         }
         if listener.proxy_protocol != ProxyProtocol::Off && listener.trusted_proxies.is_empty() {

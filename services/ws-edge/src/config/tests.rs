@@ -119,6 +119,7 @@ fn all_faults_are_reported_at_once() {
         [[ws-edge.listeners]]
         avatars = "/nowhere/at/all"
         origins = ["play.example"]
+        hosts = ["https://play.example"]
         [[ws-edge.listeners.routes]]
         path = "/ws/{id}"
         roots = ["gm"]
@@ -158,6 +159,7 @@ fn all_faults_are_reported_at_once() {
         "limits.opening_grace",
         "limits.inbound_bytes",
         "listeners[0].avatars",
+        "listeners[0].hosts",
         "listeners[0].origins",
         "listeners[0].routes[0].path",
         "listeners[0].routes[0].hidden",

@@ -91,6 +91,7 @@ fn it_is_whole_and_every_operation_says_what_it_needs() {
     for auth in [Auth::Off, Auth::Jwt] {
         let document = arena(|listener| {
             (listener.auth, listener.avatars) = (auth, Some(PathBuf::from("pictures")));
+            listener.hosts = vec!["play.example".into()];
         });
         let mut references = 0;
         each(&document, &mut |value| {
@@ -132,7 +133,7 @@ fn what_may_be_answered_follows_from_the_configuration() {
     assert!(open.get("security").is_none() && open["components"].get("securitySchemes").is_none());
     for (path, method, _) in operations(&open) {
         let statuses = statuses(&open, path, method);
-        assert!(!statuses.contains(&"401") && !statuses.contains(&"403"), "{method} {path}");
+        assert!(!["401", "403", "421"].iter().any(|status| statuses.contains(status)), "{method} {path}");
         assert!(statuses.contains(&"429") && statuses.contains(&"503"), "{method} {path}");
     }
     assert_eq!(statuses(&open, "/ws/{sid}", "get"), ["101", "400", "404", "426", "429", "503"]);
@@ -162,6 +163,10 @@ fn what_may_be_answered_follows_from_the_configuration() {
     let pages = arena(|listener| listener.origins = vec!["https://play.example".into()]);
     for (path, expected) in [("/api/start", true), ("/ws/{sid}", true), ("/sse/{sid}", true), ("/api/state", false)] {
         assert_eq!(statuses(&pages, path, "get").contains(&"403"), expected, "{path}");
+    }
+    let named = arena(|listener| listener.hosts = vec!["play.example".into()]);
+    for (path, method, _) in operations(&named) {
+        assert!(statuses(&named, path, method).contains(&"421"), "{method} {path}");
     }
 }
 
