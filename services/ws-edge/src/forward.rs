@@ -32,7 +32,7 @@ use crate::{
     answer::{self, Answer, NO_STORE},
     config::{ForwardConfig, HttpConfig},
     identity::Identity,
-    limits::{ANSWERS, ForwardTicket, Limits, Refusal, Trust},
+    limits::{ANSWERS, AddressTicket, Limits, Refusal, Trust},
     path::Pattern,
 };
 
@@ -366,7 +366,7 @@ impl Forward {
 
 /// A request that its address may make, until it is answered.
 pub struct Entered {
-    _place: ForwardTicket,
+    _place: AddressTicket,
     peer: SocketAddr,
 }
 

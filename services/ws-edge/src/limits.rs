@@ -18,7 +18,7 @@ use std::{
     net::IpAddr,
     num::{NonZeroU32, NonZeroU64},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -49,6 +49,10 @@ const MOMENT: Duration = Duration::from_secs(1);
 /// Over how many seconds those are spread that are told to come back because too many came at once.
 const SPREAD: std::ops::RangeInclusive<u64> = 1..=5;
 
+/// Self-tests of one address at a time: a page runs two.
+const SELFTESTS_PER_ADDRESS: usize = 4;
+/// As long as one of them takes, about.
+const SELFTEST: Duration = Duration::from_secs(5);
 /// Connections of one address, where nothing is configured.
 const CONNECTIONS_PER_ADDRESS: usize = 256;
 /// Handshakes of one address a second, where nothing is configured.
@@ -82,6 +86,7 @@ pub struct Limits {
     commands_of_user: PerKey<Option<Rates>>,
     commands_of_session: PerKey<Option<Rates>>,
     forwards_of_address: PerKey<Counts>,
+    selftests_of_address: PerKey<Counts>,
     answers_of_address: PerKey<Counts>,
 }
 
@@ -141,6 +146,7 @@ impl Limits {
             commands_of_user: per_address(Some(commands_per_user), 0, per_minute),
             commands_of_session: per_address(limits.commands_per_session, COMMANDS_PER_SESSION, per_minute),
             forwards_of_address: forwards_of_address(1),
+            selftests_of_address: PerKey { kept: Counts::default(), most: SELFTESTS_PER_ADDRESS, for_all: false },
             answers_of_address: forwards_of_address(ANSWERS),
         })
     }
@@ -163,6 +169,7 @@ impl Limits {
         match self.places.take(Instant::now()) {
             Ok((number, told)) => {
                 let opened = AtomicBool::new(false);
+                let address = address.map_or_else(OnceLock::new, OnceLock::from);
                 Ok((ConnectionTicket { limits: self.clone(), number, opened, address }, told))
             }
             Err(full) => {
@@ -206,7 +213,12 @@ impl Limits {
         // A connection that came directly is counted for its address as long as it lives.
         let address = self.of_address.key(self.address(from), trust(from));
         for (limit, key, per_key, taken) in [
-            (Limit::Address, address.filter(|_| address != counted.address), &self.of_address, &mut ticket.address),
+            (
+                Limit::Address,
+                address.filter(|key| counted.address.get() != Some(key)),
+                &self.of_address,
+                &mut ticket.address,
+            ),
             (
                 Limit::WatchingUser,
                 user.and_then(|user| self.of_user.key(self.user(user), Trust::None)),
@@ -233,29 +245,57 @@ impl Limits {
     ///
     /// # Errors
     /// [`Refusal`], counted.
-    pub fn admit_forward(self: &Arc<Self>, listener: Trust, from: IpAddr) -> Result<ForwardTicket, Refusal> {
-        self.forward_ticket(listener, from, |limits| &limits.forwards_of_address)
+    pub fn admit_forward(self: &Arc<Self>, listener: Trust, from: IpAddr) -> Result<AddressTicket, Refusal> {
+        self.place_of(listener.or(from), from, Limit::ForwardsAddress, |limits| &limits.forwards_of_address)
     }
 
     /// Takes a place for an answer that comes in parts, as fast as its client takes them.
     ///
     /// # Errors
     /// [`Refusal`], counted.
-    pub fn admit_reading(self: &Arc<Self>, listener: Trust, from: IpAddr) -> Result<ForwardTicket, Refusal> {
-        self.forward_ticket(listener, from, |limits| &limits.answers_of_address)
+    pub fn admit_reading(self: &Arc<Self>, listener: Trust, from: IpAddr) -> Result<AddressTicket, Refusal> {
+        self.place_of(listener.or(from), from, Limit::ForwardsAddress, |limits| &limits.answers_of_address)
     }
 
-    fn forward_ticket(
-        self: &Arc<Self>,
-        listener: Trust,
-        from: IpAddr,
-        of: fn(&Self) -> &PerKey<Counts>,
-    ) -> Result<ForwardTicket, Refusal> {
-        let key = of(self).key(self.address(from), listener.or(from));
-        if key.is_some_and(|key| !of(self).enter(key)) {
-            return Err(refused(Limit::ForwardsAddress, MOMENT));
+    /// Takes a place for a self-test.
+    ///
+    /// # Errors
+    /// [`Refusal`], counted.
+    pub fn admit_selftest(self: &Arc<Self>, from: IpAddr) -> Result<AddressTicket, Refusal> {
+        self.place_of(trust(from), from, Limit::SelftestsAddress, |limits| &limits.selftests_of_address)
+    }
+
+    /// Takes a place of an address for a socket that watches nothing, as it is asked who it is, or sent away. `counted`: as what
+    /// its connection was counted already.
+    ///
+    /// # Errors
+    /// [`Refusal`], counted.
+    pub fn admit_guest(self: &Arc<Self>, counted: &ConnectionTicket, from: IpAddr) -> Result<AddressTicket, Refusal> {
+        if counted.address.get() == Some(&self.address(from)) {
+            return Ok(AddressTicket { limits: self.clone(), of: |limits| &limits.of_address, key: None });
         }
-        Ok(ForwardTicket { limits: self.clone(), of, key })
+        self.place_of(trust(from), from, Limit::Address, |limits| &limits.of_address)
+    }
+
+    fn place_of(
+        self: &Arc<Self>,
+        trust: Trust,
+        from: IpAddr,
+        limit: Limit,
+        of: fn(&Self) -> &PerKey<Counts>,
+    ) -> Result<AddressTicket, Refusal> {
+        let key = of(self).key(self.address(from), trust);
+        if key.is_some_and(|key| !of(self).enter(key)) {
+            return Err(refused(
+                limit,
+                match limit {
+                    Limit::ForwardsAddress => MOMENT,
+                    Limit::SelftestsAddress => SELFTEST,
+                    _ => PLACE,
+                },
+            ));
+        }
+        Ok(AddressTicket { limits: self.clone(), of, key })
     }
 
     /// Counts a command of an address, whoever it says it is. `listener`: what it has in those it lets in.
@@ -366,10 +406,25 @@ pub struct ConnectionTicket {
     limits: Arc<Limits>,
     number: u64,
     opened: AtomicBool,
-    address: Option<Key>,
+    address: OnceLock<Key>,
 }
 
 impl ConnectionTicket {
+    /// Counts it for the client that a proxy has named, as all of it is that one's.
+    ///
+    /// # Errors
+    /// [`Refusal`], counted.
+    pub fn count_for(&self, client: IpAddr) -> Result<(), Refusal> {
+        let of_address = &self.limits.of_address;
+        let Some(key) = of_address.key(self.limits.address(client), trust(client)) else { return Ok(()) };
+        if !of_address.enter(key) {
+            return Err(refused(Limit::Address, PLACE));
+        }
+        // It has its own already.
+        let _set = self.address.set(key).map_err(|key| of_address.kept.leave(key.get()));
+        Ok(())
+    }
+
     /// Its first request is there: the place can't be lost any more.
     pub fn open(&self) {
         if !self.opened.swap(true, Ordering::Relaxed) {
@@ -387,19 +442,19 @@ impl ConnectionTicket {
 impl Drop for ConnectionTicket {
     fn drop(&mut self) {
         self.limits.places.leave(self.number, self.is_open());
-        self.address.into_iter().for_each(|key| self.limits.of_address.kept.leave(key.get()));
+        self.address.get().into_iter().for_each(|key| self.limits.of_address.kept.leave(key.get()));
     }
 }
 
-/// The place of a forwarded request, or of its answer, given back when it is dropped.
+/// The place of something that an address has or waits for, given back when it is dropped.
 #[derive(Debug)]
-pub struct ForwardTicket {
+pub struct AddressTicket {
     limits: Arc<Limits>,
     of: fn(&Limits) -> &PerKey<Counts>,
     key: Option<Key>,
 }
 
-impl Drop for ForwardTicket {
+impl Drop for AddressTicket {
     fn drop(&mut self) {
         self.key.into_iter().for_each(|key| (self.of)(&self.limits).kept.leave(key.get()));
     }

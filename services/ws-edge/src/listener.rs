@@ -75,7 +75,7 @@ impl Listener {
                     };
                     ::metrics::counter!("herald_connections_total", "listener" => self.name.clone()).increment(1);
                     prepare(&tcp, edge.per_connection.send_buffer);
-                    let connection = self.connection(tcp, address, (place, lost), stop.clone());
+                    let connection = self.connection(&edge, tcp, address, (place, lost), stop.clone());
                     edge.tasks.spawn(connection);
                 }
                 Err(error) if is_the_clients(&error) => {}
@@ -94,13 +94,14 @@ impl Listener {
 
     fn connection(
         &self,
+        edge: &Arc<Edge>,
         mut tcp: TcpStream,
         address: SocketAddr,
         (place, lost): (ConnectionTicket, oneshot::Receiver<()>),
         stop: CancellationToken,
     ) -> impl Future<Output = ()> + Send + 'static {
         let (door, proxies, http) = (self.door.clone(), self.proxies.clone(), self.http.clone());
-        let place = Arc::new(place);
+        let (place, edge) = (Arc::new(place), edge.clone());
         let counted = Counted::http();
         async move {
             let _counted = counted;
@@ -116,6 +117,14 @@ impl Listener {
                 Ok(client) => (client, Vouched::Nothing),
                 Err(error) => return tracing::debug!(%error, %address, "connection refused"),
             };
+            // All of such a connection is its client's, unless that is a proxy too.
+            if vouched == Vouched::Protocol
+                && !proxies.trusts(address.ip())
+                && let Err(refusal) = place.count_for(address.ip())
+            {
+                return turn_away(&edge, tcp, &refusal);
+            }
+            drop(edge);
             let peer = Peer { address, vouched, abort: CancellationToken::new(), place: place.clone() };
             let abort = peer.abort.clone();
             let service =

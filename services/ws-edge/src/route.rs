@@ -1,6 +1,6 @@
 //! A path under which a session can be watched: from a request to a connection.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use percent_encoding::percent_decode_str;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
     guests::{Entrance, Guest, MailLimits, Who},
     handshake::{Asked, Handshake, take_over},
     identity::{self, Identity, Lease, LetIn, Refusal, Unheard, Verifier},
-    limits::{self, WatchTicket},
+    limits::{self, AddressTicket, WatchTicket},
     metrics::Counted,
     newest::NewestRule,
     sse,
@@ -35,6 +35,11 @@ use crate::{
     view::{Encoding, Topics, View, Visible},
     websocket,
 };
+
+/// So often a socket that is at its end is read without a pause, a KiB each time.
+const LAST_READS: usize = 128;
+/// Between further ones.
+const LAST_PAUSE: Duration = Duration::from_millis(100);
 
 /// One route of one listener.
 pub struct Route {
@@ -247,11 +252,18 @@ impl Route {
         let edge = edge.clone();
         match admitted {
             Ok(admitted) => edge.tasks.clone().spawn(serve(edge, upgrade, watch.peer, admitted)),
-            Err(Unwatched::Refused(Refusal::Missing)) => {
-                edge.tasks.clone().spawn(self.clone().introduce(edge, upgrade, watch, encoding))
-            }
             Err(Unwatched::NotReady) => return Err(Unwatched::NotReady.answer()),
-            Err(unwatched) => edge.tasks.clone().spawn(send_away(edge, upgrade, unwatched.close(), watch.peer)),
+            Err(unwatched) => {
+                // Who is asked who they are, or is sent away, has a place of their address's as long as that takes.
+                let guest = edge.limits.admit_guest(&watch.peer.place, watch.peer.address.ip());
+                let guest = guest.map_err(|refusal| refusal.answer())?;
+                match unwatched {
+                    Unwatched::Refused(Refusal::Missing) => {
+                        edge.tasks.clone().spawn(self.clone().introduce(edge, upgrade, watch, encoding, guest))
+                    }
+                    other => edge.tasks.clone().spawn(send_away(edge, upgrade, other.close(), (watch.peer, guest))),
+                }
+            }
         };
         Ok(handshake.answer().into())
     }
@@ -329,12 +341,20 @@ impl Route {
     }
 
     /// Hears from an open socket who it is, then serves it as any other.
-    async fn introduce(self: Arc<Self>, edge: Arc<Edge>, upgrade: OnUpgrade, watch: Watch, encoding: Encoding) {
+    async fn introduce(
+        self: Arc<Self>,
+        edge: Arc<Edge>,
+        upgrade: OnUpgrade,
+        watch: Watch,
+        encoding: Encoding,
+        guest: AddressTicket,
+    ) {
+        let mut guest = Some(guest);
         let Some((mut tcp, leftover)) = take_over(upgrade).await else { return };
         let admitted = tokio::select! {
             biased;
             () = edge.drain.called() => Err(Unheard::Close(Close::Restart { after: None })),
-            admitted = self.introduced(&edge, &mut tcp, leftover, &watch, encoding) => admitted,
+            admitted = self.introduced(&edge, (&mut tcp, leftover), &watch, encoding, &mut guest) => admitted,
         };
         match admitted {
             Ok((leftover, admitted)) => begin(&edge, tcp, leftover, watch.peer, admitted),
@@ -346,10 +366,10 @@ impl Route {
     async fn introduced(
         &self,
         edge: &Edge,
-        tcp: &mut TcpStream,
-        leftover: Bytes,
+        (tcp, leftover): (&mut TcpStream, Bytes),
         watch: &Watch,
         encoding: Encoding,
+        guest: &mut Option<AddressTicket>,
     ) -> Result<(Bytes, Admitted), Unheard> {
         let not_ready = || Unheard::Close(Unwatched::NotReady.close());
         let verifier = watch.verifier.as_ref().ok_or_else(not_ready)?;
@@ -358,12 +378,15 @@ impl Route {
         let permit = verified.map_err(Unwatched::Refused);
         let permit = permit.and_then(|claims| self.permit(watch, Identity::Known(claims)));
         let upstream = edge.upstream().ok_or_else(not_ready)?;
-        let pass = match permit {
-            Ok(permit) => self.pass(upstream, watch, permit).await,
-            Err(unwatched) => Err(unwatched),
-        };
-        let admitted = pass.and_then(|pass| self.admit(edge, upstream, watch, encoding, &pass));
-        Ok((leftover, admitted.map_err(|unwatched| Unheard::Close(unwatched.close()))?))
+        let refused = |unwatched: Unwatched| Unheard::Close(unwatched.close());
+        let pass = self.pass(upstream, watch, permit.map_err(refused)?).await.map_err(refused)?;
+        // From here on it counts as one that watches, or that is sent away after all.
+        drop(guest.take());
+        let admitted = self.admit(edge, upstream, watch, encoding, &pass);
+        if admitted.is_err() {
+            *guest = edge.limits.admit_guest(&watch.peer.place, watch.peer.address.ip()).ok();
+        }
+        Ok((leftover, admitted.map_err(refused)?))
     }
 
     /// `None` where the route's stream or bucket is not followed by this process, which it is once the process is up.
@@ -535,11 +558,11 @@ fn begin(edge: &Edge, tcp: TcpStream, leftover: Bytes, peer: Peer, admitted: Adm
 }
 
 /// Closes a socket as soon as it is open, in a way that its client understands.
-async fn send_away(edge: Arc<Edge>, upgrade: OnUpgrade, close: Close, peer: Peer) {
+async fn send_away(edge: Arc<Edge>, upgrade: OnUpgrade, close: Close, places: (Peer, AddressTicket)) {
     if let Some((tcp, _)) = take_over(upgrade).await {
         farewell(&edge, tcp, &close).await;
     }
-    drop(peer);
+    drop(places);
 }
 
 /// Closes an open socket that shows nothing yet.
@@ -553,8 +576,14 @@ async fn farewell(edge: &Edge, mut tcp: TcpStream, close: &Close) {
     let _late = timeout(edge.per_connection.close_timeout, closing).await;
 }
 
-/// A socket dropped with unread bytes in it takes the close frame back.
+/// A socket dropped with unread bytes in it takes the close frame back. What was on its way is read at once, whatever else is
+/// sent slowly: nobody can know that it is thrown away, and who means ill does not care.
 pub(crate) async fn read_to_end(tcp: &mut TcpStream) {
-    let mut thrown_away = [0; 1024];
-    while tcp.read(&mut thrown_away).await.is_ok_and(|read| read > 0) {}
+    let (mut thrown_away, mut reads) = ([0; 1024], 0);
+    while tcp.read(&mut thrown_away).await.is_ok_and(|read| read > 0) {
+        reads += 1;
+        if reads > LAST_READS {
+            sleep(LAST_PAUSE).await;
+        }
+    }
 }

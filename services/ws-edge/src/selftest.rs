@@ -31,6 +31,7 @@ use crate::{
     door::Peer,
     edge::Edge,
     handshake::{Handshake, has_token, take_over},
+    limits::AddressTicket,
     proxy::Vouched,
     route::read_to_end,
     sse, websocket,
@@ -69,6 +70,9 @@ pub struct Selftest {
     sockets: Vec<String>,
 }
 
+/// The places of one that runs.
+type Running = (OwnedSemaphorePermit, AddressTicket);
+
 #[derive(Clone, Copy)]
 struct Ticks {
     count: u32,
@@ -100,11 +104,16 @@ impl Selftest {
         if !is_socket && wants_page(&head.headers) {
             return self.page(&head, &peer);
         }
+        let of_address = match edge.limits.admit_selftest(peer.address.ip()) {
+            Ok(ticket) => ticket,
+            Err(refusal) => return refusal.answer(),
+        };
         let Ok(running) = self.running.clone().try_acquire_owned() else {
             let mut answer = answer::unavailable("As many self-tests are running as can: try again in some seconds");
             answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
             return answer;
         };
+        let running = (running, of_address);
         if is_socket { open(edge, &head, peer, running) } else { lines(&head, peer, running) }
     }
 
@@ -133,7 +142,7 @@ impl Selftest {
 }
 
 /// The numbered lines, as an event stream with the very headers of those that carry sessions.
-fn lines(head: &Parts, peer: Peer, running: OwnedSemaphorePermit) -> Answer {
+fn lines(head: &Parts, peer: Peer, running: Running) -> Answer {
     let mut first = event(
         "note",
         &[
@@ -175,7 +184,7 @@ fn event(name: &str, lines: &[String]) -> String {
 }
 
 /// The numbered frames, over a WebSocket; without one, what of its handshake arrived.
-fn open(edge: &Edge, head: &Parts, peer: Peer, running: OwnedSemaphorePermit) -> Answer {
+fn open(edge: &Edge, head: &Parts, peer: Peer, running: Running) -> Answer {
     let handshake = match Handshake::read(head) {
         Ok(handshake) => handshake,
         Err(mut answer) => {

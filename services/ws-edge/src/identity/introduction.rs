@@ -17,6 +17,10 @@ use crate::{
     websocket::{self, Inbound, Received},
 };
 
+/// Frames before a token, pings and fragments among them: browsers send none, other clients a ping or two.
+const MOST_FRAMES: u32 = 32;
+const TOO_MANY: Close = Close::Policy("too many frames before a token");
+
 /// Why no token was heard.
 #[derive(Debug)]
 pub(crate) enum Unheard {
@@ -40,10 +44,14 @@ pub(crate) async fn hear(
 
 async fn first_frame(tcp: &mut TcpStream, leftover: Bytes, max_message: u64) -> Result<(Token, Bytes), Unheard> {
     let mut inbound = Inbound::new(max_message).keeping(MAX_FRAME);
-    let mut read = leftover;
+    let (mut read, mut frames) = (leftover, 0);
     loop {
         let mut input = &read[..];
         while let Some(received) = inbound.read(&mut input).map_err(Unheard::Close)? {
+            frames += inbound.take_frames();
+            if frames > MOST_FRAMES {
+                return Err(Unheard::Close(TOO_MANY));
+            }
             match received {
                 Received::Message(_) => {
                     let token = inbound.take_text().and_then(|text| token::in_frame(&text));
@@ -56,6 +64,11 @@ async fn first_frame(tcp: &mut TcpStream, leftover: Bytes, max_message: u64) -> 
                 Received::Pong => {}
                 Received::Close(_) => return Err(Unheard::Close(Close::Normal)),
             }
+        }
+        // Fragments are no message yet.
+        frames += inbound.take_frames();
+        if frames > MOST_FRAMES {
+            return Err(Unheard::Close(TOO_MANY));
         }
         let mut buffer = BytesMut::with_capacity(READ_AT_ONCE);
         match tcp.read_buf(&mut buffer).await {

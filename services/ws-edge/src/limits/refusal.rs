@@ -34,6 +34,8 @@ pub enum Limit {
     CommandsSession,
     /// Forwarded requests at a time of one address, or answers to them.
     ForwardsAddress,
+    /// Self-tests at a time of one address.
+    SelftestsAddress,
 }
 
 impl Limit {
@@ -53,6 +55,7 @@ impl Limit {
             Self::CommandsUser => "user",
             Self::CommandsSession => "session",
             Self::ForwardsAddress => "forwards_address",
+            Self::SelftestsAddress => "selftests_address",
         }
     }
 
@@ -60,7 +63,7 @@ impl Limit {
     pub(super) const fn counter(self) -> &'static str {
         match self {
             Self::CommandsAddress | Self::CommandsUser | Self::CommandsSession => "herald_commands_refused_total",
-            Self::ForwardsAddress => "herald_requests_refused_total",
+            Self::ForwardsAddress | Self::SelftestsAddress => "herald_requests_refused_total",
             _ => "herald_connections_refused_total",
         }
     }
@@ -82,6 +85,7 @@ impl Limit {
             Self::CommandsUser => "Too many commands of this user",
             Self::CommandsSession => "Too many commands in this session",
             Self::ForwardsAddress => "Too many requests at a time from this address",
+            Self::SelftestsAddress => "Too many self-tests at a time from this address",
         }
     }
 }

@@ -170,6 +170,24 @@ async fn an_address_has_a_part_of_all_requests_at_a_time_and_as_many_times_of_th
 }
 
 #[tokio::test]
+async fn a_proxys_connection_becomes_its_clients_and_a_guest_has_a_place_of_it() {
+    let limits = limits(|config| config.limits.connections_per_address = Some(2));
+    let (proxy, _lost) = limits.admit_connection(None).unwrap();
+    proxy.count_for(ip(ONE)).unwrap();
+    // It has a place already, whatever it is for.
+    let _watching = limits.admit_watching(&proxy, ip(ONE), None, &session("s")).unwrap();
+    let _guest = limits.admit_guest(&proxy, ip(ONE)).unwrap();
+    let (other, _lost) = limits.admit_connection(None).unwrap();
+    let guest = limits.admit_guest(&other, ip(ONE)).unwrap();
+    assert_eq!(other.count_for(ip(ONE)).unwrap_err().limit, Limit::Address);
+    assert_eq!(limits.admit_guest(&other, ip(ONE)).unwrap_err().limit, Limit::Address);
+    drop(guest);
+    other.count_for(ip(ONE)).unwrap();
+    drop((proxy, other));
+    let _free = [connect(&limits, ONE).unwrap(), connect(&limits, ONE).unwrap()];
+}
+
+#[tokio::test]
 async fn a_storm_is_shed_to_what_a_machine_brings_back_in_a_while() {
     let limits = limits(|_| {});
     let admitted = |from| (0..20_000).filter(|_| limits.admit_handshake(ip(from)).is_ok()).count();

@@ -213,6 +213,21 @@ async fn a_socket_that_says_nothing_of_itself_is_shown_nothing_and_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_pings_and_never_says_who_it_is_is_closed() {
+    within(MINUTE, async {
+        let (_nats, _engine, edge) = edge("wait = \"15s\"").await;
+        let socket = ws::Client::connect(&edge.ws("/ws/s1"), ws::V1).await;
+        for _ in 0..100 {
+            socket.send(Message::Ping("x".into())).await;
+        }
+        let end = socket.wait_end(BOUND).await;
+        assert_eq!((end.code(), end.reason()), (1008, "too many frames before a token"));
+        assert!(socket.pongs().len() <= 32, "{}", socket.pongs().len());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_connection_ends_with_its_token_unless_a_fresh_one_comes() {
     within(MINUTE, async {
         let (_nats, engine, edge) = edge("grace = \"200ms\"\nquery = true").await;

@@ -7,14 +7,17 @@ use axum::{
     http::{HeaderMap, Method},
 };
 use herald_testkit::{
-    Edge, Nats,
+    Edge, Nats, eventually,
     http::{self, send},
     service::Service,
     within, ws,
 };
 use serde_json::json;
 
-use crate::support::Engine;
+use crate::{
+    forge::{SECRET, claims, hs256},
+    support::Engine,
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// What the proxy in front of us says of its client.
@@ -174,6 +177,125 @@ async fn no_page_of_another_origin_watches_or_commands() {
         asks("/api/start", &[("sec-fetch-site", "cross-site")]).await.expect_status(403);
         asks("/api/start", &[("sec-fetch-site", "none")]).await.expect_status(200);
         asks("/api/state", &[("sec-fetch-site", "cross-site")]).await.expect_status(200);
+    })
+    .await;
+}
+
+/// The head of what is answered to a request behind a proxy that speaks for `client`, with the connection.
+async fn behind(address: SocketAddr, request: &str) -> (http::Raw, String) {
+    let mut raw = http::Raw::connect(address).await;
+    raw.write(request).await;
+    let head = raw.read_until(b"\r\n\r\n", MINUTE).await;
+    (raw, String::from_utf8_lossy(&head).into_owned())
+}
+
+fn status(head: &str) -> u16 {
+    head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_is_its_clients_as_soon_as_the_proxy_has_said_whose_it_is() {
+    within(MINUTE, async {
+        let nats = Nats::start().await;
+        let _engine = Engine::start(&nats).await;
+        let config = "[[ws-edge.listeners]]\nbuiltin = \"arena\"\ntrusted_proxies = \"127.0.0.0/8\"\nproxy_protocol = \"require\"\n";
+        let edge = Edge::new(&nats).config(config).set("limits.connections_per_address", 2).start().await;
+        let health = |client: &str| format!("PROXY TCP4 {client} 10.0.0.1 4711 80\r\nGET /health HTTP/1.1\r\nhost: x\r\n\r\n");
+        let one = health("203.0.113.7");
+        let (first, head) = behind(edge.address(), &one).await;
+        assert_eq!(status(&head), 200, "{head}");
+        let (_second, head) = behind(edge.address(), &one).await;
+        assert_eq!(status(&head), 200, "{head}");
+        let (_third, head) = behind(edge.address(), &one).await;
+        assert!(status(&head) == 429 && head.contains("retry-after: 5"), "{head}");
+        let (_other, head) = behind(edge.address(), &health("203.0.113.8")).await;
+        assert_eq!(status(&head), 200, "{head}");
+        drop(first);
+        eventually("its place is free again", MINUTE, async || {
+            let (_raw, head) = behind(edge.address(), &one).await;
+            if status(&head) == 200 { Ok(()) } else { Err(head) }
+        })
+        .await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sockets_that_are_asked_who_they_are_are_places_of_their_address() {
+    within(MINUTE, async {
+        let nats = Nats::start().await;
+        let engine = Engine::start(&nats).await;
+        let config = format!(
+            "[ws-edge.jwt]\nsecret = \"{SECRET}\"\nwait = \"30s\"\n[[ws-edge.listeners]]\nbuiltin = \"arena\"\nauth = \"jwt\"\n\
+             trusted_proxies = \"127.0.0.0/8\"\n"
+        );
+        let edge = Edge::new(&nats).config(config).set("limits.connections_per_address", 2).start().await;
+        let of = |client: &'static str| ws::Options {
+            protocols: ws::V1,
+            headers: Box::leak(Box::new([("x-forwarded-for", client)])),
+            ..ws::Options::default()
+        };
+        let url = edge.ws("/ws/s1");
+        let open = async |client| ws::Client::open(&url, of(client)).await;
+        let (one, _two) = (open("203.0.113.7").await.unwrap(), open("203.0.113.7").await.unwrap());
+        let third = open("203.0.113.7").await;
+        assert!(matches!(third, Err(ws::Refused::Status { status: 429, .. })), "{third:?}");
+        let _other = open("203.0.113.8").await.unwrap();
+        // Whoever has said it has the same place as one that watches.
+        let token = hs256(&claims("ann", &["s1"]));
+        one.send_text(json!({ "event": "herald.token", "data": { "token": token } }).to_string()).await;
+        one.wait_for("the hello", MINUTE, |frame| frame.event() == "herald.hello").await;
+        engine.publish("gm.s1.phase", "1").await;
+        one.wait_events(1, MINUTE).await;
+        assert!(open("203.0.113.7").await.is_err());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_does_not_run_all_the_self_tests() {
+    within(MINUTE, async {
+        let nats = Nats::start().await;
+        let _engine = Engine::start(&nats).await;
+        let edge = edge(&nats).await;
+        let ask = async |client: &str| {
+            let request = format!("GET /sse/_selftest HTTP/1.1\r\nhost: x\r\nx-forwarded-for: {client}\r\n\r\n");
+            let (raw, head) = behind(edge.listener(1), &request).await;
+            (raw, status(&head))
+        };
+        let mut held = Vec::new();
+        for expected in [200, 200, 200, 200, 429] {
+            let (raw, status) = ask("203.0.113.7").await;
+            assert_eq!(status, expected);
+            held.push(raw);
+        }
+        assert_eq!(ask("203.0.113.8").await.1, 200);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_whose_own_name_leads_here_is_told_that_this_is_another_place() {
+    within(MINUTE, async {
+        let nats = Nats::start().await;
+        let engine = Engine::start(&nats).await;
+        let _gm = engine.serve(gm()).await;
+        let config = "[[ws-edge.listeners]]\nbuiltin = \"arena\"\nhosts = \"play.example, 127.0.0.1\"\n";
+        let edge = Edge::new(&nats).config(config).start().await;
+        edge.get("/api/state").await.expect_status(200);
+        // What a browser says of a page of evil.example, whose name was made to lead here: it is of the same origin.
+        for path in ["/api/start?session_id=s", "/sse/s", "/ws/s", "/health"] {
+            for (host, expected) in [("evil.example:8000", 421), ("localhost", 421)] {
+                let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nsec-fetch-site: same-origin\r\n\r\n");
+                let (_raw, head) = behind(edge.address(), &request).await;
+                assert_eq!(status(&head), expected, "{path} {host}: {head}");
+            }
+        }
+        let (_raw, head) =
+            behind(edge.address(), "GET http://evil.example/api/state HTTP/1.1\r\nhost: play.example\r\n\r\n").await;
+        assert_eq!(status(&head), 421, "{head}");
+        let (_raw, head) = behind(edge.address(), "GET /api/state HTTP/1.1\r\nhost: play.example:443\r\n\r\n").await;
+        assert_eq!(status(&head), 200, "{head}");
     })
     .await;
 }

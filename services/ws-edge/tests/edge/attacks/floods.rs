@@ -11,6 +11,7 @@ use herald_runtime::{
     jetstream::stream_info,
 };
 use herald_testkit::{Edge, Nats, Service, eventually, http::Raw, process::raise_descriptors, within, ws};
+use tokio::io::AsyncWriteExt as _;
 
 use super::{BOUND, Notes, get_raw, memory, status};
 use crate::{
@@ -192,6 +193,34 @@ async fn who_reads_an_answer_slowly_keeps_nobody_from_asking() {
             if reply.status == 200 && reply.body.len() == 8 << 20 { Ok(()) } else { Err(reply.status) }
         })
         .await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_goes_on_sending_to_a_closed_socket_is_read_slowly() {
+    within(MINUTES, async {
+        let nats = Nats::start().await;
+        let _engine = Engine::start(&nats).await;
+        let secret = format!("secret = \"{}\"", crate::forge::SECRET);
+        let edge = crate::auth::door(&nats, &secret).start().await;
+        let mut raw = Raw::connect(edge.address()).await;
+        let offered = "sec-websocket-protocol: herald.v1, herald.token.x.y.z\r\n\r\n";
+        raw.write(upgrade("/ws/S").replacen("\r\n\r\n", &format!("\r\n{offered}"), 1)).await;
+        let head = raw.read_until(b"\r\n\r\n", BOUND).await;
+        assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", head.escape_ascii());
+        let mut tcp = raw.into_inner();
+        let (flood, mut sent) = (vec![0; 64 << 10], 0);
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(2) {
+            match tokio::time::timeout(Duration::from_millis(100), tcp.write(&flood)).await {
+                Ok(Ok(written)) => sent += written,
+                Ok(Err(_)) => break,
+                Err(_) => {}
+            }
+        }
+        // What the kernel takes, and little more.
+        assert!(sent < 24 << 20, "{sent} bytes");
     })
     .await;
 }
