@@ -170,6 +170,7 @@ fn every_shared_key_is_a_variable() {
         ("HERALD_LOG__FILTER", "debug"),
         ("HERALD_LOG__FORMAT", "json"),
         ("HERALD_OPERATIONS__ADDRESS", "0.0.0.0:7"),
+        ("HERALD_OPERATIONS__INSPECT", "everybody"),
         ("HERALD_SHUTDOWN__LIMIT", "8s"),
         ("HERALD_TRACES__ENDPOINT", "http://c:1"),
         ("HERALD_TRACES__HEADERS", "k=v"),
@@ -194,7 +195,10 @@ fn every_shared_key_is_a_variable() {
     assert_eq!((common.nats.ping_interval, common.shutdown.limit), (seconds(4), seconds(8)));
     assert_eq!((common.nats.subscription_capacity, common.nats.send_capacity), (5, 6));
     assert_eq!((common.log.filter.as_str(), common.log.format), ("debug", LogFormat::Json));
-    assert_eq!(common.operations.address.to_string(), "0.0.0.0:7");
+    assert_eq!(
+        (common.operations.address.to_string().as_str(), common.operations.inspect),
+        ("0.0.0.0:7", Inspect::Everybody)
+    );
     let traces = &common.traces;
     assert_eq!((traces.endpoint.as_deref(), traces.headers.expose(), traces.ratio), (Some("http://c:1"), "k=v", 1.0));
     assert_eq!((traces.queue, traces.batch, traces.interval, traces.timeout), (9, 10, seconds(11), seconds(12)));
