@@ -6,7 +6,10 @@ use std::{
 };
 
 use async_nats::{Client, Event, jetstream};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::{
+    sync::{Notify, Semaphore, watch},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -51,6 +54,8 @@ struct Inner {
     /// Which client this is, counted from 1. `None`: closed, there will be no other.
     life: watch::Sender<Option<u64>>,
     state: watch::Sender<NatsState>,
+    /// Told by whoever finds the client not working.
+    suspicion: Arc<Notify>,
     request_timeout: Duration,
     /// Who sends a batch of messages: a server takes only so many batches that are not complete.
     batch: Semaphore,
@@ -155,6 +160,19 @@ impl Nats {
         self.client().server_info().cluster.is_some_and(|name| !name.is_empty())
     }
 
+    /// Has it looked at once whether the client has ended, where something ended with it.
+    fn suspect(&self) {
+        self.inner.suspicion.notify_one();
+    }
+
+    /// Waits until there is another connection than `former`, which was lost or ended, for `limit` at most. Whether there is.
+    pub(crate) async fn another(&self, former: NatsState, limit: Duration) -> bool {
+        self.suspect();
+        let (mut state, is_another) =
+            (self.state(), |now: &NatsState| *now != former && *now != NatsState::Disconnected);
+        matches!(timeout(limit, state.wait_for(is_another)).await, Ok(Ok(_)))
+    }
+
     /// The right to send a batch: the parts of one are not mixed with those of another.
     pub(crate) fn batch(&self) -> &Semaphore {
         &self.inner.batch
@@ -233,7 +251,7 @@ impl Nats {
             }
             client.drain().await.map_err(|error| error.to_string())
         };
-        match tokio::time::timeout(limit, closing).await {
+        match timeout(limit, closing).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(error, "NATS connection not closed in order"),
             Err(_) => tracing::warn!(?limit, "NATS connection not closed in time"),
@@ -271,6 +289,7 @@ pub async fn connect(config: &NatsConfig, name: &'static str, context: &Context)
         link: RwLock::new(Link::new(client, config.request_timeout.get())),
         life: watch::Sender::new(Some(1)),
         state: watch::Sender::new(NatsState::Connected { generation: 1 }),
+        suspicion: Arc::new(Notify::new()),
         request_timeout: config.request_timeout.get(),
         batch: Semaphore::new(1),
     });
@@ -287,10 +306,10 @@ impl Inner {
 
 /// Waits for the end of a client's task. It is asked whether it lives by a flush, which writes nothing by itself: a
 /// subscription that ends with it would need a right on every user's subjects.
-async fn ended(client: Client) {
-    // The wait comes first: one that ends again and again is not replaced more often.
+async fn ended(client: Client, suspicion: Arc<Notify>) {
     loop {
-        tokio::time::sleep(LOOK_AGAIN).await;
+        // A suspicion that comes again and again costs no more than connecting does.
+        let _ = timeout(LOOK_AGAIN, suspicion.notified()).await;
         if client.flush().await.is_err() {
             return;
         }
@@ -316,7 +335,9 @@ struct Totals {
 impl Keeper {
     /// Keeps client, state, condition and metrics true until the connection is dropped or the process ends.
     async fn keep(mut self, inner: Weak<Inner>, token: CancellationToken) {
-        let Some(mut end) = inner.upgrade().map(|inner| Box::pin(ended(inner.link().client))) else { return };
+        let first = inner.upgrade().map(|inner| (inner.link().client, Arc::clone(&inner.suspicion)));
+        let Some((client, suspicion)) = first else { return };
+        let mut end = Box::pin(ended(client, Arc::clone(&suspicion)));
         loop {
             let wake = Arc::clone(&self.purpose.wake);
             // An event is a hint to look at once; a lost one costs at most a tick.
@@ -332,7 +353,7 @@ impl Keeper {
                     return;
                 }
                 match token.run_until_cancelled(self.replace(&inner)).await {
-                    Some(another) => end.set(ended(another)),
+                    Some(another) => end.set(ended(another, Arc::clone(&suspicion))),
                     None => return,
                 }
             }

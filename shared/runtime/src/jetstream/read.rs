@@ -13,7 +13,7 @@ use super::{
     request::{ASK_AGAIN, ApiError, encode},
     unreadable::{GetOne, Raw, get_raw, next_unreadable},
 };
-use crate::nats::{Nats, NatsState};
+use crate::nats::Nats;
 
 /// A message as the stream holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -235,9 +235,9 @@ async fn direct(nats: &Nats, read: &Read<'_>, payload: Bytes) -> Result<Answer, 
             Ok(_) = state.wait_for(|state| *state != connection) => Err(ApiError::Timeout),
         };
         match answer {
-            Err(error @ (ApiError::Timeout | ApiError::Incomplete)) => {
-                let again = |state: &NatsState| *state != connection && *state != NatsState::Disconnected;
-                if *state.borrow() != connection && matches!(timeout(left, state.wait_for(again)).await, Ok(Ok(_))) {
+            Err(error @ (ApiError::Timeout | ApiError::Incomplete | ApiError::Send(_))) => {
+                let lost = *state.borrow() != connection || matches!(error, ApiError::Send(_));
+                if lost && nats.another(connection, left).await {
                     let looked = next_unreadable(nats, read.stream, read.filters, last + 1, read.behind).await;
                     if let Ok(Some(sequence)) = looked {
                         return Err(ApiError::Unreadable { sequence });
@@ -273,7 +273,9 @@ async fn direct_once(
     let mut last = 0;
     loop {
         let Ok(reply) = timeout(patience, replies.next()).await else { return Err(ApiError::Timeout) };
-        let reply = reply.ok_or(ApiError::Timeout)?;
+        let Some(reply) = reply else {
+            return Err(ApiError::Send("the client ended while its answer came".into()));
+        };
         // A message of the stream has a sequence, and perhaps a status that its publisher gave it.
         if let Some(status) = reply.status.filter(|_| number(&reply, SEQUENCE).is_none()) {
             return match status.as_u16() {

@@ -115,8 +115,11 @@ pub(super) async fn question<T: DeserializeOwned>(
     let deadline = Instant::now() + nats.request_timeout();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
+        let connection = *nats.state().borrow();
         match send(nats, subject, body, left.min(ASK_AGAIN)).await {
             Err(ApiError::Timeout) if left > ASK_AGAIN => {}
+            // The client has ended; another one takes its place.
+            Err(ApiError::Send(_)) if left > ASK_AGAIN && nats.another(connection, left).await => {}
             answer => return read(&answer?),
         }
     }

@@ -60,6 +60,7 @@ impl Subscription {
                 return None;
             }
             // Ended with its client: another one is on its way, unless the connection is closed.
+            self.nats.suspect();
             let own = self.life;
             self.life = (*lives.wait_for(|life| *life != Some(own)).await.ok()?)?;
             match self.nats.begin(&self.subject, self.queue.as_ref()).await {
