@@ -48,7 +48,7 @@ impl Nats {
 }
 
 impl Subscription {
-    /// The next message. `None` once the connection is closed for good, or after [`Subscription::end_after`]. Safe to cancel.
+    /// The next message. `None` once the connection is closed for good, or behind the last message that was asked for. Safe to cancel.
     pub async fn next(&mut self) -> Option<Message> {
         let mut lives = self.nats.inner.life.subscribe();
         loop {
