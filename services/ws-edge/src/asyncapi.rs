@@ -20,7 +20,7 @@ use crate::{
     config::{Auth, ListenerConfig, PresenceMode, RouteConfig, Transport, events_of},
     dialect::{Dialect, DialectName},
     openapi::Document,
-    view::Topics,
+    view::{Delivery, Topics},
 };
 
 /// Where it is to be had, unless something else is there by configuration.
@@ -160,12 +160,19 @@ impl<'a> Draft<'a> {
         let is_socket = route.transport == Transport::Socket;
         let dialect = route.dialect.unwrap_or(self.config.dialect);
         let mut sent = self.frames(route, dialect);
-        sent.extend(self.controls(route, is_socket));
+        sent.extend(self.controls(route, dialect, is_socket));
         if Self::is_spoken_to(route) && dialect == DialectName::Event {
             let name = format!("word.{channel}");
             let summary = "Something that an engine says to this client alone: no event, it has no place in the log";
             self.document["components"]["messages"][&name] =
                 json!({ "summary": summary, "payload": Self::word(route) });
+            sent.push(name);
+        }
+        if route.heartbeat.is_some() {
+            let name = format!("heartbeat.{channel}");
+            let summary = "The connection lives: for clients that do not speak `herald.v1`, in this route's own words";
+            self.document["components"]["messages"][&name] =
+                json!({ "summary": summary, "payload": { "type": "object" } });
             sent.push(name);
         }
         let mut messages = Object::new();
@@ -209,11 +216,20 @@ impl<'a> Draft<'a> {
             let hides = |it: &Topics| it.root.as_str() == event.root() && it.pattern.matches(example);
             route.hidden.iter().any(hides)
         };
+        // Of other engines all topics are one event here.
+        let is_shown = |event: &Known, example: &str| {
+            let mut shown = route.topics.iter().chain(&route.snapshot).filter(|it| it.root.as_str() == event.root());
+            let any = event.topic().contains("{topic}");
+            route.topics.is_empty() || shown.any(|it| any || it.pattern.matches(example))
+        };
         let mut names = Vec::new();
         for event in &self.events {
             let example = event.example();
             let of_route = route.roots.iter().any(|root| root.as_str() == event.root());
             if !of_route || !by_dialect.shows(event.root(), &example) || is_hidden(event, &example) {
+                continue;
+            }
+            if !is_shown(event, &example) {
                 continue;
             }
             let name = format!("{dialect}.{}", event.key());
@@ -227,8 +243,12 @@ impl<'a> Draft<'a> {
     }
 
     /// The control frames of a route. Of an event stream they are events of their name, so that their text is the data alone.
-    fn controls(&mut self, route: &RouteConfig, is_socket: bool) -> Vec<String> {
+    fn controls(&mut self, route: &RouteConfig, dialect: DialectName, is_socket: bool) -> Vec<String> {
         let mut names = Vec::new();
+        if is_socket && (dialect == DialectName::Raw || route.delivery == Delivery::Latest) {
+            // It does not speak `herald.v1`.
+            return names;
+        }
         for (event, text) in self.texts["controls"].as_object().into_iter().flatten() {
             let said = match event.as_str() {
                 // A comment does the same on event streams.
@@ -237,7 +257,7 @@ impl<'a> Draft<'a> {
                 "herald.presence" => route.tells(self.config) != PresenceMode::Off,
                 "herald.join" | "herald.leave" => route.tells(self.config) == PresenceMode::List,
                 // A socket is closed with it.
-                "herald.closed" => !is_socket && Self::is_spoken_to(route),
+                "herald.closed" => !is_socket && (Self::is_spoken_to(route) || !route.close_on.is_empty()),
                 _ => true,
             };
             if !said {

@@ -3,7 +3,9 @@
 mod admission;
 mod builtin;
 mod check;
+mod forward;
 mod limits;
+mod options;
 mod presence;
 #[cfg(test)]
 mod tests;
@@ -19,15 +21,18 @@ use herald_runtime::config::{ByteSize, Fault, HumanDuration, Secret, ServiceConf
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    answer::ErrorBody,
     dialect::DialectName,
     proxy::{Network, ProxyProtocol},
-    view::{Topics, Visible},
+    view::{CloseOn, Delivery, Topics, Visible},
 };
 
 pub use admission::AdmissionConfig;
 pub use builtin::Builtin;
 pub(crate) use builtin::{api_of, events_of};
+pub use forward::ForwardConfig;
 pub use limits::LimitsConfig;
+pub use options::{HealthConfig, HeartbeatConfig, Refuse};
 pub use presence::{PresenceConfig, PresenceMode};
 pub use uplink::{NewestConfig, UplinkConfig, UplinkRouteConfig, WordsConfig};
 
@@ -108,6 +113,15 @@ pub struct ListenerConfig {
     pub avatars: Option<PathBuf>,
     /// The path these pictures are served under. Default `/static/agent-skins`.
     pub avatars_path: String,
+    /// Folder of files that are served where there is nothing else, `/` as its `index.html`: a page of one's own, and then not
+    /// `page`. Default: none.
+    #[serde(rename = "static")]
+    pub files: Option<PathBuf>,
+    /// In which member the door's own errors say what is wrong: `error`, `detail` or `both`. Default `error`.
+    pub error_body: ErrorBody,
+    /// What `/health` says here, where no forward has that path. Default: nothing, there is none; a forward marked `health`
+    /// says what it would say by default.
+    pub health: Option<HealthConfig>,
     /// Whether `/openapi.json` and `/asyncapi.json` say what is to be had here; a path of the configuration comes first. Default
     /// true.
     pub openapi: bool,
@@ -147,11 +161,14 @@ pub struct RouteConfig {
     /// The roots it shows: first tokens of subjects, such as `gm`. No default.
     #[serde(deserialize_with = "comma_separated")]
     pub roots: Vec<Name>,
+    /// The topics it shows as they happen, as `<root>.<topic pattern>`: `lobby.status`. Default: all of its roots.
+    #[serde(deserialize_with = "comma_separated")]
+    pub topics: Vec<Topics>,
     /// Topics it never shows, as `<root>.<topic pattern>`: `arena.input.fakenews`. Default: none.
     #[serde(deserialize_with = "comma_separated")]
     pub hidden: Vec<Topics>,
-    /// Topics whose last events are a snapshot, as `<root>.<topic pattern>`: `arena.agent.*.status`. Default: none, and
-    /// then no client can ask for one.
+    /// Topics whose last events are a snapshot, as `<root>.<topic pattern>`: `arena.agent.*.status`; also such that are not among
+    /// `topics`. Default: none, and then no client can ask for one.
     #[serde(deserialize_with = "comma_separated")]
     pub snapshot: Vec<Topics>,
     /// Its dialect, unless the client asks for another. Default: the listener's.
@@ -161,6 +178,18 @@ pub struct RouteConfig {
     /// Where a client starts that does not say it: `live`, `snapshot`, or `replay` from the first kept event. Default
     /// `live`.
     pub start: StartConfig,
+    /// What a client gets that does not read as fast as events come: `all` of them, as far as the limits of a lag go, or the
+    /// `latest` of each topic, and then it is never too slow. Default `all`.
+    pub delivery: Delivery,
+    /// Events behind which connections are closed, as `<root>.<topic pattern>:<code>` or with `:<reason>` behind it, shown or not:
+    /// `lobby.session.destroyed:1001`. Default: none.
+    #[serde(deserialize_with = "comma_separated")]
+    pub close_on: Vec<CloseOn>,
+    /// How somebody hears who may not watch: the socket is opened and closed with a code (`close`), which browsers can see; or
+    /// they are answered with a status before that (`answer`), as event streams always are. Default `close`.
+    pub refuse: Refuse,
+    /// A frame that is sent every now and then to clients that do not speak `herald.v1`. Default: none.
+    pub heartbeat: Option<HeartbeatConfig>,
     /// The service that is asked whether somebody may come in: questions go to `admit.<service>`. Default: none, nobody is asked.
     pub admit: Option<Name>,
     /// Query parameters that this service is told, by their names; of others it is told nothing. Default: none.
@@ -208,35 +237,6 @@ pub enum StartConfig {
     Snapshot,
     /// With the session's first kept event.
     Replay,
-}
-
-/// HTTP that is answered by a service over NATS.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ForwardConfig {
-    /// What answers calls it, when it is not there: `gm-bridge`. No default.
-    pub name: String,
-    /// The service: requests go to `http.<service>`. No default.
-    pub service: Option<Name>,
-    /// Paths: a whole path (`/submit_news`), or everything below one (`/api/*`). No default.
-    #[serde(deserialize_with = "comma_separated")]
-    pub paths: Vec<String>,
-    /// What is cut from the beginning of the path before it goes on: `/app`. Default: nothing.
-    pub strip: String,
-    /// The door's name, told to the service. Default `event`.
-    pub door: Name,
-    /// Whether its requests change something although they are GET: a browser's prefetch is then refused. Default false.
-    pub commands: bool,
-    /// Which of its paths cost nothing although it is marked `commands`: their requests are not limited
-    /// (`limits.commands_*`). Whole paths; comma-separated in an environment variable. Default: none.
-    #[serde(deserialize_with = "comma_separated")]
-    pub free: Vec<String>,
-    /// The query parameter, or field of a JSON body, that names the session of a command. Default `session_id`.
-    pub session: String,
-    /// How long the answer may take to begin. Default 30s.
-    pub timeout: HumanDuration,
-    /// Whether the edge answers itself, with `/health` as the contract has it, where no service does. Default false.
-    pub health: bool,
 }
 
 /// HTTP, and connections before they become sockets.
@@ -479,6 +479,9 @@ impl Default for ListenerConfig {
             proxy_protocol: ProxyProtocol::Off,
             avatars: None,
             avatars_path: "/static/agent-skins".to_owned(),
+            files: None,
+            error_body: ErrorBody::Error,
+            health: None,
             openapi: true,
             traceparent: false,
             page: false,
@@ -495,11 +498,16 @@ impl Default for RouteConfig {
             transport: Transport::Socket,
             stream: "EVENTS".to_owned(),
             roots: Vec::new(),
+            topics: Vec::new(),
             hidden: Vec::new(),
             snapshot: Vec::new(),
             dialect: None,
             alias: None,
             start: StartConfig::Live,
+            delivery: Delivery::All,
+            close_on: Vec::new(),
+            refuse: Refuse::Close,
+            heartbeat: None,
             admit: None,
             admit_query: Vec::new(),
             door: name(herald_protocol::headers::DEFAULT_DOOR),
@@ -509,23 +517,6 @@ impl Default for RouteConfig {
             newest: None,
             presence: None,
             presence_path: "/presence/{sid}".to_owned(),
-        }
-    }
-}
-
-impl Default for ForwardConfig {
-    fn default() -> Self {
-        Self {
-            name: String::new(),
-            service: None,
-            paths: Vec::new(),
-            strip: String::new(),
-            door: name(herald_protocol::headers::DEFAULT_DOOR),
-            commands: false,
-            free: Vec::new(),
-            session: "session_id".to_owned(),
-            timeout: HumanDuration::from_secs(30),
-            health: false,
         }
     }
 }
@@ -549,6 +540,7 @@ impl ListenerConfig {
         if let Some(builtin) = expanded.builtin.take() {
             expanded.routes = [builtin.routes(), expanded.routes].concat();
             expanded.forwards = [builtin.forwards(), expanded.forwards].concat();
+            expanded.health = expanded.health.or_else(|| Some(builtin.health()));
         }
         expanded
     }

@@ -4,6 +4,7 @@
 //! task sleeps. The moment a frame can't be written, or anything else is to be done (begin, catch up, move, close), the
 //! task takes over and writes from its cursor, as many frames at once as the socket takes, until it is up to date again.
 
+mod beating;
 mod closing;
 #[cfg(feature = "echo")]
 mod echo;
@@ -34,6 +35,7 @@ use tokio::{
 };
 
 use crate::{
+    beat::Beat,
     drain::Drain,
     feed::{Answer, Feed, FeedLimits, Now, Out, Place, Setup, Step, StreamHub, Target},
     guests::{Stay, notes},
@@ -193,6 +195,7 @@ struct Connection {
     upward: Option<Box<Upward>>,
     /// It was told to go, by somebody else than us.
     told: Option<Box<Close>>,
+    beat: Option<Box<Beat>>,
     feed: Feed,
     doing: Doing,
     asking: Option<Asking>,
@@ -221,7 +224,7 @@ impl Connection {
         limits: Arc<ConnectionLimits>,
         drain: Drain,
     ) -> Self {
-        let Setup { hub, view, target, start, now, mut stay, uplink } = setup;
+        let Setup { hub, view, target, start, now, mut stay, uplink, beat } = setup;
         let socket = Arc::new(Socket::new(tcp));
         let weak: Weak<Socket> = Arc::downgrade(&socket);
         let notes = &stay.guest().notes;
@@ -260,6 +263,7 @@ impl Connection {
             stay,
             upward,
             told: None,
+            beat,
             feed,
             doing: Doing::Going,
             asking: None,
@@ -342,6 +346,9 @@ impl Connection {
         if let Some(lease) = &self.lease {
             at = at.min(lease.ends());
         }
+        if let Some(beat) = &self.beat {
+            at = at.min(beat.at());
+        }
         self.leave_at.map_or(at, |leave_at| at.min(leave_at))
     }
 
@@ -368,16 +375,17 @@ impl Connection {
         if let Some(since) = self.blocked_since
             && (now >= since + self.limits.unwritable || due == Due::Dead || self.feed.lags(self.place))
         {
+            if self.view.conflates() {
+                // Nobody is too slow for the newest, but who takes nothing at all is gone.
+                return Err(End::Dead);
+            }
             let close = self.place.cursor().map(|after| Close::TooSlow { after });
             return Err(End::Close(close.unwrap_or(Close::TryLater("too slow"))));
         }
         match due {
-            Due::Nothing => Ok(()),
-            Due::Dead => Err(End::Dead),
-            Due::Ping if self.blocked_since.is_some() => {
-                self.heartbeat.skipped(now);
-                Ok(())
-            }
+            Due::Nothing => {}
+            Due::Dead => return Err(End::Dead),
+            Due::Ping if self.blocked_since.is_some() => self.heartbeat.skipped(now),
             Due::Ping => {
                 self.heartbeat.pinged(now);
                 let chained = self.view.is_chained();
@@ -385,9 +393,10 @@ impl Connection {
                     websocket::beat_frames()
                 } else {
                     websocket::ping_frame()
-                }))
+                }))?;
             }
         }
+        self.beat(now)
     }
 
     /// Goes on as far as it goes without waiting.
@@ -402,6 +411,10 @@ impl Connection {
             }
             if !all {
                 self.doing = Doing::Blocked;
+                if self.view.conflates() && self.asking.is_none() {
+                    // What it has not begun to get may have a newer one in its place by then.
+                    self.feed.let_go(&mut self.queue, self.written > 0, self.place);
+                }
                 return Ok(());
             }
             if self.doing != Doing::Going {

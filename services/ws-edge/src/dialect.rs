@@ -2,7 +2,8 @@
 //!
 //! Payloads are cut and spliced, never rebuilt: numbers that no double holds, repeated keys and the order of members
 //! reach the client as the engine wrote them. What every dialect has in common: control events are never shown, a
-//! payload that is JSON passes, other text becomes a JSON string, and what is not UTF-8 is no frame at all.
+//! payload that is JSON passes, other text becomes a JSON string (`raw` leaves it as it is), and what is not UTF-8 is no
+//! frame at all.
 
 mod app;
 mod gm;
@@ -30,11 +31,13 @@ pub enum DialectName {
     App,
     /// The Game Master's own socket.
     Gm,
+    /// The payload is the frame, whatever text it is.
+    Raw,
 }
 
 /// A name that is no dialect's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("unknown dialect: expected event, app or gm")]
+#[error("unknown dialect: expected event, app, gm or raw")]
 pub struct UnknownDialect;
 
 impl FromStr for DialectName {
@@ -45,6 +48,7 @@ impl FromStr for DialectName {
             "event" => Ok(Self::Event),
             "app" => Ok(Self::App),
             "gm" => Ok(Self::Gm),
+            "raw" => Ok(Self::Raw),
             _ => Err(UnknownDialect),
         }
     }
@@ -56,6 +60,7 @@ impl fmt::Display for DialectName {
             Self::Event => "event",
             Self::App => "app",
             Self::Gm => "gm",
+            Self::Raw => "raw",
         })
     }
 }
@@ -70,47 +75,65 @@ pub enum Dialect {
     App(Option<Arc<Avatars>>),
     /// [`DialectName::Gm`].
     Gm,
+    /// [`DialectName::Raw`].
+    Raw,
 }
 
 /// A frame without its end: an open JSON object, encoded once, which [`Head::finish`] numbers for each kind of reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     open: Vec<u8>,
-    /// Whether `seq` and `ts` belong to the frame of a plain client too.
-    numbered: bool,
+    end: End,
+}
+
+/// What a frame ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// `seq` and `ts`, for every client.
+    Numbers,
+    /// A brace; numbers for clients of `herald.v1` alone.
+    Brace,
+    /// Nothing: it is whole.
+    Nothing,
 }
 
 impl Head {
     /// The whole text. A [`Tail`] with `prev` or `snapshot` makes the frame of a `herald.v1` client.
     #[must_use]
     pub fn finish(mut self, tail: Tail) -> Vec<u8> {
-        Self::end(self.numbered, tail, &mut self.open);
+        Self::end(self.end, tail, &mut self.open);
         self.open
     }
 
     /// Appends the whole text to `out`, for a head that serves several readers.
     pub fn write(&self, tail: Tail, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.open);
-        Self::end(self.numbered, tail, out);
+        Self::end(self.end, tail, out);
     }
 
     /// Appends the whole text of a message that is no event: it has no numbers.
     pub fn write_bare(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.open);
-        out.push(b'}');
+        if self.end != End::Nothing {
+            out.push(b'}');
+        }
     }
 
     /// How long the whole text is at most.
     #[must_use]
     pub const fn longest(&self) -> usize {
-        self.open.len() + Tail::LONGEST
+        match self.end {
+            End::Nothing => self.open.len(),
+            End::Numbers | End::Brace => self.open.len() + Tail::LONGEST,
+        }
     }
 
-    fn end(numbered: bool, tail: Tail, out: &mut Vec<u8>) {
-        if numbered || tail.prev.is_some() || tail.snapshot {
-            tail.append(out);
-        } else {
-            out.push(b'}');
+    fn end(end: End, tail: Tail, out: &mut Vec<u8>) {
+        match end {
+            End::Numbers => tail.append(out),
+            End::Brace if tail.prev.is_some() || tail.snapshot => tail.append(out),
+            End::Brace => out.push(b'}'),
+            End::Nothing => {}
         }
     }
 }
@@ -123,6 +146,7 @@ impl Dialect {
             DialectName::Event => Self::Event,
             DialectName::App => Self::App(avatars.cloned()),
             DialectName::Gm => Self::Gm,
+            DialectName::Raw => Self::Raw,
         }
     }
 
@@ -131,7 +155,7 @@ impl Dialect {
     pub fn shows(&self, root: &str, topic: &str) -> bool {
         !is_control(topic)
             && match self {
-                Self::Event | Self::App(_) => true,
+                Self::Event | Self::App(_) | Self::Raw => true,
                 Self::Gm => gm::shows(root, topic),
             }
     }
@@ -140,11 +164,14 @@ impl Dialect {
     /// counted. Ask [`Dialect::shows`] first.
     #[must_use]
     pub fn head(&self, root: &str, topic: &str, payload: &[u8]) -> Option<Head> {
+        if *self == Self::Raw {
+            return std::str::from_utf8(payload).ok().map(|text| Head { open: text.into(), end: End::Nothing });
+        }
         let data = data_json(payload)?;
         Some(match self {
-            Self::Event => Head { open: event_head(root, topic, &data), numbered: true },
-            Self::App(avatars) => Head { open: app::head(root, topic, &data, avatars.as_deref()), numbered: true },
-            Self::Gm => Head { open: gm::head(topic, &data), numbered: false },
+            Self::App(avatars) => Head { open: app::head(root, topic, &data, avatars.as_deref()), end: End::Numbers },
+            Self::Gm => Head { open: gm::head(topic, &data), end: End::Brace },
+            Self::Event | Self::Raw => Head { open: event_head(root, topic, &data), end: End::Numbers },
         })
     }
 }

@@ -1,6 +1,12 @@
 //! What is to be had at one listener: finding the place a request asks for.
 
-use std::{collections::HashSet, convert::Infallible, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    convert::Infallible,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+};
 
 use axum::body::Body;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, request::Parts};
@@ -12,12 +18,14 @@ use tower_http::{
 };
 
 use crate::{
-    answer::{self, Answer},
+    answer::{self, Answer, ErrorBody},
     asyncapi,
     config::{Auth, ListenerConfig},
     dialect::Avatars,
     edge::Edge,
+    files::Files,
     forward::Forward,
+    health::{self, Health},
     hosts::Hosts,
     identity::{Identity, Refusal, Verifier, token::Token},
     limits::{ConnectionTicket, Trust},
@@ -59,8 +67,14 @@ pub struct Door {
     selftest: Selftest,
     /// What is to be had here, by path.
     documents: Vec<(&'static str, Document)>,
+    /// What it says of its health where no service does, and of these streams.
+    health: Option<(Arc<Health>, Vec<String>)>,
+    /// What is served where there is nothing else.
+    files: Option<Files>,
     /// Whether people get the page here.
     page: bool,
+    /// The shape of its errors.
+    errors: ErrorBody,
     /// Verifies the tokens it asks for; without, it asks nobody.
     verifier: Option<Arc<Verifier>>,
 }
@@ -69,7 +83,8 @@ enum Place {
     Route(Arc<Route>),
     /// Who is there on that route.
     Presence(Arc<Route>),
-    Forward(Box<Forward>),
+    /// With the shape of its errors.
+    Forward(Box<Forward>, ErrorBody),
     Pictures(Pictures),
 }
 
@@ -103,10 +118,13 @@ impl Door {
                 places.extend(path.parse().ok().map(|pattern| (pattern, Place::Presence(place))));
             }
         }
+        let health = Health::new(&config.health.clone().unwrap_or_default()).map(Arc::new);
         for forward in &config.forwards {
+            let Some(health) = &health else { continue };
+            let errors = forward.error_body.unwrap_or(config.error_body);
             for path in &forward.paths {
-                let place = Forward::new(forward, Trust::of(config), &edge.forwards)
-                    .map(|forward| Place::Forward(Box::new(forward.believing_traces(config.traceparent))));
+                let place = Forward::new(forward, Trust::of(config), health, &edge.forwards)
+                    .map(|forward| Place::Forward(Box::new(forward.believing_traces(config.traceparent)), errors));
                 places.extend(path.parse().ok().zip(place));
             }
         }
@@ -128,7 +146,25 @@ impl Door {
         } else {
             Vec::new()
         };
-        Ok(Self { edge: edge.clone(), places, origins, hosts, selftest, documents, page: config.page, verifier })
+        let streams: BTreeSet<_> = config.routes.iter().map(|route| route.stream.clone()).collect();
+        // Without a word of it there is no such path.
+        let health = health.filter(|_| config.health.is_some()).map(|health| (health, streams.into_iter().collect()));
+        let files = config.files.as_ref();
+        let files = files.map(|folder| Files::new(folder, edge.max_files, &edge.limits, Trust::of(config)));
+        let (page, errors) = (config.page, config.error_body);
+        Ok(Self {
+            edge: edge.clone(),
+            places,
+            origins,
+            hosts,
+            selftest,
+            documents,
+            health,
+            files,
+            page,
+            errors,
+            verifier,
+        })
     }
 
     /// Whom browsers may let talk to us, preflights (200 on any path) included.
@@ -141,6 +177,11 @@ impl Door {
             .max_age(std::time::Duration::from_secs(PREFLIGHT_AGE))
     }
 
+    /// The same answer; if it is an error of ours that has no shape yet, in that of this listener.
+    pub fn shape(&self, answer: Answer) -> Answer {
+        self.errors.shape(answer)
+    }
+
     /// Whether a request asks for us by one of the names that we have.
     pub fn is_asked_by_name<B>(&self, request: &Request<B>) -> bool {
         self.hosts.allow(request.uri(), request.headers())
@@ -151,28 +192,8 @@ impl Door {
         let path = request.uri().path();
         let found = self.places.iter().find_map(|(pattern, place)| Some((place, pattern.matches(path)?)));
         match found {
-            None => self.own(&request),
-            Some((Place::Forward(forward), _)) => {
-                if forward.is_for_commands() && !self.origins.allow_command(request.headers()) {
-                    return answer::error(StatusCode::FORBIDDEN, "Origin not allowed");
-                }
-                let (mut head, body) = request.into_parts();
-                let entered = match forward.enter(&head, peer.address) {
-                    Ok(entered) => entered,
-                    Err(answer) => return *answer,
-                };
-                // Whoever asks whether we are well has no token: load balancers, mostly.
-                let token = if forward.is_health() { None } else { self.token(&head) };
-                let identity = match self.identify(token).await {
-                    Ok(identity) => identity,
-                    Err(refusal) => return refusal.answer(),
-                };
-                if let Some(verifier) = &self.verifier {
-                    verifier.strip(&mut head);
-                }
-                let client = self.edge.upstream().map(|upstream| &upstream.client);
-                forward.answer(client, Request::from_parts(head, body), &identity, entered).await
-            }
+            None => self.unconfigured(&request, &peer).await,
+            Some((Place::Forward(forward, errors), _)) => errors.shape(self.forwarded(forward, request, &peer).await),
             Some((Place::Pictures(pictures), _)) => pictures.answer(&request).await,
             Some((Place::Presence(route), session)) => {
                 if request.method() != Method::GET {
@@ -212,13 +233,45 @@ impl Door {
         }
     }
 
-    /// What is to be had besides the configured.
-    fn own(&self, request: &Request<Incoming>) -> Answer {
-        if let Some((_, document)) = self.documents.iter().find(|(path, _)| *path == request.uri().path()) {
+    /// What there is where the configuration has no route and no forward.
+    async fn unconfigured(&self, request: &Request<Incoming>, peer: &Peer) -> Answer {
+        let path = request.uri().path();
+        if let Some((_, document)) = self.documents.iter().find(|(known, _)| *known == path) {
             return document.answer(request.method());
         }
-        let page = self.page.then(|| page::answer(request.method(), request.uri().path(), request.headers()));
-        page.flatten().unwrap_or_else(answer::not_found)
+        match (&self.health, &self.files) {
+            (Some((health, streams)), _) if path == health::PATH => {
+                health.answer(request.method(), self.edge.upstream(), streams)
+            }
+            // On the heap, as a route's answer.
+            (_, Some(files)) => Box::pin(files.answer(request, peer.address.ip())).await,
+            _ => {
+                let page = self.page.then(|| page::answer(request.method(), path, request.headers()));
+                page.flatten().unwrap_or_else(answer::not_found)
+            }
+        }
+    }
+
+    async fn forwarded(&self, forward: &Forward, request: Request<Incoming>, peer: &Peer) -> Answer {
+        if forward.is_for_commands() && !self.origins.allow_command(request.headers()) {
+            return answer::error(StatusCode::FORBIDDEN, "Origin not allowed");
+        }
+        let (mut head, body) = request.into_parts();
+        let entered = match forward.enter(&head, peer.address) {
+            Ok(entered) => entered,
+            Err(answer) => return *answer,
+        };
+        // Whoever asks whether we are well has no token: load balancers, mostly.
+        let token = if forward.is_health() { None } else { self.token(&head) };
+        let identity = match self.identify(token).await {
+            Ok(identity) => identity,
+            Err(refusal) => return refusal.answer(),
+        };
+        if let Some(verifier) = &self.verifier {
+            verifier.strip(&mut head);
+        }
+        let client = self.edge.upstream().map(|upstream| &upstream.client);
+        forward.answer(client, Request::from_parts(head, body), &identity, entered).await
     }
 
     /// The token of a request; `None` where nobody is asked for one.

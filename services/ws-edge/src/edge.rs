@@ -7,7 +7,7 @@ use std::{
 };
 
 use herald_protocol::Name;
-use herald_runtime::http_over_nats::Client;
+use herald_runtime::{http_over_nats::Client, nats::Nats};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -30,6 +30,9 @@ use crate::{
 /// How many connections may be told at a time that there is no place for them.
 const TURNED_AWAY: usize = 128;
 
+/// For each request that may be at a service, so many files of a listener may be on their way to clients that take their time.
+const FILES: usize = 4;
+
 /// What all listeners of a process share.
 pub struct Edge {
     upstream: OnceLock<Upstream>,
@@ -49,6 +52,8 @@ pub struct Edge {
     pub tasks: TaskTracker,
     /// Every view anybody has asked for.
     pub views: Views,
+    /// Files that one listener may be sending at a time.
+    pub max_files: usize,
     /// What all forwards share.
     pub forwards: Arc<Forwards>,
     /// Verifies tokens, where a listener asks for them.
@@ -57,6 +62,8 @@ pub struct Edge {
 
 /// What is behind the door, once NATS was reached for the first time.
 pub struct Upstream {
+    /// The connection that says whether NATS is there.
+    pub nats: Nats,
     /// Sends requests to services, on a connection of its own.
     pub client: Client,
     /// The streams of the routes, by name.
@@ -105,6 +112,7 @@ impl Edge {
             drain: Drain::new(end, config.drain.period.get(), config.drain.retry.get()),
             tasks: TaskTracker::new(),
             views: Views::default(),
+            max_files: config.http.max_forwards.saturating_mul(FILES),
             forwards,
             verifier,
         })

@@ -32,7 +32,7 @@ use crate::{
     log::{Frame, Mark},
     planted::{Bug, planted},
     sessions::{Listener, Opening, Seat, SeatRead, Sessions},
-    view::{View, cursor},
+    view::{Stop, View, cursor},
 };
 
 /// Frames and bytes of the ring that are written at once. Small enough that a slow client holds little of what the ring
@@ -120,6 +120,10 @@ pub(crate) struct Feed {
     excused: Option<u64>,
     /// It has waited for the read of another one, and the ring did not have it then.
     alone: bool,
+    /// It was shown the newest of what is before the ring, and lacks what came between that read and the ring at most.
+    leapt: bool,
+    /// It is closed once everything that was handed out is sent.
+    stop: Option<Box<Stop>>,
     ready: Vec<Out>,
     close: Option<Close>,
     failing: Option<Failing>,
@@ -171,6 +175,8 @@ impl Feed {
         limits: FeedLimits,
         listener: Weak<dyn Listener>,
     ) -> Self {
+        // What waits may have a newer one in its place by then.
+        let limits = if view.conflates() { FeedLimits { held: 0, ..limits } } else { limits };
         let mut feed = Self {
             sessions,
             view,
@@ -188,6 +194,8 @@ impl Feed {
             from_start: false,
             excused: None,
             alone: false,
+            leapt: false,
+            stop: None,
             ready: Vec::new(),
             close: None,
             failing: None,
@@ -242,7 +250,7 @@ impl Feed {
         counter!("herald_blocked_bytes_dropped_total").increment(held as u64);
         queue.truncate(keep);
         queue.shrink_to_fit();
-        self.ready = Vec::new();
+        (self.ready, self.stop, self.leapt) = (Vec::new(), None, false);
         // What is let go may be the excuse for a trimmed past: it is told again.
         let excuse = self.excused.is_some_and(|at| back.seq <= at);
         (self.place, self.chain) = (back, excuse.then_some(0));
@@ -257,7 +265,7 @@ impl Feed {
     /// be sent before is of no interest any more.
     pub(crate) fn follow(&mut self, target: Option<AliasTarget>) -> bool {
         let Some(AliasTarget { session, after }) = target else {
-            self.seat = None;
+            (self.seat, self.stop) = (None, None);
             self.ready.clear();
             return true;
         };
@@ -265,7 +273,7 @@ impl Feed {
         if here && matches!(self.stage, Stage::Run) {
             if after > self.place.seq {
                 self.place.seq = after;
-                self.chain = None;
+                (self.chain, self.stop) = (None, None);
                 self.ready.clear();
                 return true;
             }
@@ -277,7 +285,7 @@ impl Feed {
             chosen => chosen,
         };
         self.stage = Stage::Start(start);
-        self.failing = None;
+        (self.failing, self.stop) = (None, None);
         self.ready.clear();
         if !here {
             self.seat = None;
@@ -294,6 +302,9 @@ impl Feed {
             }
             if !self.ready.is_empty() {
                 return Step::Send(std::mem::take(&mut self.ready));
+            }
+            if let Some(close) = self.stopped() {
+                return Step::Close(close);
             }
             let Some(seat) = &self.seat else { return Step::Idle };
             match self.stage {
@@ -386,7 +397,7 @@ impl Feed {
         self.life = Some(Life { generation: opening.generation, epoch: opening.epoch });
         self.place = Place { epoch: Some(opening.epoch), seq, mark: opening.mark };
         self.owed_from = opening.head;
-        (self.chain, self.from_start, self.excused) = (None, false, None);
+        (self.chain, self.from_start, self.excused, self.leapt) = (None, false, None, false);
         self.stage = Stage::Run;
     }
 
@@ -421,7 +432,12 @@ impl Feed {
             SeatRead::UpToDate | SeatRead::Suspended => {
                 // While the whole stream is away, nobody runs out of patience.
                 self.failing = None;
+                self.leapt = false;
                 Some(Step::Listen)
+            }
+            SeatRead::Stop(stop) => {
+                self.stop = Some(Box::new(stop));
+                None
             }
             SeatRead::Over { at } => {
                 let after = cursor(life.epoch, at.max(self.place.seq));
@@ -432,10 +448,15 @@ impl Feed {
                 self.stage = Stage::Start(Start::After(at));
                 None
             }
-            SeatRead::Frames { frames, mark } => {
+            SeatRead::Frames { frames, mark, stop } => {
                 self.check_lag(mark)?;
                 self.excuse(frames[0].prev, life);
+                (self.leapt, self.stop) = (false, stop.map(Box::new));
                 for frame in frames {
+                    if self.view.conflates() {
+                        let passed = frame.mark.since(self.place.mark).frames.saturating_sub(1);
+                        counter!("herald_conflated_frames_total").increment(passed);
+                    }
                     // Frames that were there from the beginning are no debt, so the mark never goes back.
                     let mark = if frame.mark.frames > self.place.mark.frames { frame.mark } else { self.place.mark };
                     self.place = Place { seq: frame.seq, mark, ..self.place };
@@ -446,6 +467,9 @@ impl Feed {
             }
             SeatRead::Behind { floor, mark } => {
                 self.check_lag(mark)?;
+                if self.view.conflates() && !self.leapt {
+                    return Some(self.ask(Ask::Latest));
+                }
                 let prev = if self.view.is_chained() { self.chain } else { Some(0) };
                 let alone = std::mem::take(&mut self.alone);
                 Some(self.ask(Ask::Page { epoch: life.epoch, after: self.place.seq, upto: floor, prev, alone }))
@@ -473,8 +497,7 @@ impl Feed {
     }
 
     fn check_lag(&mut self, mark: Mark) -> Option<()> {
-        let lag = mark.since(self.place.mark);
-        if lag.frames <= self.limits.lag.frames && lag.bytes <= self.limits.lag.bytes {
+        if !self.is_beyond(mark.since(self.place.mark)) {
             return Some(());
         }
         self.close = self.place.cursor().map(|after| Close::TooSlow { after });
@@ -491,8 +514,19 @@ impl Feed {
 
     /// Whether that is further than it may be.
     pub(crate) fn lags(&self, place: Place) -> bool {
-        let lag = self.lag(place);
-        lag.frames > self.limits.lag.frames || lag.bytes > self.limits.lag.bytes
+        self.is_beyond(self.lag(place))
+    }
+
+    /// Whether that is more than somebody may be behind who is to get all of it.
+    fn is_beyond(&self, lag: Mark) -> bool {
+        !self.view.conflates() && (lag.frames > self.limits.lag.frames || lag.bytes > self.limits.lag.bytes)
+    }
+
+    /// The close of who has got everything up to an event that connections are closed behind.
+    fn stopped(&mut self) -> Option<Close> {
+        let (stop, life) = self.stop.take().zip(self.life)?;
+        let rule = self.view.options.close_on.get(usize::from(stop.rule))?;
+        Some(rule.close(cursor(life.epoch, stop.seq)))
     }
 }
 

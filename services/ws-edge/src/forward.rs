@@ -31,6 +31,7 @@ use tokio::{
 use crate::{
     answer::{self, Answer, NO_STORE},
     config::{ForwardConfig, HttpConfig},
+    health::Health,
     identity::Identity,
     limits::{ANSWERS, AddressTicket, Limits, Refusal, Trust},
     path::Pattern,
@@ -60,7 +61,8 @@ pub struct Forward {
     service: Name,
     strip: String,
     commands: bool,
-    health: bool,
+    /// What is said where its service does not say how the whole system is; `None`: that is not asked here.
+    health: Option<Arc<Health>>,
     /// What names the session of a command that is counted; `None`: its requests are not.
     session: Option<String>,
     /// Paths whose requests are not counted all the same.
@@ -96,10 +98,10 @@ impl Forwards {
 }
 
 impl Forward {
-    /// The forward that `config` describes, on a listener that has that trust in its clients; `None` where it names no
-    /// service, which the configuration's check refuses.
+    /// The forward that `config` describes, on a listener that has that trust in its clients and says that of its health; `None`
+    /// where it names no service, which the configuration's check refuses.
     #[must_use]
-    pub fn new(config: &ForwardConfig, trust: Trust, shared: &Arc<Forwards>) -> Option<Self> {
+    pub fn new(config: &ForwardConfig, trust: Trust, health: &Arc<Health>, shared: &Arc<Forwards>) -> Option<Self> {
         for reason in REASONS {
             metrics::counter!("herald_forward_failures_total", "forward" => config.name.clone(), "reason" => reason)
                 .increment(0);
@@ -109,7 +111,7 @@ impl Forward {
             service: config.service.clone()?,
             strip: config.strip.clone(),
             commands: config.commands,
-            health: config.health,
+            health: config.health.then(|| health.clone()),
             session: config.commands.then(|| config.session.clone()),
             free: config.free.iter().filter_map(|path| path.parse().ok()).collect(),
             trust,
@@ -141,7 +143,7 @@ impl Forward {
     /// Whether it says how the whole system is.
     #[must_use]
     pub const fn is_health(&self) -> bool {
-        self.health
+        self.health.is_some()
     }
 
     /// Lets a request in as far as its address may, before anything is done for it: finding out who it is costs more.
@@ -337,8 +339,10 @@ impl Forward {
             Failure::Forward(error) => error,
         };
         tracing::debug!(error = error as &dyn std::error::Error, forward = &**name, "request not answered");
-        if self.health && !matches!(error, ForwardError::HeadersTooLarge | ForwardError::BodyBroken(_)) {
-            return health(!matches!(error, ForwardError::NotConnected));
+        if let Some(health) = &self.health
+            && !matches!(error, ForwardError::HeadersTooLarge | ForwardError::BodyBroken(_))
+        {
+            return health.degraded(!matches!(error, ForwardError::NotConnected));
         }
         match error {
             ForwardError::NotConnected => answer::unavailable("NATS is not connected"),
@@ -384,16 +388,6 @@ fn leave_to_the_door(headers: &mut HeaderMap) {
     for name in names {
         headers.remove(name);
     }
-}
-
-/// What is true of the whole system where nobody else can be asked.
-fn health(nats_connected: bool) -> Answer {
-    answer::json(
-        StatusCode::OK,
-        &serde_json::json!({
-            "status": "degraded", "service": "herald", "nats_connected": nats_connected, "gm_client_ready": false,
-        }),
-    )
 }
 
 /// Why there is no answer to pass on.
@@ -487,6 +481,7 @@ mod tests {
     #[test]
     fn the_doors_prefix_stays_at_the_door() {
         let defaults = crate::config::Config::default();
+        let health = Health::new(&crate::config::HealthConfig::default()).map(Arc::new).unwrap();
         let config = ForwardConfig {
             name: "x".into(),
             service: Name::new("gm").ok(),
@@ -494,7 +489,8 @@ mod tests {
             ..ForwardConfig::default()
         };
         let forward =
-            Forward::new(&config, Trust::None, &Forwards::new(&defaults.http, Limits::new(&defaults))).unwrap();
+            Forward::new(&config, Trust::None, &health, &Forwards::new(&defaults.http, Limits::new(&defaults)))
+                .unwrap();
         let (mut head, ()) = Request::get("/app/api/start?lang=fr&x=%2F").body(()).unwrap().into_parts();
         forward.strip(&mut head);
         assert_eq!(head.uri, "/api/start?lang=fr&x=%2F");

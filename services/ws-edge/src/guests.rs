@@ -343,6 +343,7 @@ pub(crate) mod tests {
             dialect: Dialect::Event,
             encoding: Encoding::V1,
             veils: vec![],
+            options: crate::view::ViewOptions::default(),
         };
         let who = Who { user: user.map(Arc::from), role: role.map(Arc::from), name: None };
         Guest::new(entrance, &Arc::new(view), who, IpAddr::from([192, 0, 2, 1]))

@@ -15,11 +15,13 @@
 //! 1. A [`listener`] takes the connection, hyper reads the request, a [`door`] finds its place by its [`path`]. Who is at the
 //!    other end is known by then, through any [`proxy`] that is trusted; a page must be of one of the [`origins`].
 //!    Whether anything in between buffers is told by the [`selftest`], what is to be had at all by its documents
-//!    ([`openapi`], [`asyncapi`]); people get a [`page`].
-//! 2. A [`forward`] sends it on over NATS and its answer back; `/health` is answered here where nobody else can.
+//!    ([`openapi`], [`asyncapi`]).
+//! 2. A [`forward`] sends it on over NATS and its answer back; the [`health`] is told here where nobody else can. Where nothing
+//!    else is to be had there may be the files of a folder ([`files`]), or the [`page`] for people.
 //! 3. A [`route`] checks what is asked for ([`handshake`]) and by whom ([`identity`]), asks an engine whether they may come in
 //!    where that is an engine's to say ([`admission`]), takes the socket from hyper and hands it to a connection. An [`alias`]
-//!    moves a connection from session to session. Who is connected is in the registry of [`guests`].
+//!    moves a connection from session to session; a [`beat`] tells its client that it lives. Who is connected is in the registry of
+//!    [`guests`].
 //!
 //! Beside both, [`inspect`] shows the operator all of it.
 //!
@@ -64,6 +66,7 @@ pub mod admission;
 pub mod alias;
 pub mod answer;
 pub mod asyncapi;
+pub mod beat;
 pub mod config;
 pub mod connection;
 pub mod dialect;
@@ -73,9 +76,11 @@ pub mod edge;
 pub mod engines;
 pub mod event;
 pub mod feed;
+pub mod files;
 pub mod forward;
 pub mod guests;
 pub mod handshake;
+pub mod health;
 pub mod history;
 pub mod hosts;
 pub mod identity;
@@ -97,6 +102,7 @@ pub mod route;
 pub mod selftest;
 pub mod sessions;
 pub mod sse;
+pub mod template;
 pub mod uplink;
 pub mod view;
 pub mod watching;
@@ -210,7 +216,8 @@ async fn listen(config: &Config, edge: &Arc<Edge>, context: &Context) -> anyhow:
         warn_of(&listener);
         let door = Arc::new(Door::new(&listener, edge)?);
         let proxies = Arc::new(Proxies::of(&listener, config.http.header_timeout.get()));
-        listeners.push(Listener { name, tcp, door, proxies, http: config.http.clone() });
+        let errors = listener.error_body;
+        listeners.push(Listener { name, tcp, door, proxies, http: config.http.clone(), errors });
     }
     for listener in listeners {
         context.supervise("listener", listener.run(edge.clone(), context.shutdown.token()));
@@ -267,7 +274,8 @@ async fn open(
         context.supervise("shelf", async move {
             until.run_until_cancelled(kept.keep()).await;
         });
-        let hub = Arc::new(StreamHub { past: Past::new(history, sessions.clone()), sessions });
+        let past = Past::new(history, sessions.clone());
+        let hub = Arc::new(StreamHub { past, sessions, nats: nats.clone() });
         let (asked, until) = (hub.clone(), end.clone());
         context.supervise("ends of sessions", async move {
             let ask = |session: SessionId| {
@@ -300,5 +308,5 @@ async fn open(
     if let Some(presence) = &presence {
         context.supervise("presence", presence.clone().run(nats.clone(), guests.clone(), end.clone()));
     }
-    Ok((Upstream { client, hubs, aliases, admissions, guests, uplink, presence }, intakes))
+    Ok((Upstream { nats: nats.clone(), client, hubs, aliases, admissions, guests, uplink, presence }, intakes))
 }

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tower::{ServiceBuilder, service_fn};
 
 use crate::{
-    answer,
+    answer::{self, ErrorBody},
     config::HttpConfig,
     door::{Door, Peer, Served},
     edge::Edge,
@@ -49,6 +49,8 @@ pub struct Listener {
     pub proxies: Arc<Proxies>,
     /// How HTTP is spoken.
     pub http: HttpConfig,
+    /// The shape of its errors.
+    pub errors: ErrorBody,
 }
 
 impl Listener {
@@ -69,7 +71,7 @@ impl Listener {
                     let (place, lost) = match edge.limits.admit_connection(from) {
                         Ok(admitted) => admitted,
                         Err(refusal) => {
-                            turn_away(&edge, tcp, &refusal);
+                            turn_away(&edge, tcp, &refusal, self.errors);
                             continue;
                         }
                     };
@@ -100,7 +102,7 @@ impl Listener {
         (place, lost): (ConnectionTicket, oneshot::Receiver<()>),
         stop: CancellationToken,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let (door, proxies, http) = (self.door.clone(), self.proxies.clone(), self.http.clone());
+        let (door, proxies, http, errors) = (self.door.clone(), self.proxies.clone(), self.http.clone(), self.errors);
         let (place, edge) = (Arc::new(place), edge.clone());
         let counted = Counted::http();
         async move {
@@ -122,7 +124,7 @@ impl Listener {
                 && !proxies.trusts(address.ip())
                 && let Err(refusal) = place.count_for(address.ip())
             {
-                return turn_away(&edge, tcp, &refusal);
+                return turn_away(&edge, tcp, &refusal, errors);
             }
             drop(edge);
             let peer = Peer { address, vouched, abort: CancellationToken::new(), place: place.clone() };
@@ -144,7 +146,7 @@ impl Listener {
                         } else {
                             door.answer(request, peer).await
                         };
-                        Served::Ok(answer::taken_at_its_word(answer))
+                        Served::Ok(answer::taken_at_its_word(door.shape(answer)))
                     }
                 }));
             let connection = http1::Builder::new()
@@ -209,12 +211,12 @@ fn unread(error: &hyper::Error) -> Option<&'static str> {
 
 /// Tells a connection that there is no place for it, as far as there is time for that: some at once, for a moment each.
 /// Where all places are taken, none is left for that either.
-fn turn_away(edge: &Edge, mut tcp: TcpStream, refusal: &Refusal) {
+fn turn_away(edge: &Edge, mut tcp: TcpStream, refusal: &Refusal, errors: ErrorBody) {
     let Ok(turn) = edge.turned_away.clone().try_acquire_owned() else { return };
     if refusal.limit == Limit::Connections {
         return;
     }
-    let text = refusal.raw();
+    let text = refusal.raw(errors);
     edge.tasks.spawn(async move {
         let said = async {
             tcp.write_all(text.as_bytes()).await?;

@@ -5,6 +5,9 @@
 //! whole seam. What happens between the moment a ring is opened and the moment its `prev` is known is held back. What was
 //! read back from history up to the floor is put in front of the ring while there is room: many who come back to a session
 //! at once cost few reads.
+//!
+//! Where a route wants the newest alone, a ring keeps no more than that of each topic; and of events that close connections it
+//! knows where they are, also of those that are not shown: it is read up to there and not beyond.
 
 mod batch;
 mod ring;
@@ -23,8 +26,11 @@ use crate::{
     dialect::Head,
     event::Event,
     planted::{Bug, planted},
-    view::{View, cursor},
+    view::{Delivery, Stop, View, cursor},
 };
+
+/// Events that close connections, of which a log keeps that many beside its frames: what is before them is history's.
+const MOST_STOPS: usize = 64;
 
 /// A session's ring in one view.
 #[derive(Debug)]
@@ -36,6 +42,8 @@ pub struct Log {
     chain: Chain,
     /// The last event that was looked at, shown or not.
     seen: u64,
+    /// The events behind the floor that connections are closed behind, shown or not.
+    stops: VecDeque<Stop>,
 }
 
 /// All that a view shows of a session between two positions.
@@ -51,6 +59,8 @@ pub struct Piece {
     pub purges: u64,
     /// In order.
     pub frames: Vec<Old>,
+    /// Events between the two that connections are closed behind, in order.
+    pub stops: Vec<Stop>,
     /// The last shown event up to `upto`: of `frames`, or before them; 0 for none.
     pub last: u64,
 }
@@ -89,7 +99,8 @@ impl Log {
     #[must_use]
     pub fn new(view: Arc<View>, limits: RingLimits, budget: Arc<Budget>, at: u64) -> Self {
         let chain = Chain::fresh(&view, &budget);
-        Self { view, limits, ring: Ring::new(limits, budget.clone(), at), budget, chain, seen: at }
+        let (ring, stops) = (Ring::new(limits, budget.clone(), at), VecDeque::new());
+        Self { view, limits, ring, budget, chain, seen: at, stops }
     }
 
     /// The view it is encoded for.
@@ -143,6 +154,19 @@ impl Log {
             return None;
         }
         self.seen = event.seq;
+        let stop = self.view.stop(event);
+        if let Some(stop) = stop {
+            self.stop(stop);
+        }
+        let frame = self.append_shown(event, epoch);
+        if stop.is_some() {
+            // Who is closed there gets what was the newest then.
+            self.ring.seal();
+        }
+        frame
+    }
+
+    fn append_shown(&mut self, event: &Event, epoch: Epoch) -> Option<Frame> {
         if !self.view.shows(event) {
             if let (true, Chain::Known(prev)) = (planted(Bug::PrevWrong), &mut self.chain) {
                 *prev = event.seq;
@@ -157,7 +181,11 @@ impl Log {
             Chain::Known(prev) => {
                 let prev = std::mem::replace(prev, event.seq);
                 let tail = Tail { prev: Some(prev), ..Tail::plain(event.seq, event.ts_ms) };
-                self.ring.append(event.seq, prev, self.view.encode(&head, tail, Some(cursor(epoch, event.seq))))
+                let bytes = self.view.encode(&head, tail, Some(cursor(epoch, event.seq)));
+                match self.view.options.delivery {
+                    Delivery::All => self.ring.append(event.seq, prev, bytes),
+                    Delivery::Latest => self.ring.append_newest(event.subject(), event.seq, bytes),
+                }
             }
             Chain::Unknown { held, charge } => {
                 let charged = charge.take(head.longest() + HELD_OVERHEAD);
@@ -192,15 +220,42 @@ impl Log {
 
     /// Takes up a piece of history. Ignored where the ring no longer begins at its end.
     pub fn fill(&mut self, piece: Piece) {
-        let Piece { epoch, floor, upto, frames, last, .. } = piece;
-        if upto != self.ring.floor() {
+        let Piece { epoch, floor, upto, frames, stops, last, .. } = piece;
+        // Who lacks what is before a ring of newest frames reads the newest of it, not all.
+        if upto != self.ring.floor() || self.view.conflates() {
             return;
         }
         self.chain(upto, last, epoch);
         // The frames of what was held cost more than holding it: the first of them may be gone already.
         if upto == self.ring.floor() {
             self.ring.fill(floor, frames);
+            let floor = self.ring.floor();
+            stops.into_iter().rev().filter(|stop| stop.seq > floor).for_each(|stop| self.stops.push_front(stop));
+            self.trim_stops();
         }
+    }
+
+    fn stop(&mut self, stop: Stop) {
+        self.stops.push_back(stop);
+        if self.is_chained() {
+            self.trim_stops();
+        } else if self.stops.len() > MOST_STOPS {
+            self.reset(stop.seq);
+        }
+    }
+
+    fn trim_stops(&mut self) {
+        while self.stops.len() > MOST_STOPS
+            && let Some(first) = self.stops.pop_front()
+        {
+            self.ring.trim(first.seq);
+        }
+    }
+
+    /// Whether connections are closed behind that event.
+    #[must_use]
+    pub fn stops_at(&self, seq: u64) -> bool {
+        self.stops.back().is_some_and(|stop| stop.seq == seq)
     }
 
     /// Forgets all frames. Who has got the last of them is up to date all the same; the next one follows that.
@@ -217,12 +272,26 @@ impl Log {
         self.ring.reset(at);
         self.chain = Chain::fresh(&self.view, &self.budget);
         self.seen = at;
+        self.stops = VecDeque::new();
     }
 
-    /// See [`Ring::read`].
+    /// As [`Ring::read`], but nothing beyond the first event that connections are closed behind; with it, once everything up to
+    /// it is read.
     #[must_use]
-    pub fn read(&self, after: u64, frames: usize, bytes: usize) -> Read {
-        self.ring.read(after, frames, bytes)
+    pub fn read(&self, after: u64, frames: usize, bytes: usize) -> (Read, Option<Stop>) {
+        let read = self.ring.read(after, frames, bytes);
+        let Some(stop) = self.stops.iter().find(|stop| stop.seq > after).copied() else { return (read, None) };
+        match read {
+            Read::Behind => (Read::Behind, None),
+            Read::UpToDate => (Read::UpToDate, Some(stop)),
+            Read::Frames(mut frames) => {
+                let all = frames.len();
+                frames.truncate(frames.partition_point(|frame| frame.seq <= stop.seq));
+                let reached = frames.len() < all || frames.last().is_some_and(|last| last.seq == stop.seq);
+                let read = if frames.is_empty() { Read::UpToDate } else { Read::Frames(frames) };
+                (read, reached.then_some(stop))
+            }
+        }
     }
 }
 
@@ -232,13 +301,17 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::{dialect::Dialect, view::Encoding};
+    use crate::{
+        dialect::Dialect,
+        view::{CloseOn, Encoding, ViewOptions},
+    };
 
     #[test]
     fn a_log_that_forgets_serves_nothing_old_and_goes_on() {
         let (dialect, encoding) = (Dialect::Event, Encoding::V1);
+        let (options, veils) = (ViewOptions::default(), vec![]);
         let view =
-            View { roots: vec!["gm".into()], hidden: vec![], snapshot: vec![], dialect, encoding, veils: vec![] };
+            View { roots: vec!["gm".into()], hidden: vec![], snapshot: vec![], dialect, encoding, veils, options };
         let (limits, epoch) = (RingLimits { frames: 100, bytes: 1 << 20 }, Epoch::new(1));
         let mut log = Log::new(Arc::new(view), limits, Budget::new(1 << 20), 10);
         let event = |seq| {
@@ -253,15 +326,16 @@ mod tests {
             log.append(&event(seq), epoch).unwrap();
         }
         log.forget();
-        assert_eq!((log.read(13, 9, 999), log.read(14, 9, 999)), (Read::Behind, Read::UpToDate));
+        assert_eq!((log.read(13, 9, 999).0, log.read(14, 9, 999).0), (Read::Behind, Read::UpToDate));
         assert_eq!(log.append(&event(20), epoch).unwrap().prev, 14, "for those who have it");
     }
 
     #[test]
     fn a_piece_of_history_never_hides_that_frames_were_dropped() {
         let (dialect, encoding) = (Dialect::Event, Encoding::V1);
+        let (options, veils) = (ViewOptions::default(), vec![]);
         let view =
-            View { roots: vec!["gm".into()], hidden: vec![], snapshot: vec![], dialect, encoding, veils: vec![] };
+            View { roots: vec!["gm".into()], hidden: vec![], snapshot: vec![], dialect, encoding, veils, options };
         let (limits, epoch) = (RingLimits { frames: 100, bytes: 2_000 }, Epoch::new(1));
         let mut log = Log::new(Arc::new(view), limits, Budget::new(1 << 20), 10);
         // As many as can be held, and more than the ring has room for.
@@ -272,11 +346,79 @@ mod tests {
         }
         assert_eq!((log.is_chained(), log.floor()), (false, 10), "all of them are held");
         let old = Old { seq: 8, prev: 0, bytes: Bytes::from_static(b"8") };
-        log.fill(Piece { epoch, floor: 5, upto: 10, purges: 0, frames: vec![old], last: 8 });
+        log.fill(Piece { epoch, floor: 5, upto: 10, purges: 0, frames: vec![old], stops: vec![], last: 8 });
         let floor = log.floor();
         assert!(log.is_chained() && floor > 10, "the first were dropped: {floor}");
-        assert_eq!(log.read(8, 100, 1 << 20), Read::Behind);
-        let Read::Frames(kept) = log.read(floor, 100, 1 << 20) else { panic!("the others are there") };
+        assert_eq!(log.read(8, 100, 1 << 20).0, Read::Behind);
+        let Read::Frames(kept) = log.read(floor, 100, 1 << 20).0 else { panic!("the others are there") };
         assert_eq!(kept.iter().map(|frame| frame.seq).collect::<Vec<_>>(), (floor + 1..=20).collect::<Vec<_>>());
+    }
+
+    fn stopping(encoding: Encoding, limits: RingLimits) -> Log {
+        let rules: [CloseOn; 2] = ["gm.over:4001", "gm._gone:1001"].map(|text| text.parse().unwrap());
+        let options = ViewOptions { close_on: rules.into(), ..ViewOptions::default() };
+        let (dialect, veils) = (Dialect::Event, vec![]);
+        let view =
+            View { roots: vec!["gm".into()], hidden: vec![], snapshot: vec![], dialect, encoding, veils, options };
+        Log::new(Arc::new(view), limits, Budget::new(1 << 20), 10)
+    }
+
+    fn take(log: &mut Log, topic: &str, seq: u64) -> Option<Frame> {
+        let event = Event::parse(Subject::from(format!("gm.s.{topic}")), seq, 1_000, Bytes::from_static(b"1")).unwrap();
+        log.append(&event, Epoch::new(1))
+    }
+
+    fn read(log: &Log, after: u64, most: usize) -> (Vec<u64>, Option<Stop>) {
+        let (read, stop) = log.read(after, most, 1 << 20);
+        let seqs = |frames: Vec<Frame>| frames.iter().map(|frame| frame.seq).collect();
+        (if let Read::Frames(frames) = read { seqs(frames) } else { vec![] }, stop)
+    }
+
+    #[test]
+    fn a_log_is_read_up_to_the_event_that_closes_and_not_beyond() {
+        let mut log = stopping(Encoding::Plain, RingLimits { frames: 100, bytes: 1 << 20 });
+        for (topic, seq) in [("x", 11), ("over", 12), ("x", 13), ("_gone", 15), ("x", 16)] {
+            assert_eq!(take(&mut log, topic, seq).is_some(), topic != "_gone");
+            assert_eq!(log.stops_at(seq), topic != "x");
+        }
+        let (shown, unseen) = (Some(Stop { seq: 12, rule: 0 }), Some(Stop { seq: 15, rule: 1 }));
+        assert_eq!(read(&log, 10, 9), (vec![11, 12], shown));
+        assert_eq!(read(&log, 10, 1), (vec![11], None), "there is more before it");
+        assert_eq!(read(&log, 11, 1), (vec![12], shown));
+        assert_eq!(read(&log, 12, 9), (vec![13], unseen), "behind one it goes on to the next");
+        assert_eq!((read(&log, 13, 9), read(&log, 14, 9)), ((vec![], unseen), (vec![], unseen)));
+        assert_eq!(read(&log, 15, 9), (vec![16], None));
+        log.reset(20);
+        assert_eq!(read(&log, 20, 9), (vec![], None));
+    }
+
+    #[test]
+    fn events_that_close_are_bounded_and_none_is_passed_unseen() {
+        let limits = RingLimits { frames: 10_000, bytes: 10 << 20 };
+        for encoding in [Encoding::Plain, Encoding::V1] {
+            let mut log = stopping(encoding, limits);
+            for seq in 11..1_011 {
+                take(&mut log, if seq % 2 == 0 { "_gone" } else { "x" }, seq);
+                if seq == 500 && !log.is_chained() {
+                    log.chain(log.floor(), 0, Epoch::new(1));
+                }
+            }
+            assert!(log.stops.len() <= MOST_STOPS && log.floor() > 800, "{}", log.floor());
+            assert_eq!(log.read(log.floor() - 1, 9, 999).0, Read::Behind);
+            let stop = read(&log, log.floor(), 9).1.unwrap().seq;
+            assert!(stop <= log.floor() + 2, "{stop} behind {}", log.floor());
+        }
+    }
+
+    #[test]
+    fn a_piece_of_history_brings_what_closes_with_it() {
+        let mut log = stopping(Encoding::V1, RingLimits { frames: 100, bytes: 1 << 20 });
+        take(&mut log, "_gone", 12);
+        let old = Old { seq: 9, prev: 0, bytes: Bytes::from_static(b"9") };
+        let stops = [4, 7].map(|seq| Stop { seq, rule: 1 }).to_vec();
+        log.fill(Piece { epoch: Epoch::new(1), floor: 5, upto: 10, purges: 0, frames: vec![old], stops, last: 9 });
+        assert_eq!(read(&log, 5, 9), (vec![], Some(Stop { seq: 7, rule: 1 })));
+        assert_eq!(read(&log, 7, 9), (vec![9], None));
+        assert_eq!(read(&log, 9, 9), (vec![], Some(Stop { seq: 12, rule: 1 })));
     }
 }

@@ -40,6 +40,10 @@ const COUNTERS: &[(&str, &str)] = &[
     ("herald_blocked_bytes_dropped_total", "Frames that blocked connections let go of, to read them again, in bytes"),
     ("herald_closed_connections_total", "Watching connections that ended, by transport, reason and close code"),
     ("herald_commands_refused_total", "Commands over a limit of their address, user or session"),
+    (
+        "herald_conflated_frames_total",
+        "Frames that connections were not sent because a newer one had taken their place, as their route wants it",
+    ),
     ("herald_connections_refused_total", "Connections not served, handshakes refused and places lost, by reason"),
     ("herald_connections_total", "Connections taken, by listener"),
     ("herald_feed_starts_total", "Beginnings of a connection in a log, by where it began"),
@@ -59,6 +63,7 @@ const COUNTERS: &[(&str, &str)] = &[
         "herald_intake_skipped_messages_total",
         "Messages that were not taken in, by stream and reason: commands, broken, vanished, unreadable, too far behind",
     ),
+    ("herald_files_total", "Requests for files of a listener's folder, by outcome"),
     ("herald_presence_changes_total", "Comings and goings of people, by whose clients they are: own or others"),
     ("herald_presence_coalesced_total", "Changes of who is there that clients were only told the sum of"),
     ("herald_presence_frames_total", "Frames about who is there that were handed to connections, by event"),

@@ -19,10 +19,10 @@ use http::{
 use serde_json::{Map, Value, json};
 
 use crate::{
-    answer::{self, Answer, NO_STORE},
+    answer::{self, Answer, ErrorBody, NO_STORE},
     asyncapi,
-    config::{Auth, ForwardConfig, ListenerConfig, PresenceMode, RouteConfig, Transport, api_of},
-    page,
+    config::{Auth, ForwardConfig, ListenerConfig, PresenceMode, Refuse, RouteConfig, Transport, api_of},
+    health, page,
     path::Pattern,
     selftest,
 };
@@ -127,16 +127,44 @@ impl<'a> Draft<'a> {
                 }
             }
         }
-        let pages = [(page::PATH, "page"), (page::FILE, "page_file")].into_iter().filter(|_| self.config.page);
-        let documents = [(PATH, "document_itself"), (asyncapi::PATH, "document_of_events")];
-        for (path, text) in documents.into_iter().chain(pages) {
-            if self.found(path).is_none() {
-                let own = self.operation(text, Asker::Anybody, false);
-                self.add(path, "get", own.clone());
-                self.add(path, "head", without_body(&own));
+        let own = [
+            (PATH, "document_itself", true),
+            (asyncapi::PATH, "document_of_events", true),
+            (health::PATH, "health", self.config.health.is_some()),
+            (page::PATH, "page", self.config.page),
+            (page::FILE, "page_file", self.config.page),
+            (page::PATH, "index", self.config.files.is_some()),
+        ];
+        for (path, text, is_there) in own {
+            if is_there && self.found(path).is_none() {
+                let operation = self.operation(text, Asker::Anybody, false);
+                self.add(path, "get", operation.clone());
+                self.add(path, "head", without_body(&operation));
             }
         }
+        self.shape_errors();
         self.document
+    }
+
+    /// Says of errors what shape they have, if not all have the one that is written down. Those of services have theirs.
+    fn shape_errors(&mut self) {
+        let forwards = self.config.forwards.iter().filter_map(|forward| forward.error_body);
+        if [self.config.error_body].into_iter().chain(forwards).all(|shape| shape == ErrorBody::Error) {
+            return;
+        }
+        let schema = &mut self.document["components"]["schemas"]["Error"];
+        let text = schema["properties"]["error"].clone();
+        schema["properties"]["detail"] = text;
+        object(schema).remove("required");
+        schema["anyOf"] = json!([{ "required": ["error"] }, { "required": ["detail"] }]);
+        for response in object(&mut self.document["components"]["responses"]).values_mut() {
+            let Some(example) = response.pointer_mut("/content/application~1json/example") else { continue };
+            let Some(text) = example["error"].as_str().map(str::to_owned) else { continue };
+            object(example).remove("error");
+            for member in self.config.error_body.members() {
+                example[*member] = text.clone().into();
+            }
+        }
     }
 
     /// The place that a path leads to; its parameters are of what no literal is made of.
@@ -147,13 +175,18 @@ impl<'a> Draft<'a> {
     fn route(&mut self, at: usize, path: &str, route: &RouteConfig) {
         let parameter = |name: &str| json!({ "$ref": format!("#/components/parameters/{name}") });
         let is_socket = route.transport == Transport::Socket;
-        let (text, asker) = if is_socket { ("socket", Asker::KnownLater) } else { ("events", Asker::Known) };
+        let answers = !is_socket || route.refuse == Refuse::Answer;
+        let (text, asker) = match (is_socket, answers) {
+            (true, false) => ("socket", Asker::KnownLater),
+            (true, true) => ("socket", Asker::Known),
+            (false, _) => ("events", Asker::Known),
+        };
         let mut operation = self.operation(text, asker, true);
         let in_path = path.contains("{sid}");
         let mut parameters = session_of(path, route);
         parameters.push(parameter("After"));
-        if route.admit.is_some() && !is_socket {
-            // A socket is told behind the handshake.
+        if route.admit.is_some() && answers {
+            // Else a socket is told behind the handshake.
             not_let_in(&mut operation);
         }
         parameters.extend((!route.snapshot.is_empty()).then(|| parameter("Snapshot")));

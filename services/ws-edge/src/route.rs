@@ -1,5 +1,7 @@
 //! A path under which a session can be watched: from a request to a connection.
 
+mod unwatched;
+
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use axum::body::Body;
@@ -18,7 +20,8 @@ use tokio::{
 use crate::{
     admission::{self, BadParameter, Gate, Inquiry, Welcome},
     answer::{self, Answer},
-    config::{ListenerConfig, PresenceMode, RouteConfig, StartConfig, Transport},
+    beat::Beats,
+    config::{ListenerConfig, PresenceMode, Refuse, RouteConfig, StartConfig, Transport},
     connection,
     dialect::{Avatars, Dialect, DialectName},
     door::Peer,
@@ -27,14 +30,15 @@ use crate::{
     guests::{Entrance, Guest, MailLimits, Who},
     handshake::{Asked, Handshake, take_over},
     identity::{self, Identity, Lease, LetIn, Refusal, Unheard, Verifier},
-    limits::{self, AddressTicket, WatchTicket},
+    limits::{AddressTicket, WatchTicket},
     metrics::Counted,
     newest::NewestRule,
     sse,
     uplink::UplinkRule,
-    view::{Encoding, Topics, View, Visible},
+    view::{Delivery, Encoding, Topics, View, ViewOptions, Visible},
     websocket,
 };
+use unwatched::Unwatched;
 
 /// So often a socket that is at its end is read without a pause, a KiB each time.
 const LAST_READS: usize = 128;
@@ -52,6 +56,9 @@ pub struct Route {
     avatars: Option<Arc<Avatars>>,
     alias: Option<String>,
     start: Start,
+    options: ViewOptions,
+    beats: Option<Arc<Beats>>,
+    refuse: Refuse,
     /// What it asks an engine before it lets somebody in.
     gate: Option<Gate>,
     /// What only some of those see whom it lets in.
@@ -94,10 +101,23 @@ impl Route {
                 StartConfig::Snapshot => Start::Snapshot,
                 StartConfig::Replay => Start::After(herald_protocol::Position::Seq(0)),
             },
+            options: ViewOptions {
+                topics: config.topics.clone(),
+                delivery: config.delivery,
+                close_on: config.close_on.clone(),
+            },
+            beats: config.heartbeat.as_ref().and_then(Beats::new),
+            refuse: config.refuse,
             gate: Gate::of(config, listener),
             visible: config.visible.clone(),
             entrance: Arc::new(entrance),
         }
+    }
+
+    /// Whether what it sends in that dialect can be proven to be all: `herald.v1` is for that. Bare payloads have no room for it,
+    /// and whoever gets the newest alone does not get all.
+    fn proves(&self, dialect: Option<DialectName>) -> bool {
+        dialect.unwrap_or(self.dialect) != DialectName::Raw && self.options.delivery == Delivery::All
     }
 
     /// Whether it speaks WebSocket.
@@ -107,7 +127,8 @@ impl Route {
     }
 
     /// Answers a GET for `session`, percent-encoded as it came: an open stream, or why there is none. Whatever is wrong
-    /// with the request is said before the upgrade; who may not watch is told behind it, where browsers can see it.
+    /// with the request is said before the upgrade; who may not watch is told behind it, where browsers can see it, unless the
+    /// route wants it otherwise.
     /// `verifier`: verifies the token of a socket that has none yet.
     pub async fn answer(
         self: &Arc<Self>,
@@ -179,7 +200,7 @@ impl Route {
         let query = head.uri.query().unwrap_or_default();
         let wanted = self.wanted(session, query).map_err(|error| answer::bad_request(&error.to_string()))?;
         if self.gate.is_none() && matches!(wanted, Wanted::Nonsense) {
-            return Err(no_session().into());
+            return Err(Unwatched::NoSession.answer());
         }
         let mut asked = Asked::read(query);
         if !self.is_socket() {
@@ -219,7 +240,10 @@ impl Route {
         head: &Parts,
         identity: Result<Identity, Refusal>,
     ) -> Result<Box<Answer>, Box<Answer>> {
-        let handshake = if self.is_socket() { Some(Handshake::read(head)?) } else { None };
+        let mut handshake = if self.is_socket() { Some(Handshake::read(head)?) } else { None };
+        if let Some(handshake) = &mut handshake {
+            handshake.v1 &= self.proves(watch.dialect);
+        }
         let permit = identity.map_err(Unwatched::Refused).and_then(|identity| self.permit(&watch, identity));
         let permit = match (&handshake, permit) {
             (None, Err(unwatched)) => return Err(unwatched.answer()),
@@ -252,6 +276,7 @@ impl Route {
         let edge = edge.clone();
         match admitted {
             Ok(admitted) => edge.tasks.clone().spawn(serve(edge, upgrade, watch.peer, admitted)),
+            Err(unwatched) if self.refuse == Refuse::Answer => return Err(unwatched.answer()),
             Err(Unwatched::NotReady) => return Err(Unwatched::NotReady.answer()),
             Err(unwatched) => {
                 // Who is asked who they are, or is sent away, has a place of their address's as long as that takes.
@@ -402,12 +427,15 @@ impl Route {
             dialect: Dialect::new(watch.dialect.unwrap_or(self.dialect), self.avatars.as_ref()),
             encoding,
             veils: self.visible.iter().filter_map(|rule| rule.veil(pass.user(), pass.role())).collect(),
+            options: self.options.clone(),
         };
         let (hub, view) = (upstream.hubs.get(&self.stream)?.clone(), edge.views.intern(view));
         let guest = Guest::new(&self.entrance, &view, pass.who(), watch.peer.address.ip());
         let stay = upstream.guests.admit(guest);
         let uplink = upstream.uplink.clone().filter(|_| self.entrance.uplink.is_some());
-        Some(Setup { hub, view, target, start: watch.start, now: None, stay, uplink }.begun())
+        // Clients of `herald.v1` have a beat of their own.
+        let beat = self.beats.as_ref().filter(|_| encoding != Encoding::V1).map(Beats::of_one);
+        Some(Setup { hub, view, target, start: watch.start, now: None, stay, uplink, beat }.begun())
     }
 }
 
@@ -485,47 +513,6 @@ struct Admitted {
     setup: Setup,
     place: WatchTicket,
     lease: Option<Box<Lease>>,
-}
-
-/// Why somebody can't watch.
-enum Unwatched {
-    /// They may not, or it is not known whether they may.
-    Refused(Refusal),
-    /// The engine that was asked does not let them in.
-    NotAdmitted(admission::Refusal),
-    /// There can't be such a session.
-    NoSession,
-    /// The stream is not served now.
-    NotReady,
-    /// It would be over a limit.
-    OverLimit(limits::Refusal),
-}
-
-impl Unwatched {
-    fn answer(self) -> Box<Answer> {
-        match self {
-            Self::Refused(refusal) => refusal.answer(),
-            Self::NotAdmitted(refusal) => refusal.answer(),
-            Self::NoSession => no_session(),
-            Self::NotReady => answer::unavailable("Not ready"),
-            Self::OverLimit(refusal) => refusal.answer(),
-        }
-        .into()
-    }
-
-    fn close(self) -> Close {
-        match self {
-            Self::Refused(refusal) => refusal.close(),
-            Self::NotAdmitted(refusal) => refusal.close(),
-            Self::NoSession => Close::NoSession,
-            Self::NotReady => Close::TryLater("not ready"),
-            Self::OverLimit(refusal) => refusal.close(),
-        }
-    }
-}
-
-fn no_session() -> Answer {
-    answer::error(http::StatusCode::NOT_FOUND, "No such session")
 }
 
 /// The events of a session as the body of a response.

@@ -187,10 +187,8 @@ fn event(name: &str, lines: &[String]) -> String {
 fn open(edge: &Edge, head: &Parts, peer: Peer, running: Running) -> Answer {
     let handshake = match Handshake::read(head) {
         Ok(handshake) => handshake,
-        Err(mut answer) => {
-            let error = format!("This path speaks WebSocket. {}", upgrade_fact(head));
-            *answer.body_mut() = Body::from(serde_json::json!({ "error": error }).to_string());
-            return *answer;
+        Err(answer) => {
+            return answer::reworded(*answer, &format!("This path speaks WebSocket. {}", upgrade_fact(head)));
         }
     };
     let Some(upgrade) = head.extensions.get::<OnUpgrade>().cloned() else {

@@ -159,6 +159,9 @@ struct Room {
     /// Frames that those who listen have yet to be offered.
     fresh: Vec<Frame>,
     listening: Vec<Entry>,
+    /// An event came that connections are closed behind: those who listen are offered what came before, and read the event
+    /// itself on their own, by which they know.
+    stopped: bool,
     /// Entries of `listening` known to be left.
     left: usize,
     seats: usize,
@@ -202,6 +205,12 @@ impl Sessions {
                 probes: Probes::new(),
             },
         })
+    }
+
+    /// Whether the stream is served now, and not in doubt.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        lock(&self.registry).now.serving
     }
 
     /// How many connections watch a session here.
@@ -344,7 +353,7 @@ impl Sessions {
         room.empty_since = Some(now);
         room.listening = Vec::new();
         room.fresh = Vec::new();
-        room.left = 0;
+        (room.left, room.stopped) = (0, false);
         if !state.queued {
             state.queued = true;
             registry.idle.push_back((now, session.clone()));
@@ -456,11 +465,17 @@ impl Session {
         let was_fresh = *fresh;
         let mut shown = false;
         for room in &mut *rooms {
-            let Some(frame) = room.log.append(event, now.epoch) else { continue };
+            let frame = room.log.append(event, now.epoch);
+            // While the stream is in doubt, those who listen wait for that to end, not for frames.
+            let offers = now.serving && !room.listening.is_empty() && !room.stopped;
+            let stops = room.log.stops_at(event.seq);
+            if offers && stops {
+                (room.stopped, *fresh) = (true, true);
+            }
+            let Some(frame) = frame else { continue };
             shown = true;
             meters.frames.increment(1);
-            // While the stream is in doubt, those who listen wait for that to end, not for frames.
-            if now.serving && !room.listening.is_empty() {
+            if offers && !stops {
                 room.fresh.push(frame);
                 *fresh = true;
             }
@@ -475,16 +490,17 @@ impl Session {
     /// Offers what was appended to those who listen. They are taken out of the room meanwhile: the session is not locked
     /// while frames are written, and those who come in then have read these frames from the ring.
     fn fan_out(&self, meters: &Meters) {
-        let mut rounds: Vec<(Arc<View>, Vec<Frame>, Vec<Entry>)> = Vec::new();
+        let mut rounds = Vec::new();
         {
             let mut state = lock(&self.state);
             state.fresh = false;
+            state.rooms.iter_mut().filter(|room| room.stopped && room.fresh.is_empty()).for_each(Room::dismiss_all);
             for room in state.rooms.iter_mut().filter(|room| !room.fresh.is_empty()) {
                 let (fresh, listening) = (std::mem::take(&mut room.fresh), std::mem::take(&mut room.listening));
-                rounds.push((room.log.view().clone(), fresh, listening));
+                rounds.push((room.log.view().clone(), fresh, listening, room.stopped));
             }
         }
-        for (view, frames, mut listening) in rounds {
+        for (view, frames, mut listening, stopped) in rounds {
             let batch = Batch::new(frames);
             let mut delivered = 0;
             listening.retain(|entry| {
@@ -511,7 +527,7 @@ impl Session {
                     if room.fresh.capacity() == 0 {
                         room.fresh = batch.into_room();
                     }
-                    if over {
+                    if over || stopped {
                         room.dismiss_all();
                     }
                 }
@@ -523,14 +539,23 @@ impl Session {
 
 impl Room {
     const fn new(log: Log) -> Self {
-        Self { log, fresh: Vec::new(), listening: Vec::new(), left: 0, seats: 0, watchers: 0, empty_since: None }
+        Self {
+            log,
+            fresh: Vec::new(),
+            listening: Vec::new(),
+            stopped: false,
+            left: 0,
+            seats: 0,
+            watchers: 0,
+            empty_since: None,
+        }
     }
 
     /// Whoever was dismissed reads again from its cursor: nothing is left to be offered.
     fn dismiss_all(&mut self) {
         self.fresh.clear();
         std::mem::take(&mut self.listening).iter().for_each(Entry::dismiss);
-        self.left = 0;
+        (self.left, self.stopped) = (0, false);
     }
 
     /// One entry is known to be left: once half of them are, they are cleared away.

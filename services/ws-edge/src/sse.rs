@@ -33,6 +33,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    beat::Beat,
     connection::{
         Asking, ConnectionLimits, LAG_CHECK, answered, close_code, close_name, farewell, lag_bytes, next_target,
     },
@@ -150,6 +151,7 @@ struct Events {
     alias: Option<watch::Receiver<Option<AliasTarget>>>,
     /// Its place among the guests.
     stay: Stay,
+    beat: Option<Box<Beat>>,
     feed: Feed,
     asking: Option<Asking>,
     listening: bool,
@@ -176,7 +178,7 @@ impl Events {
         drain: Drain,
     ) -> Self {
         // What its client says goes nowhere: it can't say anything.
-        let Setup { hub, view, target, start, now, mut stay, uplink: _ } = setup;
+        let Setup { hub, view, target, start, now, mut stay, uplink: _, beat } = setup;
         let bell = Arc::<Bell>::default();
         let weak: Weak<Bell> = Arc::downgrade(&bell);
         let opening = now.as_ref().map(Now::opening);
@@ -200,6 +202,7 @@ impl Events {
             drain,
             alias,
             stay,
+            beat,
             feed,
             asking: None,
             listening: false,
@@ -275,7 +278,8 @@ impl Events {
     fn wake_at(&self) -> Instant {
         let look = |since| Instant::min(since + self.limits.unwritable, Instant::now() + LAG_CHECK);
         let at = self.blocked_since.map_or(self.comment_at, look);
-        [self.leave_at, self.ends].into_iter().flatten().fold(at, Instant::min)
+        let beat_at = self.beat.as_ref().map(|beat| beat.at());
+        [self.leave_at, self.ends, beat_at].into_iter().flatten().fold(at, Instant::min)
     }
 
     fn look_at_the_clock(&mut self) -> Result<(), End> {
@@ -296,6 +300,13 @@ impl Events {
                 self.feed.let_go(&mut self.queue, false, self.place);
                 lag_bytes("sse", self.feed.lag(self.place).bytes);
             }
+        }
+        if let Some(beat) = &mut self.beat
+            && beat.is_due(now)
+            && self.queue.is_empty()
+        {
+            let words = beat.text(self.feed.seat().map(Seat::session), self.hub.is_well());
+            self.queue.push_back(Out { bytes: self.view.text(&words), place: self.place });
         }
         if self.queue.is_empty() && now >= self.comment_at {
             self.queue.push_back(Out { bytes: COMMENT, place: self.place });
@@ -319,6 +330,10 @@ impl Events {
                     Err(TrySendError::Full(())) => {
                         self.blocked_since.get_or_insert_with(Instant::now);
                         self.blocked.get_or_insert_with(|| Counted::blocked("sse"));
+                        if self.view.conflates() && self.asking.is_none() {
+                            // As a socket's: a newer one may take its place.
+                            self.feed.let_go(&mut self.queue, false, self.place);
+                        }
                         return Ok(());
                     }
                 }
@@ -402,9 +417,11 @@ impl Events {
     }
 
     fn farewell(&self, close: &Close) -> Bytes {
-        if let Close::Told { code, reason } = close {
-            let closed = Control::Closed { code: *code, reason: reason.as_ref().into() };
-            return self.view.control(&closed, None).unwrap_or_default();
+        if let Close::Told { .. } | Close::ByEvent { .. } = close {
+            let closed = Control::Closed { code: close.code(), reason: close.reason() };
+            // Who comes back all the same has been closed by that event.
+            let cursor = if let Close::ByEvent { after, .. } = close { Some(*after) } else { None };
+            return self.view.control(&closed, cursor).unwrap_or_default();
         }
         let retry = self.drain.retry();
         let again = !matches!(close, Close::Over { .. });

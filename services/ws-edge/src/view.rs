@@ -2,6 +2,7 @@
 //!
 //! Two connections with equal views read the same ring, so an event is encoded once for all of them.
 
+mod options;
 mod veil;
 
 use std::{
@@ -20,6 +21,7 @@ use herald_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use options::{CloseOn, Delivery, InvalidCloseOn, Stop, ViewOptions};
 pub use veil::{InvalidVisible, Veil, Visible};
 
 use crate::{
@@ -109,6 +111,8 @@ pub struct View {
     pub encoding: Encoding,
     /// Topics that its clients don't see, because of who they are.
     pub veils: Vec<Veil>,
+    /// What else its route asks for.
+    pub options: ViewOptions,
 }
 
 impl View {
@@ -116,10 +120,29 @@ impl View {
     #[must_use]
     pub fn shows(&self, event: &Event) -> bool {
         let parts = event.parts();
+        self.may_show(event) && self.options.shows(parts.root, parts.topic)
+    }
+
+    /// Whether its clients see such events in a snapshot, of which they are: there also what is not shown as it happens.
+    #[must_use]
+    pub fn may_show(&self, event: &Event) -> bool {
+        let parts = event.parts();
         self.roots.iter().any(|root| **root == *parts.root)
             && self.dialect.shows(parts.root, parts.topic)
             && !self.hidden.iter().any(|hidden| hidden.matches(parts.root, parts.topic))
             && !self.veils.iter().any(|veil| veil.hides(parts.root, parts.topic))
+    }
+
+    /// Which of its rules closes connections behind that event, shown or not, if one does.
+    #[must_use]
+    pub fn stop(&self, event: &Event) -> Option<Stop> {
+        self.options.stop(event)
+    }
+
+    /// Whether a newer frame takes the place of an older one that somebody has not got yet.
+    #[must_use]
+    pub const fn conflates(&self) -> bool {
+        !matches!(self.options.delivery, Delivery::All)
     }
 
     /// Whether its frames carry `prev`.
@@ -139,6 +162,17 @@ impl View {
     pub fn snapshot_filters(&self, session: &SessionId) -> Vec<String> {
         let of_session = |topics: &Topics| subject::session_topics(topics.root.as_str(), session, &topics.pattern);
         self.snapshot.iter().map(of_session).collect()
+    }
+
+    /// Subjects of `session` that everything is among that it shows as it happens, or closes connections behind.
+    #[must_use]
+    pub fn filters(&self, session: &SessionId) -> Vec<String> {
+        if self.options.topics.is_empty() {
+            return self.roots.iter().map(|root| subject::session_all(root, session)).collect();
+        }
+        let of_session = |topics: &Topics| subject::session_topics(topics.root.as_str(), session, &topics.pattern);
+        let closing = self.options.close_on.iter().map(|rule| &rule.topics);
+        self.options.topics.iter().chain(closing).map(of_session).collect()
     }
 
     /// The frame of an event up to its numbers. `None`: its payload is not UTF-8 and can't be shown.
@@ -180,6 +214,15 @@ impl View {
                 server_sent(None, None, &text)
             }
         })
+    }
+
+    /// A text that is no event's, as it goes on the wire.
+    #[must_use]
+    pub fn text(&self, text: &str) -> Bytes {
+        match self.encoding {
+            Encoding::Plain | Encoding::V1 => websocket_text(text.len(), |out| out.extend_from_slice(text.as_bytes())),
+            Encoding::Sse => server_sent(None, None, text.as_bytes()),
+        }
     }
 
     /// A control frame, where the view has such. `cursor` as in [`View::encode`].
@@ -298,6 +341,7 @@ mod tests {
             dialect: Dialect::Event,
             encoding,
             veils: vec![],
+            options: ViewOptions::default(),
         }
     }
 
@@ -321,6 +365,42 @@ mod tests {
         }
         let filters = view.snapshot_filters(&"s".parse().unwrap());
         assert_eq!(filters, ["gm.s.proposal", "arena.s.agent.*.status"]);
+    }
+
+    #[test]
+    fn topics_are_all_that_is_shown_as_it_happens() {
+        let topics = ["gm.phase", "arena.agent.>"].map(|text| text.parse().unwrap()).into();
+        let options = ViewOptions { topics, ..ViewOptions::default() };
+        let view = View { options, ..view(Encoding::Plain) };
+        for (subject, live, snapshot) in [
+            ("gm.s.phase", true, true),
+            ("arena.s.agent.7.status", true, true),
+            ("gm.s.proposal", false, true),
+            ("arena.s.phase", false, true),
+            ("arena.s.input.fakenews", false, false),
+            ("gm.s._action", false, false),
+        ] {
+            let event = event(subject, "");
+            assert_eq!((view.shows(&event), view.may_show(&event)), (live, snapshot), "{subject}");
+        }
+        assert_eq!(view.filters(&"s".parse().unwrap()), ["gm.s.phase", "arena.s.agent.>"]);
+        assert_eq!(super::tests::view(Encoding::Plain).filters(&"s".parse().unwrap()), ["gm.s.>", "arena.s.>"]);
+    }
+
+    #[test]
+    fn a_raw_frame_is_the_payload_and_nothing_else() {
+        for payload in ["{\"type\":\"x\"}", "", "NaN", "\"\u{0}\n"] {
+            let raw = |encoding| {
+                let view = View { dialect: Dialect::Raw, ..view(encoding) };
+                let head = view.head(&event("gm.s.phase", payload)).unwrap();
+                view.encode(&head, Tail { snapshot: true, prev: Some(1), ..Tail::plain(7, 9) }, Some(CURSOR))
+            };
+            assert_eq!(&raw(Encoding::Plain)[2..], payload.as_bytes());
+            let lines = payload.replace('\n', "\ndata: ");
+            assert_eq!(raw(Encoding::Sse), format!("id: 000000ab-7\ndata: {lines}\n\n"));
+        }
+        let broken = Event::parse(Subject::from("gm.s.x"), 7, 9, Bytes::from_static(b"\xff")).unwrap();
+        assert!(View { dialect: Dialect::Raw, ..view(Encoding::Plain) }.head(&broken).is_none());
     }
 
     #[test]

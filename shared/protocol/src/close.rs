@@ -67,6 +67,15 @@ pub enum Close {
         /// Just before the first event that is still kept.
         after: Cursor,
     },
+    /// An event was shown, or passed, behind which the route closes its connections: with the code that the route says.
+    ByEvent {
+        /// That code.
+        code: u16,
+        /// The route's reason, at most 123 bytes; where it says none, where the client stands.
+        reason: Option<Arc<str>>,
+        /// Just behind the event.
+        after: Cursor,
+    },
     /// 4411: the session is over, and the client has all of it; do not come back.
     Over {
         /// Where it stands: behind all that was said.
@@ -92,7 +101,7 @@ impl Close {
             Self::NotIdentified(_) => 4401,
             Self::NotAllowed(_) => 4403,
             Self::NoSession => 4404,
-            Self::Refused { code, .. } | Self::Told { code, .. } => *code,
+            Self::Refused { code, .. } | Self::Told { code, .. } | Self::ByEvent { code, .. } => *code,
             Self::TooSlow { .. } => 4408,
             Self::Gap { .. } => 4410,
             Self::Over { .. } => 4411,
@@ -118,7 +127,10 @@ impl Close {
             Self::Restart { after: Some(after) } => format!("restart after={after}"),
             Self::Restart { after: None } => "restart".into(),
             Self::NoSession => "no such session".into(),
-            Self::Refused { reason, .. } | Self::Told { reason, .. } => reason.as_ref().into(),
+            Self::Refused { reason, .. } | Self::Told { reason, .. } | Self::ByEvent { reason: Some(reason), .. } => {
+                reason.as_ref().into()
+            }
+            Self::ByEvent { reason: None, after, .. } => format!("closed after={after}"),
             Self::TooSlow { after } => format!("resume after={after}"),
             Self::Gap { after } => format!("after={after}"),
             Self::Over { after } => format!("over after={after}"),
@@ -151,12 +163,15 @@ mod tests {
     fn reasons_fit_a_close_frame_and_carry_the_cursor() {
         let after = Cursor { epoch: Epoch::new(1), seq: u64::MAX };
         let restart = Close::Restart { after: Some(after) };
-        for close in [Close::TooSlow { after }, Close::Gap { after }, restart, Close::Over { after }] {
+        let by_event = Close::ByEvent { code: 1001, reason: None, after };
+        for close in [Close::TooSlow { after }, Close::Gap { after }, restart, Close::Over { after }, by_event] {
             assert!(close.reason().len() <= 123);
             assert!(close.reason().ends_with(&format!("after={after}")));
         }
         assert_eq!(Close::TooSlow { after }.code(), 4408);
         assert_eq!((Close::Gap { after }.code(), Close::Over { after }.code()), (4410, 4411));
+        let by_event = Close::ByEvent { code: 4001, reason: Some("gone home".into()), after };
+        assert_eq!((by_event.code(), &*by_event.reason()), (4001, "gone home"));
     }
 
     #[test]

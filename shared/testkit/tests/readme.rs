@@ -208,6 +208,34 @@ async fn the_engine_shown_that_is_asked_says_who_may_come_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_door_shown_for_a_lobby_serves_its_page_and_says_how_it_is() {
+    within(Duration::from_secs(60), async {
+        let readme = readme();
+        let shown = between(&readme, "### A door of its own", "## Publishing by HTTP");
+        let pages = tempfile::tempdir().expect("a folder");
+        std::fs::write(pages.path().join("index.html"), "<h1>Lobby</h1>").expect("written");
+        let config = between(shown, "```toml\n", "```")
+            .replace("127.0.0.1:8003", "127.0.0.1:0")
+            .replace("LOBBY", "EVENTS")
+            .replace("/srv/lobby/pages", &pages.path().display().to_string());
+        let nats = Nats::start().await;
+        // There is no lobby, and no stream.
+        let mut edge = Edge::new(&nats).config(config).spawn();
+        edge.wait_listeners(1, Duration::from_secs(20)).await;
+        assert_eq!(edge.get("/").await.expect_status(200).text(), "<h1>Lobby</h1>");
+        assert_eq!(edge.get("/none").await.expect_status(404).json(), serde_json::json!({ "detail": "Not Found" }));
+        let health = async || match edge.get("/health").await.text() {
+            text if text == r#"{"status":"degraded"}"# => Ok(()),
+            text => Err(text),
+        };
+        eventually("it says how it is", Duration::from_secs(20), health).await;
+        let reply = edge.get("/api/game_sessions").await.expect_status(503);
+        assert!(reply.json()["detail"].is_string(), "{}", reply.text());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_shown_publishes_by_http() {
     within(Duration::from_secs(60), async {
         let readme = readme();

@@ -14,7 +14,7 @@ use ws_edge::{
     intake::{Life, Rings as _},
     log::{Batch, Budget, RingLimits},
     sessions::{Goes, Listener, Seat, SeatRead, SessionLimits, Sessions},
-    view::{Encoding, View},
+    view::{Encoding, View, ViewOptions},
 };
 
 /// That of ws-edge.
@@ -74,6 +74,7 @@ pub fn view(dialect: DialectName, encoding: Encoding) -> Arc<View> {
         dialect: Dialect::new(dialect, None),
         encoding,
         veils: Vec::new(),
+        options: ViewOptions::default(),
     })
 }
 

@@ -112,7 +112,7 @@ impl Refusal {
             _ => StatusCode::FORBIDDEN,
         };
         // The code too: of an engine's own ones the status says little.
-        let mut answer = answer::json(status, &serde_json::json!({ "error": &*self.text(), "code": code }));
+        let mut answer = answer::error_with_code(status, &self.text(), *code);
         if status == StatusCode::UNAUTHORIZED {
             answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

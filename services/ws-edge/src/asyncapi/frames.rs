@@ -12,6 +12,7 @@ pub(super) fn of(dialect: DialectName, pictures: bool, event: &Known, schemas: &
     let name = text(&event.name);
     let (root, topic) = (event.root(), event.topic());
     let head = match dialect {
+        DialectName::Raw => return payload,
         DialectName::App if root == GM => json!({ "event": name, "data": lifted(event, payload, schemas) }),
         DialectName::App if root == ARENA => {
             let data = if pictures { pictured(payload, &event.text["payload"]) } else { payload };

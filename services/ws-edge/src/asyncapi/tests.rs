@@ -10,7 +10,7 @@ use herald_protocol::{
 };
 
 use super::*;
-use crate::config::{Config, ForwardConfig, UplinkRouteConfig};
+use crate::config::{Config, ForwardConfig, HeartbeatConfig, UplinkRouteConfig};
 
 fn arena(change: impl FnOnce(&mut ListenerConfig)) -> Value {
     let mut config = Config::default();
@@ -145,6 +145,29 @@ fn of_another_engine_it_says_what_is_known() {
     let query = &document["channels"]["dice.sid"]["bindings"]["ws"]["query"]["properties"];
     assert_eq!(keys(query), ["after", "dialect", "player_id"].into());
     assert!(document["components"]["schemas"].get("News").is_none(), "what belongs to a game that is not there");
+}
+
+#[test]
+fn a_route_with_options_says_what_its_clients_get() {
+    let lobby = |path: &str, transport| RouteConfig {
+        path: path.into(),
+        transport,
+        roots: vec![Name::new("gm").unwrap(), Name::new("lobby").unwrap()],
+        topics: vec!["lobby.status".parse().unwrap()],
+        dialect: Some(DialectName::Raw),
+        delivery: Delivery::Latest,
+        close_on: vec!["lobby.destroyed:1001".parse().unwrap()],
+        heartbeat: Some(HeartbeatConfig { frame: "{}".into(), ..HeartbeatConfig::default() }),
+        ..RouteConfig::default()
+    };
+    let routes = vec![lobby("/ws/{sid}", Transport::Socket), lobby("/sse/{sid}", Transport::Sse)];
+    let listener = ListenerConfig { routes, ..ListenerConfig::default() };
+    let document = Draft::new(&listener, false).written();
+    let messages = |channel: &str| keys(&document["channels"][channel]["messages"]);
+    assert_eq!(messages("ws.sid"), ["heartbeat.ws.sid", "raw.lobby"].into());
+    assert!(messages("sse.sid").contains("sse.herald.closed") && messages("sse.sid").contains("sse.herald.hello"));
+    let frame = &document["components"]["messages"]["raw.lobby"]["payload"];
+    assert_eq!(frame["$ref"], schema("lobby"), "what was published");
 }
 
 #[test]

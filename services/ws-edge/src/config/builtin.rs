@@ -4,7 +4,7 @@ use herald_protocol::Name;
 use herald_runtime::config::HumanDuration;
 use serde::{Deserialize, Serialize};
 
-use super::{ForwardConfig, PresenceMode, RouteConfig, StartConfig, Transport, name};
+use super::{ForwardConfig, HealthConfig, PresenceMode, RouteConfig, StartConfig, Transport, name};
 use crate::{dialect::DialectName, view::Topics};
 
 /// What the dashboards need to draw themselves: the last of each.
@@ -39,6 +39,9 @@ const EVENTS: &str = include_str!("builtin/arena.events.json");
 const NEWS_TIMEOUT: HumanDuration = HumanDuration::from_secs(8);
 /// Asked about its health, a bridge answers at once or counts as absent.
 const HEALTH_TIMEOUT: HumanDuration = HumanDuration::from_secs(2);
+
+/// What is true of the whole game where no bridge can be asked.
+const HEALTH: &str = r#"{"status":"degraded","service":"herald","nats_connected":{nats},"gm_client_ready":false}"#;
 
 /// What is known of the HTTP interface of a service, as paths and components of an OpenAPI document.
 pub(crate) fn api_of(service: &Name) -> Option<&'static str> {
@@ -87,6 +90,11 @@ impl Builtin {
 
     pub(super) fn forwards(self) -> Vec<ForwardConfig> {
         self.doors().iter().flat_map(Door::forwards).collect()
+    }
+
+    /// Without a bridge nothing is well.
+    pub(super) fn health(self) -> HealthConfig {
+        HealthConfig { ok: HEALTH.to_owned(), degraded: HEALTH.to_owned() }
     }
 }
 

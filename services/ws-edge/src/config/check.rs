@@ -5,7 +5,8 @@ use std::{collections::HashSet, time::Duration};
 use herald_runtime::config::{ByteSize, Fault, HumanDuration};
 
 use super::{
-    AdmissionConfig, Auth, Config, ForwardConfig, JwtConfig, ListenerConfig, RouteConfig, StartConfig, presence, uplink,
+    AdmissionConfig, Auth, Config, ForwardConfig, JwtConfig, ListenerConfig, RouteConfig, StartConfig, options,
+    presence, uplink,
 };
 use crate::{admission, hosts::Host, identity, origins::Allowed, path::Pattern, pictures, proxy::ProxyProtocol};
 
@@ -204,8 +205,14 @@ impl Check {
         if !is_plain_path(&listener.avatars_path) || listener.avatars_path == "/" {
             self.fault(format!("{key}.avatars_path"), "must be a path such as /static/agent-skins");
         }
-        if listener.routes.is_empty() && listener.forwards.is_empty() {
-            self.fault(key, "has neither `builtin` nor routes nor forwards: there is nothing to be had there");
+        for (option, message) in options::faults_of_listener(listener) {
+            self.fault(format!("{key}.{option}"), message);
+        }
+        if listener.routes.is_empty() && listener.forwards.is_empty() && listener.files.is_none() {
+            self.fault(
+                key,
+                "has neither `builtin` nor routes nor forwards nor `static`: there is nothing to be had there",
+            );
         }
         let mut patterns = HashSet::new();
         let mut told: Vec<&RouteConfig> = Vec::new();
@@ -271,6 +278,9 @@ impl Check {
         }
         if route.start == StartConfig::Snapshot && route.snapshot.is_empty() {
             self.fault(format!("{key}.start"), "needs snapshot topics");
+        }
+        for (option, message) in options::faults_of_route(route) {
+            self.fault(format!("{key}.{option}"), message);
         }
     }
 

@@ -125,7 +125,7 @@ impl Connection {
 pub(crate) fn farewell(close: &Close, retry: Duration) -> Option<Control> {
     let after = match close {
         Close::Restart { after } => (*after)?,
-        Close::TooSlow { after } => *after,
+        Close::TooSlow { after } | Close::ByEvent { after, .. } => *after,
         Close::Over { after } => return Some(Control::Over { after: after.to_string() }),
         _ => return None,
     };
@@ -175,6 +175,7 @@ pub(crate) const fn name(close: &Close) -> &'static str {
         Close::NotIdentified(_) => "not_identified",
         Close::NotAllowed(_) => "not_allowed",
         Close::NoSession | Close::Refused { code: 4404, .. } => "no_session",
+        Close::ByEvent { .. } => "by_event",
         Close::Refused { code: 4401, .. } => "not_identified",
         Close::Refused { code: 4403, .. } => "not_allowed",
         Close::Refused { .. } => "refused",

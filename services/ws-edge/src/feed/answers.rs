@@ -42,7 +42,8 @@ impl Feed {
             Found::Extent => {}
             Found::Page { page, prev } => self.turn_page(&page, &proof.extent, prev),
             Found::Another => self.alone = true,
-            Found::Snapshot(snapshot) => self.show_snapshot(&snapshot),
+            Found::Snapshot(snapshot) if matches!(self.stage, Stage::Snapshot) => self.show_snapshot(&snapshot),
+            Found::Snapshot(latest) => self.show_latest(&latest),
             Found::Before { seq, prev } => {
                 if let (Some(seat), Some(life)) = (&self.seat, self.life) {
                     seat.chain(life.generation, seq - 1, prev);
@@ -76,6 +77,11 @@ impl Feed {
         if reason == "beyond" && !looked {
             // A leader just elected may answer from behind: it is asked once more, a little later.
             self.stage = Stage::Judge(Case { looked: true, ..case });
+            return;
+        }
+        if self.view.conflates() {
+            // Whatever it has seen: what counts is the newest.
+            self.begin_at(0, &opening, "latest", Start::After(at));
             return;
         }
         let to = extent.first.saturating_sub(1);
@@ -138,6 +144,10 @@ impl Feed {
         let from = self.place.seq;
         for event in page.events.iter().filter(|event| event.seq > from) {
             self.show(event, life);
+            if let Some(stop) = self.view.stop(event) {
+                self.stop = Some(Box::new(stop));
+                return;
+            }
         }
         self.place.seq = self.place.seq.max(page.through);
         if planted(Bug::SeamReversed) {
@@ -150,6 +160,10 @@ impl Feed {
     /// The last sequence up to which a page can't be complete; 0 where it is. Who asked for what there is misses nothing of
     /// what was no longer there when it asked.
     fn missing_to(&self, page: &Page, extent: &Extent) -> u64 {
+        if self.view.conflates() {
+            // It asks for the newest of what there is.
+            return 0;
+        }
         let asked = self.place.seq;
         let trimmed = if self.from_start && asked == 0 { 0 } else { extent.first.saturating_sub(1) };
         let owed = if self.from_start { asked.max(self.owed_from) } else { asked };
@@ -172,9 +186,28 @@ impl Feed {
         self.ready.push(Out { bytes, place: self.place });
     }
 
+    /// The newest of what is before the ring, as far as the client lacks it and up to where it is closed. Each has its cursor,
+    /// as any other event.
+    fn show_latest(&mut self, latest: &Snapshot) {
+        let Some(life) = self.life else { return };
+        self.leapt = true;
+        let (view, after) = (self.view.clone(), self.place.seq);
+        let behind = || latest.events.iter().filter(|event| event.seq > after);
+        let stop = behind().find_map(|event| view.stop(event));
+        let upto = stop.map_or(latest.cut, |stop| stop.seq);
+        for event in behind().filter(|event| event.seq <= upto) {
+            // Two patterns may have found the same.
+            if event.seq > self.place.seq {
+                self.show(event, life);
+            }
+        }
+        self.stop = stop.map(Box::new);
+        self.place.seq = self.place.seq.max(upto);
+    }
+
     fn show_snapshot(&mut self, snapshot: &Snapshot) {
         let Some(life) = self.life else { return };
-        for event in snapshot.events.iter().filter(|event| self.view.shows(event)) {
+        for event in snapshot.events.iter().filter(|event| self.view.may_show(event)) {
             let Some(head) = self.view.head(event) else { continue };
             let tail = Tail { snapshot: true, ..Tail::plain(event.seq, event.ts_ms) };
             // No cursor: who drops out in the middle of a snapshot takes it again.

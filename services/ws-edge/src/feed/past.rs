@@ -45,6 +45,8 @@ pub(crate) enum Ask {
     Before { seq: u64 },
     /// The state of the snapshot topics.
     Snapshot,
+    /// The newest event of each topic that is shown.
+    Latest,
 }
 
 /// Its answer.
@@ -56,7 +58,7 @@ pub(crate) struct Answer {
     pub(crate) proof: Arc<Proof>,
 }
 
-/// What was found, of the same name as the question.
+/// What was found, of the same name as the question; the newest events are a snapshot, too.
 #[derive(Debug, Clone)]
 pub(crate) enum Found {
     Extent,
@@ -118,7 +120,7 @@ impl Past {
                 }
                 None => self.join(room, ask).await,
             },
-            Ask::Before { .. } | Ask::Snapshot => self.join(room, ask).await,
+            Ask::Before { .. } | Ask::Snapshot | Ask::Latest => self.join(room, ask).await,
         }
     }
 
@@ -319,6 +321,7 @@ async fn find(history: &History, room: &Room, ask: Ask) -> Result<Found, History
         Ask::Extent => Found::Extent,
         Ask::Before { seq } => Found::Before { seq, prev: history.before(session, &view.roots, seq, shown).await? },
         Ask::Snapshot => Found::Snapshot(history.snapshot(session, &view.snapshot_filters(session)).await?),
+        Ask::Latest => Found::Snapshot(history.snapshot(session, &view.filters(session)).await?),
         Ask::Page { after, upto, prev, .. } => {
             let page = history.page(session, &view.roots, begin(after, prev), upto).await?;
             let prev = match prev.or_else(|| last_shown(&page, after, shown)) {
@@ -372,6 +375,7 @@ pub(super) fn take_up(
             frames.push(Old { seq: event.seq, prev, bytes });
         }
     }
-    let piece = Piece { epoch, floor, upto, purges, frames, last: last.unwrap_or(*prev) };
+    let stops = page.events.iter().filter_map(|event| view.stop(event)).filter(|stop| stop.seq > floor).collect();
+    let piece = Piece { epoch, floor, upto, purges, frames, stops, last: last.unwrap_or(*prev) };
     sessions.fill(session, view, piece);
 }

@@ -3,10 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use herald_protocol::{Position, SessionId, record::AliasTarget};
+use herald_runtime::nats::Nats;
 use tokio::{sync::watch, time::timeout};
 
 use super::Past;
 use crate::{
+    beat::Beat,
     guests::Stay,
     sessions::{Opening, Seat, Sessions},
     uplink::Uplink,
@@ -22,6 +24,16 @@ pub struct StreamHub {
     pub sessions: Arc<Sessions>,
     /// Everything else.
     pub past: Past,
+    /// The connection that says whether NATS is there.
+    pub nats: Nats,
+}
+
+impl StreamHub {
+    /// Whether events come: NATS is there, and the stream is served.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        self.nats.connected() && self.sessions.is_serving()
+    }
 }
 
 /// Whose log a connection shows.
@@ -62,6 +74,8 @@ pub struct Setup {
     pub stay: Stay,
     /// Where what its client says goes, if it may say anything.
     pub uplink: Option<Arc<Uplink>>,
+    /// What tells its client that it lives, where the route has such.
+    pub beat: Option<Box<Beat>>,
 }
 
 /// The present of a session, from before its client was told that it is connected: what is stored from then on is shown,

@@ -20,9 +20,10 @@ use crate::{
     intake::{Life as StreamLife, Rings as _},
     log::{Batch, Budget, RingLimits},
     sessions::{Goes, SessionLimits},
-    view::Encoding,
+    view::{Encoding, ViewOptions},
 };
 
+mod options;
 mod stream;
 mod ways;
 
@@ -49,6 +50,7 @@ fn view(encoding: Encoding) -> View {
         dialect: Dialect::Event,
         encoding,
         veils: Vec::new(),
+        options: ViewOptions::default(),
     }
 }
 

@@ -28,12 +28,13 @@ fn forwards() {
     let config = Config::default();
     let listener = config.listeners().remove(0);
     let shared = Forwards::new(&config.http, Limits::new(&config));
+    let health = listener.health.as_ref().and_then(Health::new).map(Arc::new).expect("what it says of its health");
     let places: Vec<(Vec<Pattern>, Forward)> = listener
         .forwards
         .iter()
         .map(|forward| {
             let paths = forward.paths.iter().map(|path| path.parse().expect("a path")).collect();
-            (paths, Forward::new(forward, Trust::None, &shared).expect("a forward"))
+            (paths, Forward::new(forward, Trust::None, &health, &shared).expect("a forward"))
         })
         .collect();
     Target::new("forwards")

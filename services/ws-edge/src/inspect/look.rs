@@ -48,6 +48,7 @@ impl ViewLook {
                 Dialect::Event => "event",
                 Dialect::App(_) => "app",
                 Dialect::Gm => "gm",
+                Dialect::Raw => "raw",
             },
             encoding: match view.encoding {
                 Encoding::Plain => "plain",
@@ -240,6 +241,7 @@ fn why(resume: &Resume) -> String {
             format!("Its place {place} is before what the ring held here (all behind {floor}): history was read")
         }
         "gap" => format!("Its place {place} {}", foreign(gap, epoch)),
+        "latest" => format!("Its place {place} is none of this log, and its route shows the newest alone: it got that"),
         _ => format!("All behind its place {place} was in the ring here, or yet to come"),
     };
     match gap {

@@ -14,9 +14,9 @@ use serde_json::value::RawValue;
 use super::{Answered, Asked, Who, bad_request, query, refusal, session_id};
 use crate::{
     config::{ListenerConfig, Transport},
-    dialect::Dialect,
+    dialect::{Dialect, DialectName},
     event::Event,
-    view::{Encoding, View},
+    view::{Encoding, View, ViewOptions},
 };
 
 /// Events, unless asked otherwise, and at most.
@@ -42,9 +42,14 @@ impl Shown {
                 roots: route.roots.iter().map(Name::as_str).map(Arc::from).collect(),
                 hidden: route.hidden.clone(),
                 snapshot: Vec::new(),
-                dialect: Dialect::new(route.dialect.unwrap_or(listener.dialect), None),
+                // Bare payloads would not say what they are, nor be JSON always.
+                dialect: match route.dialect.unwrap_or(listener.dialect) {
+                    DialectName::Raw => Dialect::Event,
+                    dialect => Dialect::new(dialect, None),
+                },
                 encoding: Encoding::Plain,
                 veils: Vec::new(),
+                options: ViewOptions { topics: route.topics.clone(), ..ViewOptions::default() },
             },
         });
         shown.collect()

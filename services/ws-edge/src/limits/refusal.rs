@@ -5,7 +5,7 @@ use std::time::Duration;
 use herald_protocol::Close;
 use http::{HeaderValue, StatusCode, header::RETRY_AFTER};
 
-use crate::answer::{self, Answer};
+use crate::answer::{self, Answer, ErrorBody};
 
 /// A limit of the door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,9 +129,9 @@ impl Refusal {
 
     /// As bytes for a connection that nothing was read from.
     #[must_use]
-    pub fn raw(&self) -> String {
+    pub fn raw(&self, shape: ErrorBody) -> String {
         let (status, retry) = (self.status(), self.retry);
-        let body = serde_json::json!({ "error": self.limit.text() }).to_string();
+        let body = shape.body(self.limit.text());
         format!(
             "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\ncache-control: no-store\r\nretry-after: {retry}\r\n\
              connection: close\r\ncontent-length: {}\r\n\r\n{body}",
@@ -154,7 +154,7 @@ mod tests {
         let all = Refusal::after(Limit::Watching, Duration::ZERO);
         assert_eq!((all.answer().status().as_u16(), all.retry, all.close().code()), (503, 1, 1013));
         assert_eq!(all.close().reason(), "Too many connections; retry in 1 s");
-        let raw = Refusal::after(Limit::Address, Duration::from_secs(5)).raw();
+        let raw = Refusal::after(Limit::Address, Duration::from_secs(5)).raw(ErrorBody::Error);
         assert!(raw.starts_with("HTTP/1.1 429 Too Many Requests\r\n") && raw.contains("retry-after: 5\r\n"), "{raw}");
         let (head, body) = raw.split_once("\r\n\r\n").unwrap();
         assert!(head.ends_with(&format!("content-length: {}", body.len())), "{raw}");

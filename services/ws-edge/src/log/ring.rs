@@ -171,6 +171,8 @@ pub enum Read {
 pub struct Ring {
     limits: RingLimits,
     frames: VecDeque<Frame>,
+    /// Of a ring that keeps but the newest frame of each topic: the topics of these, one by one.
+    topics: VecDeque<Option<Box<str>>>,
     /// Everything behind this sequence and up to `head` is in `frames`.
     floor: u64,
     /// Everything up to here was offered to the ring.
@@ -188,6 +190,7 @@ impl Ring {
         Self {
             limits,
             frames: VecDeque::new(),
+            topics: VecDeque::new(),
             floor: at,
             head: at,
             mark: Mark { frames: 0, bytes: 0 },
@@ -230,6 +233,30 @@ impl Ring {
         Some(frame)
     }
 
+    /// As [`Ring::append`], in the place of what was appended before of the same topic. A ring is appended to either way, never
+    /// both: this one holds what a client lacks that is to see no more than the newest of each topic.
+    pub fn append_newest(&mut self, topic: &str, seq: u64, bytes: Bytes) -> Option<Frame> {
+        if seq <= self.head {
+            return None;
+        }
+        if let Some(at) = self.topics.iter().position(|known| known.as_deref() == Some(topic)) {
+            self.topics.remove(at);
+            if let Some(former) = self.frames.remove(at) {
+                self.charge.give_back(cost(&former));
+            }
+        }
+        let frame = self.append(seq, 0, bytes);
+        if self.topics.len() < self.frames.len() {
+            self.topics.push_back(Some(topic.into()));
+        }
+        frame
+    }
+
+    /// What is here so far keeps its place, whatever is appended from now on.
+    pub fn seal(&mut self) {
+        self.topics.iter_mut().for_each(|topic| *topic = None);
+    }
+
     fn make_room(&mut self, cost: usize) -> bool {
         if cost > self.limits.bytes {
             while self.drop_oldest() {}
@@ -250,6 +277,7 @@ impl Ring {
 
     fn drop_oldest(&mut self) -> bool {
         let Some(oldest) = self.frames.pop_front() else { return false };
+        self.topics.pop_front();
         if !planted(Bug::RingEvictsSilently) {
             self.floor = oldest.seq;
         }
@@ -277,7 +305,15 @@ impl Ring {
     /// Forgets all frames: the ring is complete behind the last of them.
     pub fn forget(&mut self) {
         while self.drop_oldest() {}
-        self.frames = VecDeque::new();
+        (self.frames, self.topics) = (VecDeque::new(), VecDeque::new());
+    }
+
+    /// Forgets everything up to and including `at`, and nothing behind it.
+    pub fn trim(&mut self, at: u64) {
+        while self.frames.front().is_some_and(|oldest| oldest.seq <= at) {
+            self.drop_oldest();
+        }
+        self.floor = self.floor.max(at);
     }
 
     /// Forgets everything up to and including `at`; what comes later is complete again.
@@ -382,6 +418,38 @@ mod tests {
         second.append(5, 0, vec![0; 10].into());
         drop(second);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_newer_frame_takes_the_place_of_the_older_one_of_its_topic() {
+        let budget = Budget::new(1 << 20);
+        let mut ring = Ring::new(RingLimits { frames: 3, bytes: 10_000 }, budget.clone(), 5);
+        for (topic, seq) in [("a", 6), ("b", 7), ("a", 8), ("c", 9), ("a", 10)] {
+            assert_eq!(
+                ring.append_newest(topic, seq, vec![0; 10].into()).unwrap().seq,
+                seq,
+                "who is up to date gets it"
+            );
+        }
+        assert!(ring.append_newest("a", 10, Bytes::new()).is_none(), "it had that");
+        assert_eq!((seqs(ring.read(5, 9, 999)), ring.floor()), (vec![7, 9, 10], 5));
+        assert_eq!(seqs(ring.read(7, 9, 999)), [9, 10]);
+        assert_eq!(ring.charge.bytes(), 3 * (FRAME_OVERHEAD + 10));
+        let Read::Frames(frames) = ring.read(7, 9, 999) else { panic!("they are there") };
+        assert_eq!(frames[1].mark.since(frames[0].mark).frames, 1, "marks count what took another's place, too");
+        ring.seal();
+        // A fourth topic has no room but that of the oldest: who lacks that asks history.
+        ring.append_newest("d", 11, vec![0; 10].into());
+        assert_eq!((ring.read(6, 9, 999), seqs(ring.read(7, 9, 999))), (Read::Behind, vec![9, 10, 11]));
+        ring.append_newest("c", 12, vec![0; 10].into());
+        assert_eq!(seqs(ring.read(9, 9, 999)), [10, 11, 12], "what was sealed is still there, as far as there is room");
+        ring.append_newest("c", 13, vec![0; 20_000].into());
+        assert_eq!((ring.floor(), budget.used(), ring.topics.len()), (13, 0, 0), "too large to be kept");
+        ring.append_newest("c", 14, Bytes::new());
+        ring.trim(13);
+        assert_eq!((ring.floor(), seqs(ring.read(13, 9, 999))), (13, vec![14]));
+        ring.trim(20);
+        assert_eq!((ring.floor(), ring.topics.len(), budget.used()), (20, 0, 0));
     }
 
     proptest! {

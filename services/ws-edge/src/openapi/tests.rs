@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 use herald_protocol::Name;
 
 use super::*;
-use crate::config::{Builtin, Config};
+use crate::config::{Builtin, Config, HealthConfig};
 
 fn arena(change: impl FnOnce(&mut ListenerConfig)) -> Value {
     let mut config = Config::default();
@@ -217,11 +217,16 @@ fn a_route_that_asks_an_engine_says_how_it_may_be_answered() {
         admit_query: vec!["player_id".into()],
         ..RouteConfig::default()
     };
-    let routes = vec![asks("/follow", Transport::Socket), asks("/sse/{sid}", Transport::Sse)];
+    let before = RouteConfig { refuse: Refuse::Answer, ..asks("/before", Transport::Socket) };
+    let routes = vec![asks("/follow", Transport::Socket), before, asks("/sse/{sid}", Transport::Sse)];
     let document = document(&ListenerConfig { routes, ..ListenerConfig::default() }, false);
-    assert_eq!(paths(&document), ["/asyncapi.json", "/follow", "/openapi.json", "/sse/_selftest", "/sse/{sid}"].into());
+    assert_eq!(
+        paths(&document),
+        ["/asyncapi.json", "/before", "/follow", "/openapi.json", "/sse/_selftest", "/sse/{sid}"].into()
+    );
     assert_eq!(statuses(&document, "/sse/{sid}", "get"), ["200", "204", "400", "401", "403", "404", "429", "503"]);
     assert!(!statuses(&document, "/follow", "get").contains(&"403"), "said behind the handshake");
+    assert!(statuses(&document, "/before", "get").contains(&"403"), "said before it");
     let parameters = document["paths"]["/follow"]["get"]["parameters"].to_string();
     assert!(parameters.contains("session_id") && parameters.contains("player_id"), "{parameters}");
     assert!(!parameters.contains("parameters/Sid"), "{parameters}");
@@ -243,4 +248,43 @@ fn who_is_there_can_be_asked_for_where_a_route_tells_it() {
     each(&closed, &mut |value| {
         resolved(&closed, value);
     });
+}
+
+#[test]
+fn a_page_the_health_and_the_shape_of_errors_are_described_where_they_are() {
+    let own = |change: &dyn Fn(&mut ListenerConfig)| {
+        let mut listener = ListenerConfig { health: Some(HealthConfig::default()), ..ListenerConfig::default() };
+        listener.files = Some(PathBuf::from("files"));
+        change(&mut listener);
+        document(&listener, false)
+    };
+    let plain = own(&|_| {});
+    assert_eq!(paths(&plain), ["/", "/asyncapi.json", "/health", "/openapi.json"].into());
+    assert_eq!(statuses(&plain, "/", "get"), ["200", "206", "304", "404", "412", "416", "429", "503"]);
+    assert!(plain["paths"]["/"].get("head").is_some() && plain["paths"]["/health"].get("head").is_some());
+    assert_eq!(plain["components"]["schemas"]["Error"]["required"], json!(["error"]));
+    let everything = ForwardConfig { paths: vec!["/health".into(), "/".into()], ..ForwardConfig::default() };
+    let forwarded = own(&|listener| listener.forwards = vec![everything.clone()]);
+    assert_eq!(
+        forwarded["paths"]["/health"].as_object().unwrap().len(),
+        METHODS.len(),
+        "what is configured comes first"
+    );
+    for (shape, example) in [
+        (ErrorBody::Detail, json!({ "detail": "Not Found" })),
+        (ErrorBody::Both, json!({ "error": "Not Found", "detail": "Not Found" })),
+    ] {
+        let document = own(&|listener| listener.error_body = shape);
+        let response = &document["components"]["responses"]["NotFound"]["content"]["application/json"];
+        assert_eq!(response["example"], example);
+        let schema = &document["components"]["schemas"]["Error"];
+        assert!(
+            schema.get("required").is_none()
+                && schema["anyOf"].is_array()
+                && schema["properties"]["detail"].is_object()
+        );
+    }
+    let of_forward = ForwardConfig { error_body: Some(ErrorBody::Both), ..everything };
+    let mixed = own(&|listener| listener.forwards = vec![of_forward.clone()]);
+    assert!(mixed["components"]["schemas"]["Error"]["anyOf"].is_array());
 }

@@ -78,7 +78,7 @@ impl Presence {
     /// Answers who is there, as far as `mode` lets it.
     #[must_use]
     pub fn answer(&self, root: &Arc<str>, session: &SessionId, mode: PresenceMode, wanted: Wanted) -> Answer {
-        answer::json(StatusCode::OK, &self.state(root, session, mode, wanted))
+        answer::json(StatusCode::OK, self.state(root, session, mode, wanted).to_string())
     }
 
     /// Answers engines, for ever: those whose sessions are shown here. Another edge may show others.

@@ -7,7 +7,7 @@ use herald_protocol::{Epoch, SessionId};
 use super::{Entry, Listener, Now, Room, Session, Sessions, State, lock};
 use crate::{
     log::{Frame, Mark, Read},
-    view::View,
+    view::{Stop, View},
 };
 
 /// A place in a session's ring. The ring stays open as long as somebody has one.
@@ -28,6 +28,8 @@ pub enum SeatRead {
         frames: Vec<Frame>,
         /// What is in the ring, with them.
         mark: Mark,
+        /// The event that connections are closed behind, if everything up to it is among them.
+        stop: Option<Stop>,
     },
     /// Nothing new: from now on frames are offered to the listener.
     UpToDate,
@@ -47,6 +49,8 @@ pub enum SeatRead {
     Suspended,
     /// The stream lives another life than the one asked for.
     OtherLife,
+    /// Everything up to an event that connections are closed behind was seen.
+    Stop(Stop),
     /// Nothing new, and nothing to come: the session is over.
     Over {
         /// The sequence at which that was said: everything up to there was seen.
@@ -145,10 +149,14 @@ impl Seat {
             if !room.log.is_chained() {
                 return SeatRead::Unchained { floor };
             }
-            match room.log.read(after, frames, bytes) {
-                Read::Frames(frames) => SeatRead::Frames { frames, mark },
+            let (read, stop) = room.log.read(after, frames, bytes);
+            match read {
+                Read::Frames(frames) => SeatRead::Frames { frames, mark, stop },
                 Read::Behind => SeatRead::Behind { floor, mark },
                 Read::UpToDate => {
+                    if let Some(stop) = stop {
+                        return SeatRead::Stop(stop);
+                    }
                     // That it is over may be known before what came before that is here.
                     if let Some(at) = over.filter(|at| *at <= room.log.seen().max(self.settled())) {
                         return SeatRead::Over { at };

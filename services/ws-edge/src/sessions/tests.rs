@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::*;
 use crate::{
     dialect::Dialect,
-    view::{Encoding, Views},
+    view::{Encoding, ViewOptions, Views},
 };
 
 const EPOCH: Epoch = Epoch::new(7);
@@ -29,6 +29,7 @@ fn view(encoding: Encoding) -> Arc<View> {
         dialect: Dialect::Event,
         encoding,
         veils: Vec::new(),
+        options: ViewOptions::default(),
     })
 }
 
@@ -120,7 +121,7 @@ fn watch(sessions: &Arc<Sessions>, encoding: Encoding, most: usize) {
             SeatRead::Behind { floor, .. } => at = floor,
             SeatRead::Unchained { floor } => seat.chain(opening.generation, floor, floor),
             SeatRead::UpToDate => {}
-            SeatRead::Suspended | SeatRead::OtherLife | SeatRead::Over { .. } => panic!("{read:?}"),
+            SeatRead::Suspended | SeatRead::OtherLife | SeatRead::Stop(_) | SeatRead::Over { .. } => panic!("{read:?}"),
         }
     }
 }
@@ -346,10 +347,31 @@ fn a_removed_session_is_forgotten_and_what_was_read_before_is_not_put_back() {
     assert!(matches!(read(&seat, 0), SeatRead::Behind { floor: 3, .. }));
     assert_eq!(read(&seat, 3), SeatRead::UpToDate);
     let old = crate::log::Old { seq: 1, prev: 0, bytes: Bytes::from_static(b"old") };
-    let piece = |purges| Piece { epoch: EPOCH, floor: 0, upto: 3, purges, frames: vec![old.clone()], last: 1 };
+    let piece =
+        |purges| Piece { epoch: EPOCH, floor: 0, upto: 3, purges, frames: vec![old.clone()], stops: vec![], last: 1 };
     sessions.fill(&id("s"), &view(Encoding::Plain), piece(read_before));
     assert!(matches!(read(&seat, 0), SeatRead::Behind { .. }));
     sessions.fill(&id("s"), &view(Encoding::Plain), piece(sessions.purges()));
     assert!(matches!(read(&seat, 0), SeatRead::Frames { .. }), "what was read after is");
     assert!(matches!(read(&other, 0), SeatRead::Frames { .. }), "nobody else's");
+}
+
+#[test]
+fn before_an_event_that_closes_everything_is_offered_and_the_event_is_read() {
+    let sessions = sessions(Duration::from_secs(60));
+    let rule = "gm.x.end:4001".parse().unwrap();
+    let options = ViewOptions { close_on: vec![rule], ..ViewOptions::default() };
+    let view = Arc::new(View { options, ..View::clone(&view(Encoding::Plain)) });
+    let reader = Arc::new(Reader { most: 9, ..Reader::default() });
+    let listener: Weak<Reader> = Arc::downgrade(&reader);
+    let seat = sessions.attach(&id("s"), &view, listener, true);
+    reader.token.store(1, Ordering::Release);
+    assert_eq!(seat.read(1, 0, 9, 999, 1), SeatRead::UpToDate);
+    let end = Event::parse(Subject::from("gm.s.x.end"), 3, 0, Bytes::from_static(b"3")).unwrap();
+    take(&sessions, [event("s", 1), event("s", 2), end, event("s", 4)]);
+    assert_eq!(*lock(&reader.got), [1, 2], "in one go, up to there");
+    let SeatRead::Frames { frames, stop, .. } = seat.read(1, 2, 9, 999, 2) else { panic!("the end itself") };
+    assert_eq!((frames.len(), frames[0].seq, stop.map(|stop| stop.seq)), (1, 3, Some(3)));
+    let SeatRead::Frames { frames, stop, .. } = seat.read(1, 3, 9, 999, 3) else { panic!("what came later") };
+    assert_eq!((frames.len(), frames[0].seq, stop), (1, 4, None));
 }

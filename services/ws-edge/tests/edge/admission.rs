@@ -43,7 +43,7 @@ fn door(nats: &Nats, auth: &str, admission: &str) -> Edge {
 }
 
 /// An engine that is asked who may come in.
-struct Keeper {
+pub(crate) struct Keeper {
     client: async_nats::Client,
     asked: Arc<Mutex<Vec<Value>>>,
     /// Whether it answers.
@@ -54,7 +54,7 @@ struct Keeper {
 
 impl Keeper {
     /// One that answers what `says` makes of a question.
-    async fn start(nats: &Nats, mut says: impl FnMut(&Value) -> Vec<u8> + Send + 'static) -> Self {
+    pub(crate) async fn start(nats: &Nats, mut says: impl FnMut(&Value) -> Vec<u8> + Send + 'static) -> Self {
         let client = users::connect(&nats.url()).await.unwrap();
         let mut questions = client.subscribe("admit.dice").await.unwrap();
         let (asked, answers) = (Arc::<Mutex<Vec<Value>>>::default(), watch::Sender::new(true));
@@ -105,7 +105,7 @@ impl Keeper {
     }
 
     /// Ends it, the question under way unanswered.
-    async fn end(mut self) {
+    pub(crate) async fn end(mut self) {
         self.ends.send_replace(true);
         (&mut self.task).await.unwrap();
         self.settled().await;

@@ -9,12 +9,14 @@ mod auth;
 mod cursors;
 mod door;
 mod ends;
+mod files;
 mod floods;
 #[path = "../../src/identity/forge.rs"]
 mod forge;
 mod inspect;
 mod keys;
 mod limits;
+mod options;
 mod page;
 mod presence;
 mod proxies;

@@ -51,7 +51,7 @@ async fn a_browser_gets_the_page_and_a_program_what_it_always_got() {
         // Who does not ask for a page is told that there is nothing, as ever; nor is there anything else.
         for accept in ["*/*", "application/json", "text/event-stream"] {
             let none = send(Method::GET, &edge.http("/"), &[("accept", accept)], "").await.expect_status(404);
-            assert_eq!((none.error().as_str(), none.header("cache-control")), ("Not found", "no-store"), "{accept}");
+            assert_eq!((none.error().as_str(), none.header("cache-control")), ("Not Found", "no-store"), "{accept}");
         }
         for path in
             ["/page", "/page/", "/page/nothing.js", "/index.html", "/page/%2e%2e/page/herald.js", "/app/", "/gm/"]

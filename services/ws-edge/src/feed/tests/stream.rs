@@ -58,6 +58,13 @@ impl Stream {
                 let last = self.kept(session).rfind(|event| event.topic() == "state");
                 Found::Snapshot(Arc::new(Snapshot { events: last.into_iter().cloned().collect(), cut: self.last }))
             }
+            Ask::Latest => {
+                let last: std::collections::BTreeMap<_, _> =
+                    self.kept(session).map(|event| (event.subject(), event)).collect();
+                let mut events: Vec<_> = last.into_values().cloned().collect();
+                events.sort_unstable_by_key(|event| event.seq);
+                Found::Snapshot(Arc::new(Snapshot { events, cut: self.last }))
+            }
         };
         Answer { found, proof: Arc::new(Proof { extent, epoch: Some(Epoch::new(self.epoch)) }) }
     }
