@@ -154,15 +154,11 @@ impl Log {
             return None;
         }
         self.seen = event.seq;
-        let stop = self.view.stop(event);
-        if let Some(stop) = stop {
-            self.stop(stop);
-        }
+        let Some(stop) = self.view.stop(event) else { return self.append_shown(event, epoch) };
+        self.stop(stop);
         let frame = self.append_shown(event, epoch);
-        if stop.is_some() {
-            // Who is closed there gets what was the newest then.
-            self.ring.seal();
-        }
+        // Who is closed there gets what was the newest then.
+        self.ring.seal();
         frame
     }
 

@@ -494,8 +494,13 @@ impl Session {
         {
             let mut state = lock(&self.state);
             state.fresh = false;
-            state.rooms.iter_mut().filter(|room| room.stopped && room.fresh.is_empty()).for_each(Room::dismiss_all);
-            for room in state.rooms.iter_mut().filter(|room| !room.fresh.is_empty()) {
+            for room in &mut state.rooms {
+                if room.fresh.is_empty() {
+                    if room.stopped {
+                        room.dismiss_all();
+                    }
+                    continue;
+                }
                 let (fresh, listening) = (std::mem::take(&mut room.fresh), std::mem::take(&mut room.listening));
                 rounds.push((room.log.view().clone(), fresh, listening, room.stopped));
             }

@@ -119,8 +119,7 @@ impl View {
     /// Whether its clients see such events, as far as the subject tells.
     #[must_use]
     pub fn shows(&self, event: &Event) -> bool {
-        let parts = event.parts();
-        self.may_show(event) && self.options.shows(parts.root, parts.topic)
+        self.may_show(event) && self.options.shows(event)
     }
 
     /// Whether its clients see such events in a snapshot, of which they are: there also what is not shown as it happens.
@@ -136,7 +135,7 @@ impl View {
     /// Which of its rules closes connections behind that event, shown or not, if one does.
     #[must_use]
     pub fn stop(&self, event: &Event) -> Option<Stop> {
-        self.options.stop(event)
+        if self.options.close_on.is_empty() { None } else { self.options.stop(event) }
     }
 
     /// Whether a newer frame takes the place of an older one that somebody has not got yet.

@@ -23,16 +23,17 @@ pub struct ViewOptions {
 }
 
 impl ViewOptions {
-    /// Whether events of that topic are shown as they happen.
-    pub(super) fn shows(&self, root: &str, topic: &str) -> bool {
-        self.topics.is_empty() || self.topics.iter().any(|topics| topics.matches(root, topic))
+    /// Whether such events are shown as they happen.
+    pub(super) fn shows(&self, event: &Event) -> bool {
+        if self.topics.is_empty() {
+            return true;
+        }
+        let parts = event.parts();
+        self.topics.iter().any(|topics| topics.matches(parts.root, parts.topic))
     }
 
     /// Which rule closes connections behind that event, if one does.
     pub(super) fn stop(&self, event: &Event) -> Option<Stop> {
-        if self.close_on.is_empty() {
-            return None;
-        }
         let parts = event.parts();
         let rule = self.close_on.iter().position(|rule| rule.topics.matches(parts.root, parts.topic))?;
         Some(Stop { seq: event.seq, rule: u16::try_from(rule).ok()? })
