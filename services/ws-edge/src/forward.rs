@@ -342,13 +342,16 @@ impl Forward {
         if let Some(health) = &self.health
             && !matches!(error, ForwardError::HeadersTooLarge | ForwardError::BodyBroken(_))
         {
-            return health.degraded(!matches!(error, ForwardError::NotConnected));
+            return health.degraded(!matches!(error, ForwardError::NotConnected | ForwardError::Lost));
         }
         match error {
             ForwardError::NotConnected => answer::unavailable("NATS is not connected"),
             ForwardError::NoResponders => answer::unavailable(&format!("{name} is not available")),
             ForwardError::Timeout => {
                 answer::error(StatusCode::GATEWAY_TIMEOUT, &format!("{name} did not answer in time"))
+            }
+            ForwardError::Lost => {
+                answer::error(StatusCode::GATEWAY_TIMEOUT, &format!("NATS was lost before {name} answered"))
             }
             ForwardError::BodyTooLarge => {
                 answer::error(StatusCode::PAYLOAD_TOO_LARGE, "The request's body is too large")
@@ -408,7 +411,7 @@ enum Failure {
 }
 
 /// All that [`Failure::reason`] says: shown before any of it happens.
-const REASONS: [&str; 11] = [
+const REASONS: [&str; 12] = [
     "body_too_large",
     "body_slow",
     "too_many",
@@ -417,6 +420,7 @@ const REASONS: [&str; 11] = [
     "not_connected",
     "no_responders",
     "timeout",
+    "lost",
     "headers_too_large",
     "bad_response",
     "not_sent",
@@ -433,6 +437,7 @@ impl Failure {
             Self::Forward(ForwardError::NotConnected) => "not_connected",
             Self::Forward(ForwardError::NoResponders) => "no_responders",
             Self::Forward(ForwardError::Timeout) => "timeout",
+            Self::Forward(ForwardError::Lost) => "lost",
             Self::Forward(ForwardError::HeadersTooLarge) => "headers_too_large",
             Self::Forward(ForwardError::BadResponse(_)) => "bad_response",
             Self::Forward(ForwardError::Send(_)) => "not_sent",

@@ -1,6 +1,12 @@
 //! Requests to a service.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_nats::{HeaderMap, StatusCode as NatsStatus, Subject};
 use axum::body::Body;
@@ -56,9 +62,12 @@ pub struct RequestMeta {
 /// Why a request brought no response.
 #[derive(Debug, thiserror::Error)]
 pub enum ForwardError {
-    /// There is no connection to NATS.
+    /// There is no connection to NATS, and the request is not executed.
     #[error("NATS is not connected")]
     NotConnected,
+    /// NATS was lost while the answer was waited for. It may have been executed.
+    #[error("NATS was lost before the service answered")]
+    Lost,
     /// Nobody serves it.
     #[error("the service is not available")]
     NoResponders,
@@ -88,7 +97,7 @@ impl ForwardError {
     pub const fn status(&self) -> StatusCode {
         match self {
             Self::NotConnected | Self::NoResponders => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::Timeout | Self::Lost => StatusCode::GATEWAY_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyBroken(_) => StatusCode::BAD_REQUEST,
@@ -110,7 +119,7 @@ impl Client {
     /// exchange. The path is sent as it is: a door strips its prefix before.
     ///
     /// # Errors
-    /// [`ForwardError`]; except for `Timeout` nothing was executed, or a `BadResponse` came of it.
+    /// [`ForwardError`]; except for `Timeout` and `Lost` nothing was executed, or a `BadResponse` came of it.
     pub async fn request(
         &self,
         service: &Name,
@@ -121,10 +130,13 @@ impl Client {
         if !self.nats.connected() {
             return Err(ForwardError::NotConnected);
         }
-        let outcome = timeout_at(deadline, self.exchange(service, request, meta, deadline)).await;
+        let out = Out::default();
+        let outcome = timeout_at(deadline, self.exchange(service, request, meta, deadline, &out)).await;
         match outcome {
             Ok(result) => result,
             Err(_) if self.nats.connected() => Err(ForwardError::Timeout),
+            // Wherever NATS is by now.
+            Err(_) if out.is_set() => Err(ForwardError::Lost),
             Err(_) => Err(ForwardError::NotConnected),
         }
     }
@@ -135,6 +147,7 @@ impl Client {
         request: Request<Body>,
         meta: &RequestMeta,
         deadline: Instant,
+        out: &Out,
     ) -> Result<Response<Body>, ForwardError> {
         let (head, body) = request.into_parts();
         let is_head = head.method == Method::HEAD;
@@ -150,20 +163,23 @@ impl Client {
         let (payload, mut provider) = if first.last && !meta.confirm {
             (first.bytes, None)
         } else {
-            let provider = Provider::start(self, first, parts);
+            let provider = Provider::start(self, first, parts, out.clone());
             headers.insert(BODY, provider.subject.as_str());
             (Bytes::new(), Some(provider))
         };
         let left = deadline.saturating_duration_since(Instant::now());
         headers.insert(DEADLINE, left.as_millis().to_string());
         let client = self.nats.client();
-        let sent = client.publish_with_reply_and_headers(
+        let sending = client.publish_with_reply_and_headers(
             subject::http_service(service),
             room.subject.clone(),
             headers,
             payload,
         );
-        sent.await.map_err(ForwardError::Send)?;
+        sending.await.map_err(ForwardError::Send)?;
+        if provider.is_none() {
+            out.set();
+        }
 
         let first = match &mut provider {
             None => room.next().await,
@@ -175,7 +191,7 @@ impl Client {
             },
         };
         // The inbox never closes a conversation that nobody has written to, but with the connection.
-        let first = first.ok_or(ForwardError::NotConnected)?;
+        let first = first.ok_or(ForwardError::Lost)?;
         if first.status == Some(NatsStatus::NO_RESPONDERS) {
             return Err(ForwardError::NoResponders);
         }
@@ -223,6 +239,20 @@ fn body_error(error: PartError) -> ForwardError {
     }
 }
 
+/// Whether a request may be executed: it has left; one with a body of its own has it fetched first.
+#[derive(Clone, Default)]
+struct Out(Arc<AtomicBool>);
+
+impl Out {
+    fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Hands out a request's body, part by part, for as long as it lives.
 struct Provider {
     subject: Subject,
@@ -231,13 +261,13 @@ struct Provider {
 }
 
 impl Provider {
-    fn start(client: &Client, first: Part, parts: Parts) -> Self {
+    fn start(client: &Client, first: Part, parts: Parts, out: Out) -> Self {
         let room = client.inbox.room();
         let subject = room.subject.clone();
         let (sender, fault) = oneshot::channel();
         let nats = client.nats.clone();
         let task = tokio::spawn(async move {
-            if let Err(error) = provide(&nats, room, first, parts).await {
+            if let Err(error) = provide(&nats, room, first, parts, &out).await {
                 let _nobody_waits = sender.send(error);
             }
         });
@@ -253,9 +283,10 @@ impl Provider {
     }
 }
 
-async fn provide(nats: &Nats, mut room: Room, first: Part, mut parts: Parts) -> Result<(), PartError> {
+async fn provide(nats: &Nats, mut room: Room, first: Part, mut parts: Parts, out: &Out) -> Result<(), PartError> {
     let mut current = (0, first);
     while let Some(ask) = room.next().await {
+        out.set();
         let number: Option<u64> = ask.headers.as_ref().and_then(|headers| headers.get(PART)?.as_str().parse().ok());
         let Some(reply) = ask.reply else { continue };
         let mut headers = HeaderMap::new();

@@ -14,12 +14,16 @@ use axum::{Router, body::Body, extract::State, routing::get};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use herald_protocol::{InstanceId, Name};
-use herald_runtime::http_over_nats::{ForwardError, Limits, RequestMeta, serve};
-use herald_testkit::{eventually, within};
+use herald_runtime::http_over_nats::{Client, ForwardError, Limits, RequestMeta, serve};
+use herald_testkit::{
+    eventually,
+    proxy::{Direction, Network, Proxy},
+    within,
+};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use crate::connection::connect;
+use crate::connection::{connect, connect_with};
 use crate::pair::{LIMIT, Pair, SOON, bytes, gm, json_of, meta, pattern};
 
 /// A handler that waits to be let go, and counts.
@@ -173,6 +177,44 @@ async fn nobody_there_and_nats_away_are_said_at_once() {
             pair.client.request(&gm(), Request::get("/").body(Body::empty()).unwrap(), &hasty).await
         })
         .await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_has_left_before_nats_was_lost_may_have_been_executed() {
+    within(LIMIT, async {
+        let gate = Gate::default();
+        let pair = Pair::new(gate.router()).await;
+        let proxy = Proxy::start(pair.server.address()).await;
+        let nats = connect_with(&pair.server, |common| common.nats.url = proxy.nats_url()).await;
+        let client = Client::new(&nats, Limits::default()).await.unwrap();
+        let name = gm();
+        for (begun, confirm) in [(1, false), (2, true)] {
+            let short = RequestMeta { timeout: Duration::from_secs(5), confirm, ..meta() };
+            let ask = || client.request(&name, Request::get("/").body(Body::empty()).unwrap(), &short);
+            let (asked, ()) = tokio::join!(ask(), async {
+                gate.begun(begun).await;
+                proxy.set(Network::Down);
+            });
+            let lost = asked.unwrap_err();
+            assert!(matches!(lost, ForwardError::Lost), "{lost}");
+            assert_eq!(lost.status(), StatusCode::GATEWAY_TIMEOUT);
+            let away = ask().await.unwrap_err();
+            assert!(matches!(away, ForwardError::NotConnected), "{away}");
+            assert_eq!(gate.begun.load(Ordering::SeqCst), begun);
+            proxy.set(Network::Works);
+            eventually("NATS is back", SOON, async || if nats.connected() { Ok(()) } else { Err(()) }).await;
+        }
+        // Nobody came for the body of this one, so that nobody can have executed it.
+        proxy.set(Network::HalfOpen(Direction::ToServer));
+        let confirmed = RequestMeta { timeout: Duration::from_secs(5), confirm: true, ..meta() };
+        let ask = client.request(&name, Request::get("/").body(Body::empty()).unwrap(), &confirmed);
+        let (asked, ()) = tokio::join!(ask, async {
+            proxy.set(Network::Down);
+        });
+        let away = asked.unwrap_err();
+        assert!(matches!(away, ForwardError::NotConnected), "{away}");
     })
     .await;
 }
