@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use herald_protocol::Topic;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, header};
 use serde_json::{error::Category, value::RawValue};
 
 use crate::{config::LimitsConfig, refusal::Refusal};
@@ -36,8 +36,7 @@ impl Form {
         match kind.to_ascii_lowercase().as_str() {
             "application/json" => Ok(Self::One),
             "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Ok(Self::Lines),
-            _ => Err(Refusal::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            _ => Err(Refusal::unsupported(
                 "Expected Content-Type application/json for one event, or application/x-ndjson for one on each line",
             )),
         }
@@ -98,7 +97,7 @@ fn placed(line: Option<usize>, text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use herald_runtime::config::ByteSize;
-    use http::HeaderValue;
+    use http::{HeaderValue, StatusCode};
     use proptest::prelude::*;
 
     use super::*;

@@ -7,9 +7,9 @@
 //! their sequence.
 //!
 //! What holds: a request stores all of its events side by side, or none; one with an `Idempotency-Key` (`key`) stores them
-//! once, however often it is sent, and to whichever instance, and is always answered alike; nothing of a request can reach
-//! another root or session, nor name a control topic, since only [`herald_protocol`] builds subjects, out of checked tokens. No
-//! instance knows anything that another one does not: all there is to know is in the stream.
+//! once, however often it is sent, and to whichever instance, and is answered alike as long as the log keeps them; nothing of
+//! a request can reach another root or session, nor name a control topic, since only [`herald_protocol`] builds subjects, out
+//! of checked tokens. No instance knows anything that another one does not: all there is to know is in the stream.
 
 mod auth;
 pub mod config;

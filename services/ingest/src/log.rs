@@ -1,7 +1,8 @@
 //! The only writer of `app.*`: a request's events, acknowledged, side by side, all of them or none; under a key, once.
 //!
 //! **One event** goes by itself, with a message id. The stream remembers the ids for the window of the keys: who sends it again
-//! is told the sequence of the first one, with whose `Herald-Digest` the request is compared.
+//! is told the sequence of the first one, with whose `Herald-Digest` the request is compared. Ids are remembered for longer than
+//! messages where the stream's limits are narrow: then nobody can tell any more whose the key was, and that is what is said.
 //!
 //! **Several** go as one atomic batch. Under a key its first message is a note, `app.<session>._key.<hash>`, that is stored only
 //! if there is none (the server sees to it when it commits the batch): so of any number of instances one stores them, and the
@@ -23,8 +24,8 @@ use bytes::Bytes;
 use herald_protocol::{SessionId, headers, subject};
 use herald_runtime::{
     jetstream::{
-        ApiError, BatchError, BatchMessage, Expect, PublishError, get_leader, last_by_subject_leader, publish_batch,
-        publish_surely, stream_info,
+        ACK_WAIT, ApiError, BatchError, BatchMessage, Expect, PublishError, get_leader, last_by_subject_leader,
+        publish, publish_batch, stream_info,
     },
     metrics::measured,
     nats::Nats,
@@ -32,8 +33,8 @@ use herald_runtime::{
 };
 use serde::{Deserialize, Serialize};
 use tokio::{
-    sync::Semaphore,
-    time::{Instant, sleep, timeout_at},
+    sync::{Semaphore, SemaphorePermit},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use uuid::Uuid;
 
@@ -67,8 +68,8 @@ pub(crate) enum StoreError {
     /// NATS is away, or nobody there takes them now. None is stored.
     #[error("nats is away")]
     Away,
-    /// Too many batches wait. None is stored.
-    #[error("too many batches at a time")]
+    /// Too many requests are stored at a time. None of these is.
+    #[error("too many requests at a time")]
     Busy,
     /// The stream refuses them. None is stored.
     #[error("the stream refuses")]
@@ -82,6 +83,9 @@ pub(crate) enum StoreError {
     /// The key was used for another request.
     #[error("the key was used for another request")]
     KeyReused,
+    /// The key was used, and what was stored under it is there no more: whether it was this request can't be told.
+    #[error("what was stored under the key is kept no more")]
+    KeyGone,
 }
 
 /// What a note says of the events behind it.
@@ -142,22 +146,16 @@ impl Log {
         let mut span = traces::join(traces::current(), "publish", Kind::Producer);
         span.text("herald.session", session);
         span.number("herald.events", events.len() as u64);
+        let mut unknown = false;
         let storing = async {
-            match (events, &*subjects) {
-                ([event], [subject]) => timeout_at(until, self.one(subject, event, key)).await,
-                _ => {
-                    let Ok(Ok(_turn)) = timeout_at(until, self.batches.acquire()).await else {
-                        return Err(StoreError::Busy);
-                    };
-                    match key {
-                        None => timeout_at(until, self.several(&subjects, events)).await,
-                        Some(key) => timeout_at(until, self.several_once(&subjects, events, key)).await,
-                    }
-                }
+            match (events, &*subjects, key) {
+                ([event], [subject], _) => self.one(subject, event, key, &mut unknown).await,
+                (.., None) => self.several(&subjects, events, &mut unknown).await,
+                (.., Some(key)) => self.several_once(&subjects, events, key, &mut unknown).await,
             }
-            .unwrap_or(Err(StoreError::Unknown))
         };
-        let stored = traces::within(span.context(), storing).await;
+        let stored = traces::within(span.context(), timeout_at(until, storing)).await;
+        let stored = stored.unwrap_or(Err(if unknown { StoreError::Unknown } else { StoreError::Busy }));
         match &stored {
             Ok(_) => metrics::stored(begun),
             Err(error) => span.fail(error),
@@ -165,25 +163,37 @@ impl Log {
         stored
     }
 
-    async fn one(&self, subject: &str, event: &Event, key: Option<&Key>) -> Result<Stored, StoreError> {
+    async fn one(
+        &self,
+        subject: &str,
+        event: &Event,
+        key: Option<&Key>,
+        unknown: &mut bool,
+    ) -> Result<Stored, StoreError> {
         let mut headers = traces::headers();
         let id = key.map_or_else(|| Uuid::new_v4().to_string(), |key| key.id.clone());
         if let Some(key) = key {
             headers.insert(headers::DIGEST, key.digest.as_str());
         }
-        let mut unknown = false;
+        let expect = Expect { message_id: Some(&id), ..Expect::default() };
         loop {
-            match publish_surely(&self.nats, subject, headers.clone(), event.data.clone(), &id).await {
+            let sending = publish(&self.nats, subject, headers.clone(), event.data.clone(), expect);
+            match under_way(unknown, timeout(ACK_WAIT, sending)).await.unwrap_or(Err(PublishError::Timeout)) {
                 Ok(ack) => {
-                    if let Some(key) = key.filter(|_| ack.duplicate) {
+                    let before = key.filter(|_| ack.duplicate);
+                    if let Some(key) = before {
                         self.same_request(ack.seq, key).await?;
+                    }
+                    // Most probably it was an attempt of this very request, where one was not answered.
+                    if before.is_some() && !*unknown {
+                        metrics::repeated()
                     } else {
-                        metrics::published(1);
+                        metrics::published(1)
                     }
                     return Ok(Stored { first: ack.seq, last: ack.seq });
                 }
                 Err(PublishError::TooLarge) => return Err(StoreError::TooLarge(0)),
-                Err(error) => again(error, &mut unknown).await?,
+                Err(error) => again(error, unknown).await?,
             }
         }
     }
@@ -191,39 +201,51 @@ impl Log {
     /// Fine, if what is stored there under the key is that request's.
     async fn same_request(&self, sequence: u64, key: &Key) -> Result<(), StoreError> {
         let stored = get_leader(&self.nats, STREAM, sequence).await.map_err(|error| unread(&error))?;
-        // What was removed meanwhile was stored all the same.
-        if stored.is_some_and(|stored| header(&stored.headers, headers::DIGEST) != Some(key.digest.as_str())) {
-            return Err(StoreError::KeyReused);
+        match header(&stored.ok_or(StoreError::KeyGone)?.headers, headers::DIGEST) {
+            Some(digest) if digest == key.digest => Ok(()),
+            _ => Err(StoreError::KeyReused),
         }
-        metrics::repeated();
-        Ok(())
     }
 
-    async fn several(&self, subjects: &[String], events: &[Event]) -> Result<Stored, StoreError> {
-        let mut unknown = false;
+    /// Waits for a place among the batches.
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, StoreError> {
+        let _waiting = metrics::BatchWait::begin();
+        self.batches.acquire().await.map_err(|_| StoreError::Busy)
+    }
+
+    async fn several(&self, subjects: &[String], events: &[Event], unknown: &mut bool) -> Result<Stored, StoreError> {
+        let _turn = self.turn().await?;
         loop {
             let messages = subjects.iter().zip(events).map(|(subject, event)| message(subject, event, None)).collect();
-            match publish_batch(&self.nats, messages).await {
+            match under_way(unknown, publish_batch(&self.nats, messages)).await {
                 Ok(ack) => return Ok(side_by_side(ack.last, events.len())),
                 Err(BatchError::TooLarge { index }) => return Err(StoreError::TooLarge(index)),
                 Err(BatchError::Publish(PublishError::Timeout | PublishError::Failed(_))) => {
                     return Err(StoreError::Unknown);
                 }
-                Err(BatchError::Publish(error)) => again(error, &mut unknown).await?,
+                Err(BatchError::Publish(error)) => again(error, unknown).await?,
                 Err(error) => not_taken(&error).await,
             }
         }
     }
 
-    async fn several_once(&self, subjects: &[String], events: &[Event], key: &Key) -> Result<Stored, StoreError> {
-        let (mut rest, mut unknown) = (Rest::WHOLE, false);
+    async fn several_once(
+        &self,
+        subjects: &[String],
+        events: &[Event],
+        key: &Key,
+        unknown: &mut bool,
+    ) -> Result<Stored, StoreError> {
+        let _turn = self.turn().await?;
+        let mut rest = Rest::WHOLE;
         loop {
             let before = rest.note.before;
             let id = if rest.follows == 0 { key.id.clone() } else { format!("{}:{}", key.id, rest.follows) };
             let note = self.note(&rest, key, &id)?;
             let events_left = subjects.iter().zip(events).skip(before);
             let left = events_left.map(|(subject, event)| message(subject, event, Some(key)));
-            match publish_batch(&self.nats, std::iter::once(note).chain(left).collect()).await {
+            let batch = std::iter::once(note).chain(left).collect();
+            match under_way(unknown, publish_batch(&self.nats, batch)).await {
                 Ok(ack) => {
                     let new = side_by_side(ack.last, events.len() - before);
                     if rest.follows > 0 {
@@ -237,19 +259,40 @@ impl Log {
                 Err(error @ (BatchError::Duplicate | BatchError::Publish(PublishError::WrongLast { .. }))) => {
                     match self.find(events.len(), key).await? {
                         Found::All(stored) => {
-                            metrics::repeated();
+                            if *unknown {
+                                metrics::published(events.len())
+                            } else {
+                                metrics::repeated()
+                            }
                             return Ok(stored);
                         }
                         // From here on something is stored, whatever comes.
-                        Found::Some(left) => (rest, unknown) = (left, true),
-                        // Its id, and no note: the one event of another request.
-                        Found::Nothing if matches!(error, BatchError::Duplicate) => return Err(StoreError::KeyReused),
-                        Found::Nothing => rest = Rest::WHOLE,
+                        Found::Some(left) => (rest, *unknown) = (left, true),
+                        Found::Nothing => {
+                            if matches!(error, BatchError::Duplicate) {
+                                self.without_note(key, unknown).await?;
+                            }
+                            rest = Rest::WHOLE;
+                        }
                     }
                 }
-                Err(BatchError::Publish(error)) => again(error, &mut unknown).await?,
+                Err(BatchError::Publish(error)) => again(error, unknown).await?,
                 Err(error) => not_taken(&error).await,
             }
+        }
+    }
+
+    /// The key's id is known, and no note is there: the id is that of the one event of another request, or of a note that is
+    /// kept no more. Who publishes a note alone is told where that was; where the id was forgotten in this moment, the note is
+    /// stored, as if a server had been killed behind it.
+    async fn without_note(&self, key: &Key, unknown: &mut bool) -> Result<(), StoreError> {
+        let BatchMessage { subject, headers, payload, .. } = self.note(&Rest::WHOLE, key, &key.id)?;
+        let expect = Expect { message_id: Some(&key.id), ..Expect::default() };
+        let sending = timeout(ACK_WAIT, publish(&self.nats, subject, headers, payload, expect));
+        match under_way(unknown, sending).await.unwrap_or(Err(PublishError::Timeout)) {
+            Ok(ack) if ack.duplicate => self.same_request(ack.seq, key).await,
+            Ok(_) => Ok(()),
+            Err(error) => again(error, unknown).await,
         }
     }
 
@@ -318,6 +361,14 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).map(HeaderValue::as_str)
 }
 
+/// Awaits what is being stored. Until it is answered nobody knows what becomes of it, and whoever gives up by then never learns.
+async fn under_way<T>(unknown: &mut bool, storing: impl Future<Output = T>) -> T {
+    let before = std::mem::replace(unknown, true);
+    let outcome = storing.await;
+    *unknown = before;
+    outcome
+}
+
 /// Waits a moment before the next attempt, if there is to be one.
 async fn again(error: PublishError, unknown: &mut bool) -> Result<(), StoreError> {
     let reason = match error {
@@ -325,7 +376,11 @@ async fn again(error: PublishError, unknown: &mut bool) -> Result<(), StoreError
             *unknown = true;
             "unanswered"
         }
-        PublishError::Retry => "under_way",
+        // Of the same request, perhaps, which somebody has sent twice.
+        PublishError::Retry => {
+            *unknown = true;
+            "under_way"
+        }
         // What came of the attempts before will be seen when somebody answers again.
         PublishError::NoResponders if *unknown => "no_responders",
         PublishError::NoResponders => return Err(StoreError::Away),
@@ -375,13 +430,26 @@ mod tests {
     async fn what_may_be_stored_is_asked_for_until_it_is_known() {
         let mut unknown = false;
         assert_eq!(again(PublishError::NoResponders, &mut unknown).await, Err(StoreError::Away));
-        assert_eq!(again(PublishError::Retry, &mut unknown).await, Ok(()));
         let refused = || PublishError::Other { code: 10077, description: String::new() };
         assert_eq!(again(refused(), &mut unknown).await, Err(StoreError::Refused));
         assert!(!unknown);
-        assert_eq!(again(PublishError::Timeout, &mut unknown).await, Ok(()));
-        assert!(unknown);
+        for error in [PublishError::Retry, PublishError::Timeout] {
+            unknown = false;
+            assert_eq!(again(error, &mut unknown).await, Ok(()));
+            assert!(unknown);
+        }
         assert_eq!(again(PublishError::NoResponders, &mut unknown).await, Ok(()));
         assert_eq!(again(refused(), &mut unknown).await, Err(StoreError::Unknown));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_given_up_before_it_was_answered_is_unknown() {
+        let mut unknown = false;
+        assert_eq!(under_way(&mut unknown, async { 1 }).await, 1);
+        assert!(!unknown, "answered");
+        assert!(timeout(PAUSE, under_way(&mut unknown, std::future::pending::<()>())).await.is_err());
+        assert!(unknown);
+        under_way(&mut unknown, async {}).await;
+        assert!(unknown, "an attempt before it was not answered");
     }
 }

@@ -20,48 +20,55 @@ const RETRY: u32 = 1;
 pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
     pub(crate) text: Cow<'static, str>,
+    /// What it is counted under: one of few.
+    pub(crate) reason: &'static str,
     /// For a wrong method: the right ones.
     allow: Option<&'static str>,
 }
 
 impl Refusal {
-    pub(crate) fn new(status: StatusCode, text: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, text: text.into(), allow: None }
+    pub(crate) fn new(status: StatusCode, reason: &'static str, text: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, text: text.into(), reason, allow: None }
     }
 
     /// 400: something about the request is wrong; the text names what.
     pub(crate) fn bad(text: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, text)
+        Self::new(StatusCode::BAD_REQUEST, "bad", text)
     }
 
     /// 401: nobody knows who asks.
     pub(crate) fn unknown(text: &'static str) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, text)
+        Self::new(StatusCode::UNAUTHORIZED, "unidentified", text)
     }
 
     /// 403: it is known who asks, and they may not.
     pub(crate) fn forbidden(text: &'static str) -> Self {
-        Self::new(StatusCode::FORBIDDEN, text)
+        Self::new(StatusCode::FORBIDDEN, "forbidden", text)
     }
 
     /// 413: there is too much of something.
     pub(crate) fn too_large(text: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, text)
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", text)
+    }
+
+    /// 415: the body is of a kind that nobody here reads.
+    pub(crate) fn unsupported(text: &'static str) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported", text)
     }
 
     /// 503: not now.
-    pub(crate) fn unavailable(text: &'static str) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, text)
+    pub(crate) fn unavailable(reason: &'static str, text: &'static str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, reason, text)
     }
 
     pub(crate) fn wrong_method(allow: &'static str) -> Self {
-        Self { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed") }
+        Self { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method", "Method not allowed") }
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        metrics::refused(self.status.as_u16());
+        metrics::refused(self.status, self.reason);
         let mut response = (self.status, Json(json!({ "error": self.text }))).into_response();
         let headers = response.headers_mut();
         match self.status {
@@ -97,7 +104,7 @@ mod tests {
             response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
         };
         assert_eq!(header(Refusal::unknown("who?"), header::WWW_AUTHENTICATE).as_deref(), Some("Bearer"));
-        assert_eq!(header(Refusal::unavailable("not now"), header::RETRY_AFTER).as_deref(), Some("1"));
+        assert_eq!(header(Refusal::unavailable("away", "not now"), header::RETRY_AFTER).as_deref(), Some("1"));
         assert_eq!(header(Refusal::wrong_method("POST"), header::ALLOW).as_deref(), Some("POST"));
         assert_eq!(header(Refusal::bad("no"), header::RETRY_AFTER), None);
         let text = Refusal::from(herald_protocol::SessionId::new("a.b").unwrap_err()).text;

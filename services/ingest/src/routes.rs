@@ -42,7 +42,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
     let largest = api.config.http.max_body.as_usize();
     Router::new()
         .route("/sessions/{sid}/events", post(publish).fallback(async || Refusal::wrong_method("POST")))
-        .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "Not found"))
+        .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "not_found", "Not found"))
         .layer(DefaultBodyLimit::max(largest))
         .layer(axum::middleware::map_response(never_stored))
         .with_state(api)
@@ -102,25 +102,32 @@ async fn publish(
 }
 
 fn explain(error: StoreError, events: &[Event], keyed: bool) -> Refusal {
+    let unknown = |text| Refusal::new(StatusCode::GATEWAY_TIMEOUT, "unknown", text);
     match error {
-        StoreError::Away => Refusal::unavailable("NATS is not connected; nothing was stored"),
-        StoreError::Busy => Refusal::unavailable("Too many requests of several events at a time; nothing was stored"),
-        StoreError::Refused => Refusal::unavailable("The log takes nothing now; nothing was stored"),
-        StoreError::Unknown if keyed => Refusal::new(
-            StatusCode::GATEWAY_TIMEOUT,
+        StoreError::Away => Refusal::unavailable("away", "NATS is not connected; nothing was stored"),
+        StoreError::Busy => Refusal::unavailable("busy", "Too many requests are stored at a time; nothing was stored"),
+        StoreError::Refused => Refusal::unavailable("refused", "The log takes nothing now; nothing was stored"),
+        StoreError::Unknown if keyed => unknown(
             "It is not known whether this was stored; send it again with the same Idempotency-Key, which is safe",
         ),
-        StoreError::Unknown => Refusal::new(
-            StatusCode::GATEWAY_TIMEOUT,
-            "It is not known whether this was stored; with an Idempotency-Key it could safely be sent again",
-        ),
+        StoreError::Unknown => {
+            unknown("It is not known whether this was stored; with an Idempotency-Key it could safely be sent again")
+        }
         StoreError::TooLarge(at) => events.get(at).map_or_else(
             || Refusal::too_large("an event is larger than NATS takes"),
             |event| event.too_large("NATS takes"),
         ),
-        StoreError::KeyReused => {
-            Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "This Idempotency-Key was used for another request")
-        }
+        StoreError::KeyReused => Refusal::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "key_reused",
+            "This Idempotency-Key was used for another request",
+        ),
+        StoreError::KeyGone => Refusal::new(
+            StatusCode::GONE,
+            "key_gone",
+            "This Idempotency-Key was used, and what was stored under it is kept no more: whether it was this request can't be \
+             told; nothing was stored now",
+        ),
     }
 }
 
@@ -131,14 +138,17 @@ mod tests {
     #[test]
     fn whoever_may_ask_again_is_told_so() {
         let with = |error, keyed| explain(error, &[], keyed);
-        for error in [StoreError::Away, StoreError::Busy, StoreError::Refused] {
+        for (error, reason) in
+            [(StoreError::Away, "away"), (StoreError::Busy, "busy"), (StoreError::Refused, "refused")]
+        {
             let refusal = with(error, false);
-            assert_eq!(refusal.status, StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!((refusal.status, refusal.reason), (StatusCode::SERVICE_UNAVAILABLE, reason));
             assert!(refusal.text.ends_with("; nothing was stored"), "{refusal:?}");
         }
         assert!(with(StoreError::Unknown, true).text.ends_with("which is safe"));
         assert!(with(StoreError::Unknown, false).text.contains("could safely"));
         assert_eq!(with(StoreError::KeyReused, true).status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(with(StoreError::KeyGone, true).status, StatusCode::GONE);
         assert_eq!(with(StoreError::TooLarge(0), true).status, StatusCode::PAYLOAD_TOO_LARGE);
     }
 }

@@ -17,6 +17,8 @@ use crate::world::{Header, LINES, ONE, World, door, door_at, event, events, publ
 const LIMIT: Duration = Duration::from_secs(90);
 const SOON: Duration = Duration::from_secs(20);
 const KEY: Header = ("idempotency-key", "order-4711");
+const GONE: &str = "This Idempotency-Key was used, and what was stored under it is kept no more: whether it was this request \
+                    can't be told; nothing was stored now";
 
 fn three() -> String {
     [event("a", "1"), event("b", "2"), event("c", "3")].concat()
@@ -276,9 +278,45 @@ async fn what_was_removed_since_is_not_published_again() {
             let answer = world.post(session, &[form, KEY], &body).await.expect_status(201).json();
             let head = world.head().await;
             world.stream().await.delete_message(head).await.unwrap();
-            assert_eq!(world.post(session, &[form, KEY], &body).await.expect_status(201).json(), answer);
+            let again = world.post(session, &[form, KEY], &body).await;
+            if count == 1 {
+                assert_eq!(again.expect_status(410).error(), GONE);
+            } else {
+                assert_eq!(again.expect_status(201).json(), answer, "its note is there");
+            }
             assert_eq!(world.head().await, head);
         }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_log_keeps_no_more_is_taken_for_no_request() {
+    within(LIMIT, async {
+        let world = World::start(|ingest| ingest.set("stream.max_bytes", "1MiB")).await;
+        let large = event("fill", &format!("\"{}\"", "x".repeat(200 << 10)));
+        for (form, body, count) in requests() {
+            let session = if count == 1 { "s1" } else { "s2" };
+            world.post(session, &[form, KEY], &body).await.expect_status(201);
+            let stored = world.head().await;
+            for _ in 0..8 {
+                world.post("s3", &[ONE], &large).await.expect_status(201);
+            }
+            let head = world.head().await;
+            assert!(world.stream().await.cached_info().state.first_sequence > stored, "the log has lost it");
+            // The same request, and others: neither "stored" nor "another one" would be the truth of all of them.
+            let others = [(form, body), (ONE, event("x", "1")), (LINES, [event("x", "1"), event("y", "2")].concat())];
+            for (form, body) in others {
+                let reply = world.post(session, &[form, KEY], &body).await.expect_status(410);
+                assert_eq!((reply.error(), reply.header("retry-after")), (GONE.to_owned(), ""), "{body}");
+            }
+            assert_eq!(world.head().await, head, "nothing was stored");
+        }
+        let mut counted = 0.0;
+        for ingest in &world.ingests {
+            counted += ingest.metric("herald_refusals_total", &["reason=\"key_gone\"", "status=\"410\""]).await;
+        }
+        assert_eq!(counted, 6.0);
     })
     .await;
 }

@@ -40,6 +40,11 @@ pub(crate) fn door_at(nats: &str, more: &str) -> Edge {
     Edge::at(nats).config(DOOR.replace("{}", more))
 }
 
+/// A door that waits no longer than 5 s for an answer.
+pub(crate) fn impatient_door_at(nats: &str) -> Edge {
+    Edge::at(nats).config(DOOR.replace("{}", "") + "timeout = \"5s\"\n")
+}
+
 /// All of it.
 pub(crate) struct World {
     pub(crate) nats: Nats,
