@@ -76,6 +76,8 @@ pub struct LimitsConfig {
     pub max_events: usize,
     /// Longest `data` of an event. Default 256KiB.
     pub max_event: ByteSize,
+    /// How deep arrays and objects may be nested in `data`: readers of JSON have limits of their own. Default 128.
+    pub max_depth: usize,
 }
 
 /// Storing it.
@@ -139,7 +141,7 @@ impl Default for HttpConfig {
 
 impl Default for LimitsConfig {
     fn default() -> Self {
-        Self { max_events: 500, max_event: ByteSize::from_kib(256) }
+        Self { max_events: 500, max_event: ByteSize::from_kib(256), max_depth: 128 }
     }
 }
 

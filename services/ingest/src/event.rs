@@ -1,10 +1,14 @@
 //! What a request brings: one event, or a line for each (NDJSON). All of it is read before anything is stored.
 
-use std::collections::HashMap;
+use std::fmt;
 
 use bytes::Bytes;
-use herald_protocol::Topic;
+use herald_protocol::{SessionId, Topic};
 use http::{HeaderMap, header};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
 use serde_json::{error::Category, value::RawValue};
 
 use crate::{config::LimitsConfig, refusal::Refusal};
@@ -32,14 +36,36 @@ impl Form {
     /// The shape that `Content-Type` names.
     pub(crate) fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
         let Some(kind) = headers.get(header::CONTENT_TYPE) else { return Ok(Self::One) };
-        let kind = kind.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-        match kind.to_ascii_lowercase().as_str() {
-            "application/json" => Ok(Self::One),
-            "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Ok(Self::Lines),
-            _ => Err(Refusal::unsupported(
-                "Expected Content-Type application/json for one event, or application/x-ndjson for one on each line",
-            )),
+        let mut parts = kind.to_str().unwrap_or_default().split(';').map(str::trim);
+        let form = match parts.next().unwrap_or_default().to_ascii_lowercase().as_str() {
+            "application/json" => Self::One,
+            "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Self::Lines,
+            _ => {
+                return Err(Refusal::unsupported(
+                    "Expected Content-Type application/json for one event, or application/x-ndjson for one on each line",
+                ));
+            }
+        };
+        let charsets = parts.filter_map(|parameter| {
+            let (name, value) = parameter.split_once('=')?;
+            name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"'))
+        });
+        // JSON is UTF-8 (RFC 8259, 8.1); ASCII is, too.
+        let foreign = |charset: &str| !["utf-8", "utf8", "us-ascii"].iter().any(|it| charset.eq_ignore_ascii_case(it));
+        if charsets.into_iter().any(foreign) {
+            return Err(Refusal::unsupported("Expected a body in UTF-8"));
         }
+        Ok(form)
+    }
+}
+
+/// Refuses a body whose bytes stand for others.
+pub(crate) fn as_it_is(headers: &HeaderMap) -> Result<(), Refusal> {
+    let plain = |value: &http::HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    if headers.get_all(header::CONTENT_ENCODING).iter().all(plain) {
+        Ok(())
+    } else {
+        Err(Refusal::unsupported("Expected a body without a Content-Encoding"))
     }
 }
 
@@ -51,9 +77,15 @@ impl Event {
 }
 
 /// The events of a body, one at least.
-pub(crate) fn read(form: Form, body: &Bytes, limits: &LimitsConfig) -> Result<Vec<Event>, Refusal> {
+pub(crate) fn read(
+    form: Form,
+    body: &Bytes,
+    session: &SessionId,
+    limits: &LimitsConfig,
+) -> Result<Vec<Event>, Refusal> {
+    let one = |text, line| one(text, line, body, session, limits);
     let events = match form {
-        Form::One => vec![one(body, None, body, limits)?],
+        Form::One => vec![one(body, None)?],
         Form::Lines => {
             let lines = body.split(|byte| *byte == b'\n').enumerate();
             let mut events = Vec::new();
@@ -61,7 +93,7 @@ pub(crate) fn read(form: Form, body: &Bytes, limits: &LimitsConfig) -> Result<Ve
                 if events.len() == limits.max_events {
                     return Err(Refusal::too_large(format!("more than {} events in one request", limits.max_events)));
                 }
-                events.push(one(line, Some(at + 1), body, limits)?);
+                events.push(one(line, Some(at + 1))?);
             }
             events
         }
@@ -69,25 +101,116 @@ pub(crate) fn read(form: Form, body: &Bytes, limits: &LimitsConfig) -> Result<Ve
     if events.is_empty() { Err(Refusal::bad("the body has no event")) } else { Ok(events) }
 }
 
-fn one(text: &[u8], line: Option<usize>, body: &Bytes, limits: &LimitsConfig) -> Result<Event, Refusal> {
+fn one(
+    text: &[u8],
+    line: Option<usize>,
+    body: &Bytes,
+    session: &SessionId,
+    limits: &LimitsConfig,
+) -> Result<Event, Refusal> {
     let bad = |text: &str| Refusal::bad(placed(line, text));
-    let read = serde_json::from_slice::<HashMap<String, &RawValue>>(text);
-    let mut fields = read.map_err(|error| match error.classify() {
+    let read = serde_json::from_slice::<Fields<'_>>(text);
+    let fields = read.map_err(|error| match error.classify() {
         Category::Data => bad("no JSON object with topic and data"),
         Category::Io | Category::Syntax | Category::Eof => bad("no valid JSON"),
     })?;
-    let topic = fields.remove("topic").ok_or_else(|| bad("topic is missing"))?;
-    let data = fields.remove("data").ok_or_else(|| bad("data is missing"))?;
-    if !fields.is_empty() {
-        return Err(bad("an event has topic and data, and nothing else"));
+    if let Some(fault) = fields.fault {
+        return Err(bad(fault));
     }
+    let topic = fields.topic.ok_or_else(|| bad("topic is missing"))?;
+    let data = fields.data.ok_or_else(|| bad("data is missing"))?;
     let topic = serde_json::from_str::<String>(topic.get()).map_err(|_| bad("topic is no string"))?;
     let topic = Topic::new(&topic).map_err(|error| bad(&error.to_string()))?;
+    if is_subject(&topic, session) {
+        return Err(bad("topic is a whole subject: leave out root and session; all that comes here is app.<topic>"));
+    }
     let event = Event { topic, data: body.slice_ref(data.get().as_bytes()), line };
     if event.data.len() > limits.max_event.as_usize() {
         return Err(event.too_large(limits.max_event));
     }
+    if depth(&event.data) > limits.max_depth {
+        return Err(bad(&format!("data is nested deeper than {}", limits.max_depth)));
+    }
     Ok(event)
+}
+
+/// What an object of a body holds, and the first thing that is wrong about its names.
+#[derive(Default)]
+struct Fields<'a> {
+    topic: Option<&'a RawValue>,
+    data: Option<&'a RawValue>,
+    fault: Option<&'static str>,
+}
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+                let mut fields = Fields::default();
+                while let Some(name) = map.next_key::<String>()? {
+                    let value = map.next_value()?;
+                    let fault = match name.as_str() {
+                        "topic" => fields.topic.replace(value).map(|_| "topic stands there twice"),
+                        "data" => fields.data.replace(value).map(|_| "data stands there twice"),
+                        other => Some(no_field(other)),
+                    };
+                    fields.fault = fields.fault.or(fault);
+                }
+                Ok(fields)
+            }
+        }
+
+        deserializer.deserialize_map(Reader)
+    }
+}
+
+/// What to say of a field that an event has not: most of those are meant to say where it goes.
+fn no_field(name: &str) -> &'static str {
+    match name {
+        "root" | "stream" => {
+            "nobody chooses the root: an event has topic and data, and all that comes here is app.<topic>"
+        }
+        "event" | "subject" => "an event has topic and data; what it is called follows from them: app.<topic>",
+        "session" | "session_id" | "sid" => "the session stands in the path; an event has topic and data",
+        _ => "an event has topic and data, and nothing else",
+    }
+}
+
+/// Whether a topic begins as a subject does, with a root and this session: it would be shown, under a name that nobody means.
+fn is_subject(topic: &Topic, session: &SessionId) -> bool {
+    let mut words = topic.as_str().splitn(3, '.').skip(1);
+    words.next() == Some(session.as_str()) && words.next().is_some()
+}
+
+/// How deep arrays and objects are nested in valid JSON.
+fn depth(json: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut bytes) = (0_usize, 0, json.iter());
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'"' => {
+                while let Some(byte) = bytes.next().filter(|byte| **byte != b'"') {
+                    if *byte == b'\\' {
+                        bytes.next();
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    deepest
 }
 
 fn placed(line: Option<usize>, text: &str) -> String {
@@ -102,11 +225,15 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: LimitsConfig = LimitsConfig { max_events: 3, max_event: ByteSize::from_bytes(20) };
+    const LIMITS: LimitsConfig = LimitsConfig { max_events: 3, max_event: ByteSize::from_bytes(20), max_depth: 4 };
+
+    fn session() -> SessionId {
+        SessionId::new("s1").unwrap()
+    }
 
     fn events(form: Form, body: &str) -> Result<Vec<(String, String)>, Refusal> {
         let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
-        let events = read(form, &Bytes::copy_from_slice(body.as_bytes()), &LIMITS)?;
+        let events = read(form, &Bytes::copy_from_slice(body.as_bytes()), &session(), &LIMITS)?;
         Ok(events.iter().map(|event| (event.topic.to_string(), text(&event.data))).collect())
     }
 
@@ -158,7 +285,8 @@ mod tests {
             assert_eq!(refusal.status, StatusCode::BAD_REQUEST, "{topic}");
             assert!(refusal.text.starts_with("invalid topic: expected words"), "{topic}: {refusal:?}");
         }
-        let not_text = read(Form::One, &Bytes::from_static(b"{\"topic\":\"a\",\"data\":\"\xff\"}"), &LIMITS);
+        let not_text =
+            read(Form::One, &Bytes::from_static(b"{\"topic\":\"a\",\"data\":\"\xff\"}"), &session(), &LIMITS);
         assert_eq!(not_text.unwrap_err().text, "no valid JSON");
     }
 
@@ -182,10 +310,62 @@ mod tests {
             Form::of(&headers)
         };
         assert_eq!(Form::of(&HeaderMap::new()), Ok(Form::One));
-        assert_eq!(form("Application/JSON; charset=utf-8"), Ok(Form::One));
+        for fine in ["Application/JSON; charset=utf-8", "application/json;charset=\"UTF-8\"", "application/json; v=1"] {
+            assert_eq!(form(fine), Ok(Form::One), "{fine}");
+        }
         assert_eq!((form("application/x-ndjson"), form("application/jsonl")), (Ok(Form::Lines), Ok(Form::Lines)));
-        for other in ["text/plain", "", "application/x-www-form-urlencoded", "application/json2"] {
+        let strange = ["application/json; charset=latin1", "application/x-ndjson;Charset=\"utf-16\""];
+        let others = ["text/plain", "", "application/x-www-form-urlencoded", "application/json2"];
+        for other in others.into_iter().chain(strange) {
             assert_eq!(form(other).unwrap_err().status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{other}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_stand_for_others_are_refused() {
+        let read = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::CONTENT_ENCODING, HeaderValue::from_static(value));
+            }
+            as_it_is(&headers)
+        };
+        for fine in [&[][..], &["identity"], &["Identity", " identity"]] {
+            assert_eq!(read(fine), Ok(()), "{fine:?}");
+        }
+        for coded in [&["gzip"][..], &["identity", "br"], &["identity, gzip"], &[""]] {
+            assert_eq!(read(coded).unwrap_err().status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{coded:?}");
+        }
+    }
+
+    #[test]
+    fn a_field_stands_once_and_says_nothing_of_where_it_goes() {
+        let said = |body: &str| events(Form::One, body).unwrap_err().text;
+        assert_eq!(said(r#"{"topic":"a","data":1,"t\u006fpic":"b"}"#), "topic stands there twice");
+        assert_eq!(said(r#"{"topic":"a","data":1,"data":1}"#), "data stands there twice");
+        for (body, text) in [
+            (r#"{"root":"gm","topic":"a","data":1}"#, "nobody chooses the root"),
+            (r#"{"event":"gm.x","data":1}"#, "an event has topic and data; what it is called"),
+            (r#"{"subject":"gm.s1.x","data":1}"#, "an event has topic and data; what it is called"),
+            (r#"{"session_id":"s2","topic":"a","data":1}"#, "the session stands in the path"),
+            (r#"{"topic":"gm.s1.text","data":1}"#, "topic is a whole subject"),
+            (r#"{"topic":"app.s1.a.b","data":1}"#, "topic is a whole subject"),
+        ] {
+            assert!(said(body).starts_with(text), "{body}: {}", said(body));
+        }
+        for fine in ["gm.s1", "s1.gm.text", "gm.s2.text", "s1.s2"] {
+            assert!(events(Form::One, &format!("{{\"topic\":\"{fine}\",\"data\":1}}")).is_ok(), "{fine}");
+        }
+    }
+
+    #[test]
+    fn data_is_nested_as_deep_as_readers_follow() {
+        let of = |data: &str| events(Form::One, &format!("{{\"topic\":\"a\",\"data\":{data}}}"));
+        for fine in ["[[[[]]]]", "{\"a\":[{\"b\":[]}]}", "\"[[[[[[\"", "\"\\\"[[[[[[\"", "[[[[]],[]],[[[]]]]"] {
+            assert!(of(fine).is_ok(), "{fine}");
+        }
+        for deep in ["[[[[[]]]]]", "[\"]\",[[[{}]]]]", "[\"\\\\\",[[[{}]]]]"] {
+            assert_eq!(of(deep).unwrap_err().text, "data is nested deeper than 4", "{deep}");
         }
     }
 
@@ -193,7 +373,7 @@ mod tests {
         #[test]
         fn no_body_breaks_the_reader(body in proptest::collection::vec(any::<u8>(), 0..200), lines: bool) {
             let form = if lines { Form::Lines } else { Form::One };
-            let _ = read(form, &body.into(), &LIMITS);
+            let _ = read(form, &body.into(), &session(), &LIMITS);
         }
 
         #[test]

@@ -80,6 +80,7 @@ async fn publish(
     let session = SessionId::new(&session)?;
     let publisher = api.gate.admit(asked.caller.as_ref(), &headers, &session)?;
     let form = Form::of(&headers)?;
+    event::as_it_is(&headers)?;
     let body = body.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => {
             Refusal::too_large(format!("the body is larger than {}", api.config.http.max_body))
@@ -87,7 +88,7 @@ async fn publish(
         _ => Refusal::bad("the body could not be read"),
     })?;
     let key = Key::of(&headers, &publisher, &session, form, &body)?;
-    let events = event::read(form, &body, &api.config.limits)?;
+    let events = event::read(form, &body, &session, &api.config.limits)?;
 
     tracing::debug!(%session, ?publisher, events = events.len(), again = key.is_some(), "storing");
     let wait = Instant::now() + api.config.publish.wait.get();

@@ -44,8 +44,9 @@ pub const END: &str = "Herald-End";
 pub const ABORT: &str = "Herald-Abort";
 
 /// The request headers that are carried to an engine. Anything else stays at the door.
-pub const REQUEST_HEADERS: [&str; 10] = [
+pub const REQUEST_HEADERS: [&str; 11] = [
     "content-type",
+    "content-encoding",
     "accept",
     "accept-language",
     "if-none-match",

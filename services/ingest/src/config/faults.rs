@@ -54,6 +54,7 @@ impl ServiceConfig for Config {
         let events = self.limits.max_events;
         check("limits.max_events", !(1..=MOST_EVENTS).contains(&events), format!("must be 1 to {MOST_EVENTS}"));
         check("limits.max_event", self.limits.max_event.as_u64() == 0, zero());
+        check("limits.max_depth", self.limits.max_depth == 0, zero());
         let wait = self.publish.wait.get();
         check(
             "publish.wait",

@@ -70,6 +70,7 @@ async fn what_is_wrong_is_named_and_nothing_of_it_is_stored() {
         let before = world.post("s1", &[], &good).await.expect_status(201).json()["seq"].as_u64().unwrap();
         let lines = |wrong: &str| [&good, "\n", wrong, "\n", &good].concat();
         let long = format!("\"{}\"", "x".repeat(1100));
+        let deep = ["[".repeat(129), "]".repeat(129)].concat();
         let word = "invalid topic: expected words of letters";
         let id = "invalid session id: expected 1 to 64 letters";
         let table: &[Wrong<'_>] = &[
@@ -86,6 +87,29 @@ async fn what_is_wrong_is_named_and_nothing_of_it_is_stored() {
             ("s1", &[ONE], event(">", "1"), 400, word.into()),
             ("s1", &[ONE], event("a..gm", "1"), 400, word.into()),
             ("s1", &[ONE], event("a\\r\\nPUB gm.s1.x 0", "1"), 400, word.into()),
+            (
+                "s1",
+                &[LINES],
+                lines("{\"topic\":\"a\",\"topic\":\"b\",\"data\":1}"),
+                400,
+                "line 3: topic stands there twice".into(),
+            ),
+            (
+                "s1",
+                &[ONE],
+                "{\"root\":\"gm\",\"topic\":\"a\",\"data\":1}".into(),
+                400,
+                "nobody chooses the root".into(),
+            ),
+            (
+                "s1",
+                &[ONE],
+                "{\"event\":\"gm.a\",\"data\":1}".into(),
+                400,
+                "an event has topic and data; what it is".into(),
+            ),
+            ("s1", &[ONE], event("gm.s1.text", "1"), 400, "topic is a whole subject".into()),
+            ("s1", &[ONE], event("a", &deep), 400, "data is nested deeper than 128".into()),
             ("s1", &[ONE], event("a", &long), 413, "data is larger than 1KiB".into()),
             ("s1", &[LINES], lines(&event("a", &long)), 413, "line 3: data is larger than 1KiB".into()),
             ("s1", &[LINES], good.repeat(4), 413, "more than 3 events in one request".into()),
@@ -96,6 +120,20 @@ async fn what_is_wrong_is_named_and_nothing_of_it_is_stored() {
                 good.clone(),
                 415,
                 "Expected Content-Type application/json".into(),
+            ),
+            (
+                "s1",
+                &[("content-type", "application/json; charset=latin1")],
+                good.clone(),
+                415,
+                "Expected a body in UTF-8".into(),
+            ),
+            (
+                "s1",
+                &[ONE, ("content-encoding", "gzip")],
+                good.clone(),
+                415,
+                "Expected a body without a Content-Encoding".into(),
             ),
             ("s1", &[("idempotency-key", "a b")], good.clone(), 400, "invalid Idempotency-Key".into()),
             ("a.b", &[ONE], good.clone(), 400, id.into()),
