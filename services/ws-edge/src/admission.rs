@@ -124,6 +124,14 @@ impl Admission {
         let (asking, most) =
             (gauge!("herald_admission_questions_count", "service" => admission.label()), config.max_questions);
         measured(asking, &admission, move |it| most.saturating_sub(it.slots.available_permits()));
+        for name in ["herald_admission_allowed_total", "herald_admission_asked_total", "herald_admission_reused_total"]
+        {
+            counter!(name, "service" => admission.label()).increment(0);
+        }
+        for reason in Refusal::REASONS {
+            counter!("herald_admission_refused_total", "service" => admission.label(), "reason" => reason).increment(0);
+        }
+        let _shown = histogram!("herald_admission_seconds", "service" => admission.label());
         admission
     }
 

@@ -1,13 +1,26 @@
 //! What this service counts. Names and meanings stand here; each is counted where it happens.
 
 use herald_runtime::metrics::{Meanings, zeros};
-use metrics::{Gauge, gauge, histogram};
+use metrics::{Gauge, counter, gauge, histogram};
 
 /// Tells the recorder what the metrics of this service mean, and shows those that have yet to count.
 pub fn describe() {
     Meanings { counters: COUNTERS, gauges: GAUGES, histograms: HISTOGRAMS }.describe();
     for (name, label, values) in ZEROS {
         zeros(name, label, values);
+    }
+    for name in UNLABELLED {
+        counter!(*name).increment(0);
+    }
+    for kind in UP {
+        for reason in ["away", "busy", "too_large", "no_session", "nobody"] {
+            counter!("herald_uplink_refused_total", "kind" => *kind, "reason" => reason).increment(0);
+        }
+    }
+    for kind in ["page", "snapshot", "proof"] {
+        for reason in ["unavailable", "timeout"] {
+            counter!("herald_history_failures_total", "kind" => kind, "reason" => reason).increment(0);
+        }
     }
     gauge!("herald_http_connections_count").set(0.0);
     for transport in ["socket", "sse"] {
@@ -20,13 +33,28 @@ pub fn describe() {
 
 /// What is of interest before it has ever happened, with each value of its label.
 const ZEROS: &[(&str, &str, &[&str])] = &[
+    (
+        "herald_auth_refused_total",
+        "reason",
+        &["missing", "malformed", "unknown_key", "signature", "expired", "claims", "session", "outlived", "no_keys"],
+    ),
+    ("herald_commands_refused_total", "reason", &["address", "user", "session"]),
     ("herald_connections_refused_total", "reason", &["accept", "half_open", "too_many", "opening", "handshakes"]),
     ("herald_feed_starts_total", "from", &["live", "snapshot", "replay", "ring", "history", "gap"]),
     ("herald_frames_delivered_total", "way", &["direct", "task"]),
     ("herald_gaps_total", "reason", &["trimmed", "epoch", "beyond"]),
     ("herald_requests_refused_total", "reason", &["head_slow", "head_too_large", "head_malformed"]),
     ("herald_skipped_events_total", "reason", &["not_utf8"]),
+    ("herald_uplink_messages_total", "kind", UP),
+    ("herald_words_refused_total", "reason", &["full", "gone"]),
+    ("herald_words_total", "outcome", &["ok", "gone", "busy", "bad"]),
 ];
+
+/// The kinds of what goes up.
+const UP: &[&str] = &["text", "binary", "join", "leave"];
+
+/// What is of interest before it has ever happened, and has no label.
+const UNLABELLED: &[&str] = &["herald_superseded_connections_total", "herald_uplink_slowed_total"];
 
 const COUNTERS: &[(&str, &str)] = &[
     ("herald_admission_allowed_total", "Times that an engine's yes let somebody in, by service"),

@@ -271,6 +271,7 @@ pub async fn connect(config: &NatsConfig, name: &'static str, context: &Context)
     let condition = context.health.condition(name);
     condition.fail("connecting");
     let token = context.shutdown.token();
+    metrics::counter!("herald_nats_clients_replaced_total", "connection" => name).increment(0);
     let keeper = Keeper {
         name,
         endpoint,

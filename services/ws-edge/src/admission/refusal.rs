@@ -81,6 +81,21 @@ impl Silence {
 }
 
 impl Refusal {
+    /// All names in metrics, to be shown before any of it happens.
+    pub(super) const REASONS: [&'static str; 11] = [
+        "not_identified",
+        "not_allowed",
+        "no_session",
+        "other",
+        "not_connected",
+        "no_responders",
+        "timeout",
+        "too_many",
+        "not_sent",
+        "invalid",
+        "no_session_named",
+    ];
+
     /// Its name in metrics.
     #[must_use]
     pub const fn reason(&self) -> &'static str {

@@ -44,6 +44,10 @@ struct Refusal<'a> {
 
 impl Refusals {
     pub(super) fn new(connection: &'static str) -> Self {
+        for operation in ["publish", "subscribe"] {
+            metrics::counter!("herald_nats_refused_total", "connection" => connection, "operation" => operation)
+                .increment(0);
+        }
         Self { connection, state: Mutex::default() }
     }
 
