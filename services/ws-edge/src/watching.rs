@@ -43,7 +43,7 @@ async fn answer_once(
     let client = nats.client();
     let mut questions = client.subscribe(subject::WATCHING_ALL).await?;
     while let Some(question) = questions.next().await {
-        let Some(reply) = question.reply else { continue };
+        let Some(reply) = question.reply.filter(|reply| subject::is_inbox(reply)) else { continue };
         let Some(session) = subject::parse_watching(&question.subject) else { continue };
         let answer = serde_json::to_vec(&Watching { edge, count: count(&session) })?;
         client.publish(reply, answer.into()).await?;

@@ -25,6 +25,20 @@ pub const DONE_TOPIC: &str = "_done";
 /// The first word of the control topic that says what was stored under an idempotency key.
 const KEY_TOPIC: &str = "_key";
 
+/// First words of subjects, and of frames, that are Herald's own: no engine's root. Who takes part says something else by
+/// `in.<root>.<sid>.text` than that there is an event.
+pub const RESERVED: [&str; 7] = ["herald", "in", "conn", "http", "edge", "admit", "epoch"];
+
+/// Where answers go. A question's reply subject is whatever its asker wrote there: who answered elsewhere, too, could be made to
+/// publish where the asker may not.
+const INBOX: &str = "_INBOX";
+
+/// Whether that is a subject for answers, and nothing else.
+#[must_use]
+pub fn is_inbox(subject: &str) -> bool {
+    subject.starts_with(INBOX)
+}
+
 /// `app.<sid>.<topic>`: one event that came by HTTP.
 #[must_use]
 pub fn app_event(session: &SessionId, topic: &Topic) -> String {

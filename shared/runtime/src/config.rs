@@ -83,7 +83,7 @@ pub struct NatsConfig {
     pub nkey_seed: Secret,
     /// A file of credentials (`.creds`: a JWT and the seed of its key), in place of user and password. Default: none.
     pub credentials_file: Option<PathBuf>,
-    /// What the subjects of answers to this process begin with. Rights to read are given by it, so that nobody reads what
+    /// What the subjects of answers to this process begin with: `_INBOX` and something behind it. Rights to read are given by it, so that nobody reads what
     /// another one is told. Default: `_INBOX.` and the user, or the service, as in `nats/users.conf`.
     pub inbox_prefix: Option<String>,
     /// Whether the connection is encrypted: `auto` as URL (`tls://`) and server say, `required`, or `first`, without a word

@@ -28,7 +28,8 @@
 //! caller that has given up does not hand it out, so a request that lay somewhere for too long is never executed. Whether
 //! or not there is a body to fetch, a request found past its deadline is dropped without an answer.
 //!
-//! A message without a reply subject is ignored. (An instance that ends its subscription sends itself empty ones, and the
+//! A message without a reply subject is ignored, and so is one whose reply subject is not below `_INBOX`: who asks names where
+//! others publish, which `Herald-Body` does, too. (An instance that ends its subscription sends itself empty ones, and the
 //! queue group hands some of them to its like.)
 //!
 //! # Who sent it

@@ -288,7 +288,7 @@ async fn provide(nats: &Nats, mut room: Room, first: Part, mut parts: Parts, out
     while let Some(ask) = room.next().await {
         out.set();
         let number: Option<u64> = ask.headers.as_ref().and_then(|headers| headers.get(PART)?.as_str().parse().ok());
-        let Some(reply) = ask.reply else { continue };
+        let Some(reply) = ask.reply.filter(|reply| subject::is_inbox(reply)) else { continue };
         let mut headers = HeaderMap::new();
         let mut fault = None;
         if number == Some(current.0 + 1) && !current.1.last {
@@ -338,8 +338,9 @@ impl Incoming {
         let taken = self.progress.take(&headers, message.payload.len());
         // Who has broken off, or has said everything, waits for no word of ours.
         let waits = !self.progress.ended() && !matches!(taken, Err(BrokenBody::Aborted(_)));
-        self.room.set_peer(message.reply.clone().filter(|_| waits));
-        self.taken = message.reply.zip(Some(taken?));
+        let peer = message.reply.filter(|reply| subject::is_inbox(reply));
+        self.room.set_peer(peer.clone().filter(|_| waits));
+        self.taken = peer.zip(Some(taken?));
         Ok(message.payload)
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use async_nats::{HeaderMap, Message, Subject};
 use bytes::Bytes;
-use herald_protocol::headers::ABORT;
+use herald_protocol::{headers::ABORT, subject};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 use super::WINDOW;
@@ -128,7 +128,7 @@ async fn sort(
                 }
             },
         };
-        if let Some(peer) = gone {
+        if let Some(peer) = gone.filter(|peer| subject::is_inbox(peer)) {
             let mut headers = HeaderMap::new();
             headers.insert(ABORT, "gone");
             let client = nats.client();

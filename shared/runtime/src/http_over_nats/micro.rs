@@ -116,8 +116,9 @@ pub(super) async fn subscribe(nats: &Nats, service: &Service) -> Result<Vec<Subs
 /// Answers until the connection is closed for good.
 pub(super) async fn answer(nats: Nats, service: Arc<Service>, subscriptions: Vec<Subscription>) {
     let mut questions = stream::select_all(subscriptions.into_iter().map(Subscription::into_stream));
-    while let Some(Message { subject, reply, .. }) = questions.next().await {
-        let verb = subject.split('.').nth(1).unwrap_or_default();
+    while let Some(Message { subject: asked, reply, .. }) = questions.next().await {
+        let verb = asked.split('.').nth(1).unwrap_or_default();
+        let reply = reply.filter(|reply| subject::is_inbox(reply));
         let (Some(reply), Some(answer)) = (reply, service.answer(verb)) else { continue };
         if let Err(error) = nats.client().publish(reply, answer.to_string().into()).await {
             tracing::debug!(%error, "a question of the service tools could not be answered");

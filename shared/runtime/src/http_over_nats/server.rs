@@ -234,7 +234,7 @@ impl Taking {
 
 impl Shared {
     async fn serve(self: Arc<Self>, message: Message, received: Instant, permit: Option<OwnedSemaphorePermit>) {
-        let Some(reply) = message.reply.clone() else {
+        let Some(reply) = message.reply.clone().filter(|reply| subject::is_inbox(reply)) else {
             // An empty message helps an instance to end its subscription.
             if message.headers.is_some() || !message.payload.is_empty() {
                 self.dropped("no_reply_subject");

@@ -9,6 +9,7 @@ use herald_protocol::{
         BODY, DEADLINE, DEFAULT_DOOR, DOOR, HTTP_PREFIX, METHOD, PATH, QUERY, REQUEST_HEADERS, ROLE, SESSIONS, STATUS,
         TRACEPARENT, USER,
     },
+    subject,
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 
@@ -112,6 +113,10 @@ pub(super) fn read_request(head: &HeaderMap) -> Result<RequestHead, BadHead> {
         Caller::new(user, text(ROLE), sessions).map_err(|_| bad(USER))
     });
     let caller = caller.transpose()?;
+    // Whoever fetches it publishes there.
+    if text(BODY).is_some_and(|body| !subject::is_inbox(body)) {
+        return Err(bad(BODY));
+    }
     Ok(RequestHead { method, uri, headers, deadline, door, caller, body: text(BODY).map(ToOwned::to_owned) })
 }
 
@@ -336,6 +341,7 @@ mod tests {
             ("Herald-Query", "a=1#b"),
             ("Herald-Deadline", "soon"),
             ("Herald-Deadline", "-1"),
+            ("Herald-Body", "gm.s1.phase"),
         ] {
             let mut bad = head(&good);
             bad.insert(name, value);

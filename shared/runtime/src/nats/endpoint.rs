@@ -3,6 +3,7 @@
 use std::{io, path::Path, sync::Arc};
 
 use async_nats::{Client, ConnectOptions, ServerAddr};
+use herald_protocol::subject;
 use tokio::sync::Notify;
 
 use super::{
@@ -83,8 +84,10 @@ impl Endpoint {
             format!("_INBOX.{}", user.unwrap_or(service))
         };
         let inbox_prefix = config.inbox_prefix.clone().unwrap_or_else(own);
-        if !inbox_prefix.split('.').all(is_token) {
-            return Err(Fault::new("nats.inbox_prefix", "letters, digits, _, - and $, in tokens joined by '.'"));
+        // Who is asked answers nowhere else.
+        if !inbox_prefix.split('.').all(is_token) || !subject::is_inbox(&inbox_prefix) {
+            let wanted = "_INBOX, then letters, digits, _, - and $, in tokens joined by '.'";
+            return Err(Fault::new("nats.inbox_prefix", wanted));
         }
         Ok(Self { servers, credentials, inbox_prefix })
     }
@@ -330,7 +333,8 @@ mod tests {
             (pair, "nats.client_certificate"),
             (prefix(""), "nats.inbox_prefix"),
             (prefix("_INBOX.>"), "nats.inbox_prefix"),
-            (prefix("a..b"), "nats.inbox_prefix"),
+            (prefix("_INBOX.a..b"), "nats.inbox_prefix"),
+            (prefix("gm.s1"), "nats.inbox_prefix"),
             (NatsConfig { ping_interval: Duration::ZERO.into(), ..config("a:1") }, "nats.ping_interval"),
             (NatsConfig { reconnect_min: Duration::from_secs(9).into(), ..config("a:1") }, "nats.reconnect_min"),
             (NatsConfig { send_capacity: 0, ..config("a:1") }, "nats.send_capacity"),

@@ -126,6 +126,10 @@ async fn whoever_comes_first_waits_for_the_owner() {
         })
         .await;
         assert_eq!(watcher.check().await, expected);
+        // Who asks has an owner publish nowhere but in an inbox: not even in its own log.
+        nats.client().publish_with_reply("epoch.EVENTS", "gm.s.x", "{}".into()).await.unwrap();
+        nats.client().request("epoch.EVENTS", "{}".into()).await.unwrap();
+        assert_eq!(put(&nats, 1).await, last + 1);
     })
     .await;
 }

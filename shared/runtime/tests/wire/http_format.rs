@@ -1,6 +1,12 @@
 //! HTTP over NATS: the format, and whoever does not keep to it.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use ::http::{Request, StatusCode};
 use async_nats::HeaderMap;
@@ -71,12 +77,12 @@ async fn the_format_on_the_wire_is_the_documented_one() {
         }
         assert_eq!((&answer.payload[..], answer.reply), (&b"small"[..], None));
 
-        let mut replies = nats.subscribe("test.replies").await.unwrap();
-        let mut body = nats.subscribe("test.body").await.unwrap();
+        let mut replies = nats.subscribe("_INBOX.operator.replies").await.unwrap();
+        let mut body = nats.subscribe("_INBOX.operator.body").await.unwrap();
         headers.insert("Herald-Method", "POST");
         headers.insert("Herald-Path", "/large");
-        headers.insert("Herald-Body", "test.body");
-        nats.publish_with_reply_and_headers("http.gm", "test.replies", headers, Bytes::new()).await.unwrap();
+        headers.insert("Herald-Body", "_INBOX.operator.body");
+        nats.publish_with_reply_and_headers("http.gm", "_INBOX.operator.replies", headers, Bytes::new()).await.unwrap();
         for (number, end) in [("0", false), ("1", true)] {
             let ask = body.next().await.unwrap();
             assert_eq!(line(&ask, "Herald-Part").as_deref(), Some(number));
@@ -112,13 +118,44 @@ async fn the_format_on_the_wire_is_the_documented_one() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_has_a_service_publish_nowhere_but_in_an_inbox() {
+    within(LIMIT, async {
+        let executed = Arc::new(AtomicUsize::new(0));
+        let counted = executed.clone();
+        let router = Router::new().fallback(async move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            "executed"
+        });
+        let pair = Pair::new(router).await;
+        let nats = pair.service.client();
+        let mut log = nats.subscribe("gm.>").await.unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert("Herald-Method", "GET");
+        headers.insert("Herald-Path", "/");
+        let elsewhere = "gm.s1.phase";
+        nats.publish_with_reply_and_headers("http.gm", elsewhere, headers.clone(), Bytes::new()).await.unwrap();
+        nats.publish_with_reply("$SRV.PING", elsewhere, Bytes::new()).await.unwrap();
+        let mut body = headers.clone();
+        body.insert("Herald-Body", elsewhere);
+        let refused = nats.request_with_headers("http.gm", body, Bytes::new()).await.unwrap();
+        assert_eq!(refused.headers.unwrap().get("Herald-Status").unwrap().as_str(), "400");
+        nats.request("$SRV.PING.gm", Bytes::new()).await.unwrap();
+        nats.request_with_headers("http.gm", headers, Bytes::new()).await.unwrap();
+        nats.publish("gm.mark", Bytes::new()).await.unwrap();
+        assert_eq!(log.next().await.unwrap().subject.as_str(), "gm.mark");
+        assert_eq!(executed.load(Ordering::Relaxed), 1);
+    })
+    .await;
+}
+
 /// Headers and payload of a message.
 type Answer = (Vec<(&'static str, &'static str)>, &'static str);
 
 /// A service that is written by hand: the next request is answered with these messages.
 async fn answer_with(nats: &async_nats::Client, answers: Vec<Answer>) {
     let mut requests = nats.subscribe("http.gm").await.unwrap();
-    nats.request("nobody.listens", Bytes::new()).await.unwrap_err();
+    nats.request("_INBOX.operator.nobody.listens", Bytes::new()).await.unwrap_err();
     let nats = nats.clone();
     tokio::spawn(async move {
         let request = requests.next().await.unwrap();
@@ -128,7 +165,9 @@ async fn answer_with(nats: &async_nats::Client, answers: Vec<Answer>) {
                 headers.append(name, value);
             }
             let reply = request.reply.clone().unwrap();
-            nats.publish_with_reply_and_headers(reply, "nobody.listens", headers, payload.into()).await.unwrap();
+            nats.publish_with_reply_and_headers(reply, "_INBOX.operator.nobody.listens", headers, payload.into())
+                .await
+                .unwrap();
         }
     });
 }
@@ -186,7 +225,7 @@ async fn a_part_of_a_request_may_be_asked_for_again_but_not_skipped() {
         let limits = Limits { part: 1024, ..Limits::default() };
         let client = Client::new(&connect(&server).await, limits).await.unwrap();
         let mut requests = service.subscribe("http.gm").await.unwrap();
-        service.request("nobody.listens", Bytes::new()).await.unwrap_err();
+        service.request("_INBOX.operator.nobody.listens", Bytes::new()).await.unwrap_err();
         let whole = pattern(2500);
         let serving = async {
             let request = requests.next().await.unwrap();

@@ -97,17 +97,19 @@ async fn a_confirmed_request_is_executed_only_while_its_caller_waits() {
 
         // Two messages as they lie in a connection's queue while NATS is away: the one confirmed, the other not.
         let nats = pair.service.client();
-        let mut waiting = nats.subscribe("test.caller").await.unwrap();
+        let mut waiting = nats.subscribe("_INBOX.operator.caller").await.unwrap();
         nats.flush().await.unwrap();
         let mut headers = HeaderMap::new();
         for (name, value) in [("Herald-Method", "GET"), ("Herald-Path", "/"), ("Herald-Deadline", "60000")] {
             headers.insert(name, value);
         }
-        headers.insert("Herald-Body", "test.nobody");
-        nats.publish_with_reply_and_headers("http.gm", "test.caller", headers.clone(), Bytes::new()).await.unwrap();
-        headers.insert("Herald-Body", "test.body");
-        let mut body = nats.subscribe("test.body").await.unwrap();
-        nats.publish_with_reply_and_headers("http.gm", "test.caller", headers, Bytes::new()).await.unwrap();
+        headers.insert("Herald-Body", "_INBOX.operator.nobody");
+        nats.publish_with_reply_and_headers("http.gm", "_INBOX.operator.caller", headers.clone(), Bytes::new())
+            .await
+            .unwrap();
+        headers.insert("Herald-Body", "_INBOX.operator.body");
+        let mut body = nats.subscribe("_INBOX.operator.body").await.unwrap();
+        nats.publish_with_reply_and_headers("http.gm", "_INBOX.operator.caller", headers, Bytes::new()).await.unwrap();
         let ask = body.next().await.unwrap();
         assert_eq!(ask.headers.unwrap().get("Herald-Part").unwrap().as_str(), "0");
         let mut gone = HeaderMap::new();

@@ -234,7 +234,7 @@ impl Owner {
     }
 
     async fn answer(&mut self, question: Message) {
-        let Some(reply) = question.reply else { return };
+        let Some(reply) = question.reply.filter(|reply| subject::is_inbox(reply)) else { return };
         if let Ok(Removal { unreadable }) = serde_json::from_slice(&question.payload) {
             let removed = remove(&self.nats, &self.stream.name, unreadable).await.unwrap_or_else(|error| {
                 tracing::warn!(stream = self.stream.name, sequence = unreadable, %error, "can't be removed");
