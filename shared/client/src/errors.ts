@@ -12,6 +12,8 @@ export type ErrorCode =
   | "token"
   /** This session, or what was asked for in it, is not allowed. */
   | "forbidden"
+  /** An engine has ended the connection, or a newer one has taken its place. */
+  | "ended"
   /** There is no such session, or nothing of that name. */
   | "not_found"
   /** There is too much of something: come back later. */

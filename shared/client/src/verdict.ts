@@ -36,7 +36,7 @@ const LONGEST_MS = 20_000;
 type Row = [act: "retry" | "renew" | "stop" | "over", code: ErrorCode, text: string, floor?: number];
 
 const ROWS: Record<number, Row> = {
-  [NO_DOOR]: ["stop", "bad_url", "this URL is answered, but not by Herald: check it"],
+  [NO_DOOR]: ["stop", "bad_url", "this URL is not answered by Herald"],
   [NONSENSE]: ["retry", "protocol", "the door sent nonsense: trying again"],
   [NO_TOKEN]: ["retry", "token", "the token function failed: trying again"],
   0: ["retry", "unreachable", "the door does not answer: check URL and network; trying again"],
@@ -54,9 +54,11 @@ function row(code: number): Row {
   const known = ROWS[code === 204 ? OVER : code > 4400 && code < 4405 ? code - 4000 : code];
   if (known) return known;
   if (code === 429 || code === 408) return ROWS[1013] as Row;
-  if (code >= 400 && code < 500) return ROWS[400] as Row;
+  if (code === 1003 || (code >= 400 && code < 500)) return ROWS[400] as Row;
   if (code >= 500 && code < 600) return ["retry", "unavailable", "the door is not ready: trying again", BUSY_MS];
-  return ["retry", "broken", "the connection broke: going on where it was"];
+  // The other codes of applications are an engine's, or its route's: this connection is not wanted any more.
+  if (code > 2999 && code !== 4408 && code !== 4410) return ["stop", "ended", "the door ended the connection"];
+  return ["retry", "broken", "the connection broke: going on"];
 }
 
 /** What to do about an end. */

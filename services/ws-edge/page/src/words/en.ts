@@ -48,6 +48,7 @@ export const en = {
     unauthorized: "This door wants a valid token. Enter one below and try again.",
     token: "This is no valid token. Enter another one.",
     forbidden: "This session belongs to somebody else. Open one of your own, or enter a token that names it.",
+    ended: "Herald has ended this connection: the session may be open elsewhere. Reload the page to watch here.",
     not_found: "There is no such session, or it is over. Start a game.",
     limited: "Too much at once. Wait a moment, then try again.",
     unavailable: "Herald, or the Game Master behind it, is not ready. It is tried again; look whether all services run.",

@@ -50,6 +50,7 @@ export const fr: Words = {
     unauthorized: "Cette porte veut un jeton valable. Saisissez-en un ci-dessous et réessayez.",
     token: "Ce n'est pas un jeton valable. Saisissez-en un autre.",
     forbidden: "Cette session est à quelqu'un d'autre. Ouvrez-en une à vous, ou saisissez un jeton qui la nomme.",
+    ended: "Herald a mis fin à cette connexion : la session est peut-être ouverte ailleurs. Rechargez la page pour la suivre ici.",
     not_found: "Cette session n'existe pas, ou elle est terminée. Commencez une partie.",
     limited: "Trop de choses à la fois. Attendez un instant, puis réessayez.",
     unavailable: "Herald, ou le Maître du jeu derrière, n'est pas prêt. On réessaie ; regardez si tous les services tournent.",
