@@ -65,6 +65,8 @@ pub struct Forward {
     health: Option<Arc<Health>>,
     /// What names the session of a command that is counted; `None`: its requests are not.
     session: Option<String>,
+    /// Its paths that name the session themselves.
+    in_path: Vec<Pattern>,
     /// Paths whose requests are not counted all the same.
     free: Vec<Pattern>,
     trust: Trust,
@@ -113,6 +115,7 @@ impl Forward {
             commands: config.commands,
             health: config.health.then(|| health.clone()),
             session: config.commands.then(|| config.session.clone()),
+            in_path: patterns(&config.paths).filter(Pattern::has_session).collect(),
             free: config.free.iter().filter_map(|path| path.parse().ok()).collect(),
             trust,
             believes_traces: false,
@@ -256,7 +259,16 @@ impl Forward {
     fn admit(&self, uri: &Uri, identity: &Identity) -> Result<(), Refusal> {
         let Some(name) = self.counted_by(uri) else { return Ok(()) };
         self.shared.limits.admit_command_of(identity.user())?;
-        self.admit_in(uri.query().and_then(|query| commands::session_in_query(query, name)), identity)
+        let session = match self.in_path(uri.path()) {
+            Some(named) => commands::session_in_path(named),
+            None => uri.query().and_then(|query| commands::session_in_query(query, name)),
+        };
+        self.admit_in(session, identity)
+    }
+
+    /// What names the session in a path, where that says it: then nothing else does.
+    fn in_path<'a>(&self, path: &'a str) -> Option<&'a str> {
+        self.in_path.iter().find_map(|pattern| pattern.matches(path))
     }
 
     /// Counts a command in its session, if that is theirs: nobody uses up what others may ask for.
@@ -271,7 +283,9 @@ impl Forward {
         if !self.shared.limits.ask_for_session(self.trust) {
             return Ok(());
         }
-        let Some(name) = self.counted_by(&head.uri) else { return Ok(()) };
+        let Some(name) = self.counted_by(&head.uri).filter(|_| self.in_path(head.uri.path()).is_none()) else {
+            return Ok(());
+        };
         let session = commands::session_in_body(body, name);
         let counted = head.uri.query().and_then(|query| commands::session_in_query(query, name));
         self.admit_in(session.filter(|session| counted.as_ref() != Some(session)), identity)
@@ -369,6 +383,11 @@ impl Forward {
     fn label(&self) -> String {
         self.name.to_string()
     }
+}
+
+/// The paths as patterns; what is none the configuration's check refuses.
+fn patterns(paths: &[String]) -> impl Iterator<Item = Pattern> {
+    paths.iter().filter_map(|path| path.parse().ok())
 }
 
 /// A request that its address may make, until it is answered.

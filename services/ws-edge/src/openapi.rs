@@ -252,9 +252,12 @@ impl<'a> Draft<'a> {
         for method in METHODS {
             let mut operation = object(&mut self.texts["forward"]).clone();
             operation.insert("summary".into(), format!("Answered by {}", forward.name).into());
-            if outer != path {
-                let rest = json!({ "name": "rest", "in": "path", "required": true, "schema": { "type": "string" } });
-                operation.insert("parameters".into(), json!([rest]));
+            let rest = json!({ "name": "rest", "in": "path", "required": true, "schema": { "type": "string" } });
+            let session = json!({ "$ref": "#/components/parameters/Sid" });
+            let named = [("{sid}", session), ("{rest}", rest)].into_iter().filter(|(name, _)| outer.contains(name));
+            let parameters: Vec<_> = named.map(|(_, parameter)| parameter).collect();
+            if !parameters.is_empty() {
+                operation.insert("parameters".into(), parameters.into());
             }
             let operation = self.passed_on(operation, forward, asker);
             self.add(&outer, method, operation);

@@ -6,6 +6,11 @@ use herald_protocol::SessionId;
 use percent_encoding::percent_decode_str;
 use serde_json::value::RawValue;
 
+/// The session that a segment of a path is, percent-encoded as it came.
+pub(super) fn session_in_path(segment: &str) -> Option<SessionId> {
+    SessionId::new(&percent_decode_str(segment).decode_utf8().ok()?).ok()
+}
+
 /// The session that the parameter `name` of a query gives. What is none is the service's to refuse.
 pub(super) fn session_in_query(query: &str, name: &str) -> Option<SessionId> {
     let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
@@ -34,6 +39,8 @@ mod tests {
         for none in ["", "session_id", "session_id=", "session_id=a.b", "session_id=%ff", "xsession_id=abc"] {
             assert_eq!(query(none), None, "{none}");
         }
+        let path = |segment| session_in_path(segment).map(|session| session.to_string());
+        assert_eq!((path("a%62c"), path("a%2Fc"), path("")), (Some("abc".to_owned()), None, None));
         let body = |body: &str| session_in_body(body.as_bytes(), "session_id").map(|session| session.to_string());
         assert_eq!(body(r#"{"content":["x",{"session_id":"no"}],"session_id":"abc"}"#), Some("abc".to_owned()));
         assert_eq!(body(r#"{"session\u005fid":"a\u0062c"}"#), Some("abc".to_owned()));

@@ -198,6 +198,31 @@ async fn commands_have_a_price_for_the_session_and_the_address() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_path_names_the_session_of_a_command_nothing_else_does() {
+    within(MINUTE, async {
+        let nats = Nats::start().await;
+        let engine = Engine::start(&nats).await;
+        let _gm = engine.serve(Router::new().fallback(any(|| async { "done" }))).await;
+        let forward = "[[ws-edge.listeners]]\n[[ws-edge.listeners.forwards]]\nname = \"own\"\nservice = \"gm\"\n\
+                       paths = [\"/sessions/{sid}/events\"]\ncommands = true\n";
+        let edge = Edge::new(&nats).config(forward).set("limits.commands_per_session", 2).start().await;
+        let publish = async |path: &str| edge.post(path, &json!({"session_id": "victim"})).await;
+        for _ in 0..2 {
+            publish("/sessions/S/events?session_id=victim").await.expect_status(200);
+        }
+        let reply = publish("/sessions/%53/events").await.expect_status(429);
+        assert_eq!(reply.error(), "Too many commands in this session");
+        // What others say of it costs it nothing.
+        for _ in 0..2 {
+            publish("/sessions/victim/events").await.expect_status(200);
+        }
+        publish("/sessions/victim/events").await.expect_status(429);
+        publish("/sessions").await.expect_status(404);
+    })
+    .await;
+}
+
 /// Answers as gm-bridge does: 403 for who may not open session `a`.
 async fn of_a(request: Request) -> StatusCode {
     let a = SessionId::new("a").unwrap();
