@@ -299,7 +299,9 @@ impl Connection {
         self.stay.guest().notes.at(self.place, self.doing.noted());
         let now = Instant::now();
         let hears_at = self.hears_at(now);
-        let wake_at = hears_at.map_or_else(|| self.wake_at(), |at| at.min(self.wake_at()));
+        // What was read and held is looked at when its own time has come, whether or not more may be read by then.
+        let looks_at = self.upward.as_ref().and_then(|upward| upward.looks_at(now)).or(hears_at);
+        let wake_at = looks_at.map_or_else(|| self.wake_at(), |at| at.min(self.wake_at()));
         tokio::select! {
             biased;
             () = self.drain.called(), if self.leave_at.is_none() => {

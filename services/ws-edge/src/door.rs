@@ -110,7 +110,7 @@ impl Door {
         let mut asked = HashSet::new();
         for route in &config.routes {
             let Ok(pattern) = route.path.parse() else { continue };
-            let place = Arc::new(Route::new(route, config, avatars.as_ref(), edge.mail));
+            let place = Arc::new(Route::new(route, config, avatars.as_ref(), &edge.mail));
             places.push((pattern, Place::Route(place.clone())));
             if let Some((path, _)) = route.presence_asked(config)
                 && asked.insert(path)

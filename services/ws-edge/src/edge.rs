@@ -86,6 +86,9 @@ impl Edge {
     pub fn new(config: &Config, verifier: Option<Arc<Verifier>>, end: CancellationToken) -> Arc<Self> {
         let (socket, limits) = (&config.socket, Limits::new(config));
         let forwards = Forwards::new(&config.http, limits.clone());
+        let words = &config.words;
+        let mail = MailLimits::new(words.queue, words.queue_bytes.as_usize(), words.total.as_usize());
+        mail.show();
         Arc::new(Self {
             upstream: OnceLock::new(),
             limits,
@@ -107,7 +110,7 @@ impl Edge {
                 send_buffer: socket.send_buffer.as_usize(),
             }),
             comment: config.sse.heartbeat.get(),
-            mail: MailLimits { frames: config.words.queue, bytes: config.words.queue_bytes.as_usize() },
+            mail,
             turned_away: Arc::new(Semaphore::new(TURNED_AWAY)),
             drain: Drain::new(end, config.drain.period.get(), config.drain.retry.get()),
             tasks: TaskTracker::new(),

@@ -156,7 +156,7 @@ impl Guest {
     /// # Errors
     /// [`Unsaid`]
     pub fn say(&self, word: Word) -> Result<(), Unsaid> {
-        self.mail.put(word, self.entrance.mail)
+        self.mail.put(word, &self.entrance.mail)
     }
 
     /// Waits until something is to be said to it. Cancelling is safe.
@@ -166,7 +166,7 @@ impl Guest {
 
     /// What is to be said to it next.
     pub(crate) fn next_word(&self) -> Option<Word> {
-        self.mail.take()
+        self.mail.take(&self.entrance.mail)
     }
 
     /// Whether it was told to go, and how.
@@ -176,7 +176,7 @@ impl Guest {
 
     /// This frame could not be said yet.
     pub(crate) fn not_said(&self, frame: bytes::Bytes) {
-        self.mail.put_back(frame);
+        self.mail.put_back(frame, &self.entrance.mail);
     }
 }
 
@@ -315,7 +315,7 @@ impl Stay {
     /// It is about to go: nobody finds it any more, nothing is said to it, it shows nothing.
     pub fn end(&mut self) {
         lock(&self.guests.registry).all.remove(&self.guest.conn);
-        self.guest.mail.close();
+        self.guest.mail.close(&self.guest.entrance.mail);
         self.show(None);
     }
 }
@@ -360,7 +360,7 @@ pub(crate) mod tests {
             uplink: None,
             newest: None,
             presence: PresenceMode::Off,
-            mail: MailLimits { frames: 4, bytes: 1000 },
+            mail: MailLimits::new(4, 1000, 10_000),
         }
     }
 

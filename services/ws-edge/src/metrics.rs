@@ -1,7 +1,10 @@
 //! What this service counts. Names and meanings stand here; each is counted where it happens.
 
+use herald_protocol::UplinkKind;
 use herald_runtime::metrics::{Meanings, zeros};
 use metrics::{Gauge, counter, gauge, histogram};
+
+use crate::uplink::Refused;
 
 /// Tells the recorder what the metrics of this service mean, and shows those that have yet to count.
 pub fn describe() {
@@ -12,17 +15,21 @@ pub fn describe() {
     for name in UNLABELLED {
         counter!(*name).increment(0);
     }
-    for kind in UP {
-        for reason in ["away", "busy", "too_large", "no_session", "nobody"] {
-            counter!("herald_uplink_refused_total", "kind" => *kind, "reason" => reason).increment(0);
-        }
-    }
     for kind in ["page", "snapshot", "proof"] {
         for reason in ["unavailable", "timeout"] {
             counter!("herald_history_failures_total", "kind" => kind, "reason" => reason).increment(0);
         }
     }
     gauge!("herald_http_connections_count").set(0.0);
+    for name in WAITING {
+        gauge!(*name).set(0.0);
+    }
+    for kind in [UplinkKind::Text, UplinkKind::Binary] {
+        for reason in Refused::ALL {
+            let (kind, reason) = (kind.as_str(), reason.name());
+            let _shown = counter!("herald_uplink_refused_total", "kind" => kind, "reason" => reason);
+        }
+    }
     for transport in ["socket", "sse"] {
         for name in ["herald_blocked_connections_count", "herald_watching_connections_count"] {
             gauge!(name, "transport" => transport).set(0.0);
@@ -46,8 +53,16 @@ const ZEROS: &[(&str, &str, &[&str])] = &[
     ("herald_requests_refused_total", "reason", &["head_slow", "head_too_large", "head_malformed"]),
     ("herald_skipped_events_total", "reason", &["not_utf8"]),
     ("herald_uplink_messages_total", "kind", UP),
-    ("herald_words_refused_total", "reason", &["full", "gone"]),
-    ("herald_words_total", "outcome", &["ok", "gone", "busy", "bad"]),
+    ("herald_words_refused_total", "reason", &["full", "total", "too_large", "gone"]),
+    ("herald_words_total", "outcome", &["ok", "gone", "busy", "closed", "bad"]),
+];
+
+/// What waits between clients and engines; nothing, where no route lets them speak.
+const WAITING: &[&str] = &[
+    "herald_newest_waiting_count",
+    "herald_uplink_waiting_bytes",
+    "herald_uplink_waiting_count",
+    "herald_words_waiting_bytes",
 ];
 
 /// The kinds of what goes up.
@@ -92,6 +107,10 @@ const COUNTERS: &[(&str, &str)] = &[
         "Messages that were not taken in, by stream and reason: commands, broken, vanished, unreadable, too far behind",
     ),
     ("herald_files_total", "Requests for files of a listener's folder, by outcome"),
+    (
+        "herald_newest_unsaid_total",
+        "Times that other edges could not be told of a newer connection, and are told of all",
+    ),
     ("herald_presence_changes_total", "Comings and goings of people, by whose clients they are: own or others"),
     ("herald_presence_coalesced_total", "Changes of who is there that clients were only told the sum of"),
     ("herald_presence_frames_total", "Frames about who is there that were handed to connections, by event"),
@@ -108,9 +127,12 @@ const COUNTERS: &[(&str, &str)] = &[
         "Connections closed because a session has one of their kind, and a newer came",
     ),
     ("herald_uplink_messages_total", "Messages of clients that went up to engines, joins and leaves included, by kind"),
-    ("herald_uplink_refused_total", "Messages of clients that did not go up, by kind and reason"),
+    ("herald_uplink_refused_total", "Messages of clients that did not go up, or that nobody heard, by kind and reason"),
     ("herald_uplink_slowed_total", "Times that a client sent more messages than it may and was told so"),
-    ("herald_words_refused_total", "Frames for one connection that it was not sent, by reason: full or gone"),
+    (
+        "herald_words_refused_total",
+        "Frames for one connection that it was not sent, by reason: full, total (too much for all), too_large or gone",
+    ),
     ("herald_words_total", "Messages of engines to one connection, by outcome"),
 ];
 
@@ -124,6 +146,7 @@ const GAUGES: &[(&str, &str)] = &[
     ("herald_http_connections_count", "Connections that speak HTTP now, event streams included"),
     ("herald_intake_pending_count", "Messages between the intake and the end of its stream"),
     ("herald_limited_keys_count", "Addresses, users or sessions whose rate is remembered, by limit"),
+    ("herald_newest_waiting_count", "What waits to be said to other edges about newer connections"),
     ("herald_presence_edges_count", "Other edges that are heard of"),
     ("herald_presence_persons_count", "People who are there and known one by one, over all edges"),
     ("herald_presence_sessions_count", "Sessions in which anybody is, over all edges"),
@@ -133,8 +156,10 @@ const GAUGES: &[(&str, &str)] = &[
     ("herald_shelf_messages", "Messages that the shelf of a stream spans, by stream"),
     ("herald_shelf_writing_count", "Parts of the shelf that wait to be written, by stream"),
     ("herald_uplink_waiting_bytes", "What clients sent that waits for NATS"),
+    ("herald_uplink_waiting_count", "Messages of clients, joins and leaves included, that wait for NATS"),
     ("herald_watched_sessions", "Sessions with a ring, by stream"),
     ("herald_watching_connections_count", "Connections that watch a session now, by transport"),
+    ("herald_words_waiting_bytes", "Frames for one connection alone that wait for their clients"),
 ];
 
 const HISTOGRAMS: &[(&str, &str)] = &[

@@ -2,7 +2,7 @@
 //!
 //! An edge that lets such a connection in closes its own older ones and says so to all (`edge.newest.<root>.<session>`). Who
 //! hears it closes theirs. Nothing is stored: what an edge could not hear, because it was cut off, is said once more when it is
-//! back. Two that come at the same moment are both said to all, and each edge judges by the same numbers which of them goes:
+//! back, and every now and then in any case ([`EVERY`]), as a subscription that overflows says nothing of what it drops. Two that come at the same moment are both said to all, and each edge judges by the same numbers which of them goes:
 //!
 //! * a connection that was known to all (its edge has heard its own word, [`SETTLED`] ago) goes before any that comes after it,
 //!   whatever the clocks say;
@@ -18,12 +18,15 @@ use std::{
 use async_nats::{Message, Subscriber};
 use futures_util::StreamExt as _;
 use herald_protocol::{Close, Name, SessionId, subject};
-use herald_runtime::nats::{Nats, NatsState};
-use metrics::counter;
+use herald_runtime::{
+    metrics::measured,
+    nats::{Nats, NatsState},
+};
+use metrics::{counter, gauge};
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval_at, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +39,8 @@ use crate::{
 const SETTLED: Duration = Duration::from_secs(2);
 /// How long to wait before a lost subscription is made again.
 const RETRY: Duration = Duration::from_millis(500);
+/// How often all that is so is said anew.
+const EVERY: Duration = Duration::from_secs(60);
 /// How long a word may wait to be sent.
 const SENDING: Duration = Duration::from_secs(1);
 /// Words that wait to be sent; where there are more, all that is so is said anew.
@@ -182,13 +187,15 @@ impl Book {
         }
     }
 
-    /// Everything that is so, to be said anew.
-    fn all(&mut self) -> Vec<Said> {
+    /// Everything that is so, to be said anew. `unheard`: others may not know of any of it.
+    fn all(&mut self, unheard: bool) -> Vec<Said> {
         self.again = false;
         let mut all = Vec::new();
         for ((root, session, role), held) in &mut self.here {
             for held in held {
-                held.heard = None;
+                if unheard {
+                    held.heard = None;
+                }
                 all.push(Said { root: root.clone(), session: session.clone(), claim: held.claim(role, true) });
             }
         }
@@ -201,7 +208,10 @@ impl Newest {
     #[must_use]
     pub fn new() -> (Arc<Self>, Outbox) {
         let (said, unsaid) = mpsc::channel(WAITING);
-        (Arc::new(Self { book: Mutex::default(), said }), Outbox(unsaid))
+        let newest = Arc::new(Self { book: Mutex::default(), said });
+        let waiting = |newest: &Self| newest.said.max_capacity() - newest.said.capacity();
+        measured(gauge!("herald_newest_waiting_count"), &newest, waiting);
+        (newest, Outbox(unsaid))
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -225,11 +235,13 @@ impl Newest {
     /// Until nothing is heard any more.
     async fn exchange(&self, nats: &Nats, mut heard: Subscriber, unsaid: &mut mpsc::Receiver<Said>) {
         let mut state = nats.state();
-        let mut anew = true;
+        let mut ticks = interval_at(Instant::now() + EVERY, EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut anew, mut unheard) = (true, true);
         loop {
             if anew && nats.connected() {
-                anew = false;
-                let all = self.book().all();
+                let all = self.book().all(unheard);
+                (anew, unheard) = (false, false);
                 for said in all {
                     self.say(nats, said).await;
                 }
@@ -245,13 +257,16 @@ impl Newest {
                     // The other end lives as long as we do.
                     let Some(said) = said else { return };
                     self.say(nats, said).await;
-                    anew = self.book().again;
+                    anew |= self.book().again;
+                    unheard |= anew;
                 }
+                _ = ticks.tick() => anew = true,
                 changed = state.changed() => {
                     if changed.is_err() {
                         return;
                     }
-                    anew = matches!(*state.borrow_and_update(), NatsState::Connected { .. });
+                    anew |= matches!(*state.borrow_and_update(), NatsState::Connected { .. });
+                    unheard |= anew;
                 }
             }
         }
@@ -271,8 +286,14 @@ impl Newest {
         let client = nats.client();
         let sending = client.publish(subject::newest(&root, &session), bytes.into());
         if !matches!(timeout(SENDING, sending).await, Ok(Ok(()))) {
-            self.book().again = true;
+            self.unsaid(&mut self.book());
         }
+    }
+
+    /// A word could not be said: all are said anew.
+    fn unsaid(&self, book: &mut Book) {
+        counter!("herald_newest_unsaid_total").increment(1);
+        book.again = true;
     }
 }
 
@@ -288,7 +309,9 @@ impl Watcher for Arc<Newest> {
         let Some(key) = key_of(guest, session) else { return };
         let mut book = self.book();
         let said = book.enter(key, guest, Instant::now());
-        book.again |= self.said.try_send(said).is_err();
+        if self.said.try_send(said).is_err() {
+            self.unsaid(&mut book);
+        }
     }
 
     fn left(&self, guest: &Arc<Guest>, session: &SessionId) {
@@ -318,7 +341,7 @@ mod tests {
         fn new(edges: usize) -> Self {
             let rule = NewestRule {
                 roles: vec![Name::new("dm").unwrap()],
-                code: 1012,
+                code: 4409,
                 reason: "Superseded DM connection".into(),
             };
             let entrance = Arc::new(Entrance { newest: Some(Arc::new(rule)), ..entrance("table") });
@@ -349,7 +372,7 @@ mod tests {
         match guest.next_word() {
             None => false,
             Some(word) => {
-                let told = Close::Told { code: 1012, reason: "Superseded DM connection".into() };
+                let told = Close::Told { code: 4409, reason: "Superseded DM connection".into() };
                 assert_eq!(word, Word::Close(told));
                 true
             }
@@ -402,7 +425,7 @@ mod tests {
         let (two, claim) = world.come(1, 9000);
         world.hear(1, &claim);
         world.now += 10 * SETTLED;
-        let held = world.edges[0].all();
+        let held = world.edges[0].all(true);
         assert_eq!((held.len(), held[0].claim.held), (1, true));
         let answers = world.tell(&held[0].claim);
         assert_eq!(answers.len(), 1, "who knows better says so");
@@ -413,7 +436,27 @@ mod tests {
         let ((one, _), (two, _)) = (world.come(0, 1000), world.come(1, 2000));
         world.now += 10 * SETTLED;
         for edge in [1, 0] {
-            for held in world.edges[edge].all() {
+            for held in world.edges[edge].all(true) {
+                for answer in world.tell(&held.claim) {
+                    assert!(world.tell(&answer).is_empty());
+                }
+            }
+        }
+        assert!(is_closed(&one) && !is_closed(&two));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_word_that_was_dropped_on_its_way_is_made_up_for_by_what_is_said_every_now_and_then() {
+        let mut world = World::new(2);
+        let (one, claim) = world.come(0, 1000);
+        world.tell(&claim);
+        world.now += SETTLED;
+        // The edge of the first was not cut off, but this word was dropped.
+        let (two, claim) = world.come(1, 900);
+        world.hear(1, &claim);
+        world.now += EVERY;
+        for edge in [0, 1] {
+            for held in world.edges[edge].all(false) {
                 for answer in world.tell(&held.claim) {
                     assert!(world.tell(&answer).is_empty());
                 }

@@ -74,7 +74,7 @@ impl Route {
         config: &RouteConfig,
         listener: &ListenerConfig,
         avatars: Option<&Arc<Avatars>>,
-        mail: MailLimits,
+        mail: &MailLimits,
     ) -> Self {
         let entrance = Entrance {
             listener: listener.name.to_string(),
@@ -85,7 +85,7 @@ impl Route {
             uplink: UplinkRule::of(config),
             newest: config.newest.as_ref().map(|newest| Arc::new(NewestRule::of(newest))),
             presence: config.tells(listener),
-            mail,
+            mail: mail.clone(),
         };
         Self {
             transport: config.transport,

@@ -7,22 +7,26 @@
 //! These are plain NATS messages: what nobody hears is not kept. Messages of all clients wait in one bounded queue; where that
 //! is full, or NATS away, a message is refused and its client told so, at once: nobody waits for another one's message. A
 //! join or leave waits while NATS is away, as long as there is room for it.
+//!
+//! A message goes up at most once. What the library had taken when the connection to NATS was lost is counted as gone up, and
+//! may be lost all the same; nothing is ever sent twice.
+
+mod carry;
 
 use std::sync::{
-    Arc,
+    Arc, Weak,
     atomic::{AtomicUsize, Ordering},
 };
 
-use async_nats::{Client, HeaderMap};
+use async_nats::HeaderMap;
 use bytes::Bytes;
 use herald_protocol::{InstanceId, Name, SessionId, UplinkKind, UserToken, frame::Control, headers, subject};
-use herald_runtime::nats::Nats;
-use metrics::{Gauge, counter, gauge};
+use herald_runtime::{metrics::measured, nats::Nats};
+use metrics::{counter, gauge};
 use tokio::{
     sync::mpsc::{self, error::TrySendError},
-    time::{Duration, timeout},
+    time::Duration,
 };
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{RouteConfig, UplinkConfig},
@@ -32,8 +36,6 @@ use crate::{
 
 /// What a message takes beside its payload, at the most: subject and headers, a user of 256 bytes among them.
 const AROUND: usize = 1024;
-/// How long what waits may take to leave at the end of the process.
-const LAST: Duration = Duration::from_secs(1);
 
 /// What the clients of a route may send.
 #[derive(Debug)]
@@ -44,9 +46,11 @@ pub struct UplinkRule {
     pub door: Name,
     /// Whether they may send bytes.
     pub binary: bool,
-    /// Largest message, in bytes.
+    /// Largest text, in bytes.
     pub max_message: u64,
-    /// How many messages.
+    /// Largest message of bytes.
+    pub max_binary: u64,
+    /// How many messages, and bytes.
     pub pace: InflowLimits,
 }
 
@@ -68,9 +72,16 @@ pub enum Refused {
     /// No engine hears it.
     #[error("nobody hears it")]
     Nobody,
+    /// It had to wait, and its connection was closed meanwhile.
+    #[error("the connection is closed")]
+    Closed,
 }
 
 impl Refused {
+    /// All of them.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Away, Self::Busy, Self::TooLarge, Self::NoSession, Self::Nobody, Self::Closed];
+
     /// Its name, to clients and in metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -80,6 +91,7 @@ impl Refused {
             Self::TooLarge => "too_large",
             Self::NoSession => "no_session",
             Self::Nobody => "nobody",
+            Self::Closed => "closed",
         }
     }
 
@@ -89,7 +101,7 @@ impl Refused {
         match self {
             Self::Busy => Duration::from_millis(500),
             Self::Away | Self::NoSession | Self::Nobody => Duration::from_secs(2),
-            Self::TooLarge => Duration::ZERO,
+            Self::TooLarge | Self::Closed => Duration::ZERO,
         }
     }
 
@@ -106,7 +118,6 @@ pub struct Uplink {
     /// Bytes in the queue.
     waiting: AtomicUsize,
     most: usize,
-    depth: Gauge,
 }
 
 /// What waits for NATS, to be carried there by [`Uplink::carry`].
@@ -119,6 +130,8 @@ struct Item {
     reply: Option<String>,
     headers: HeaderMap,
     payload: Bytes,
+    /// Who said it, to be told where it can't be sent after all.
+    from: Weak<Guest>,
 }
 
 impl Item {
@@ -139,7 +152,13 @@ impl UplinkRule {
             door: route.door.clone(),
             binary: uplink.binary,
             max_message: uplink.max_message.as_u64(),
-            pace: InflowLimits { frames: uplink.messages, bytes: 0, burst, patience: uplink.patience.get() },
+            max_binary: uplink.max_binary.unwrap_or(uplink.max_message).as_u64(),
+            pace: InflowLimits {
+                frames: uplink.messages,
+                bytes: uplink.bytes.as_u64(),
+                burst,
+                patience: uplink.patience.get(),
+            },
         }))
     }
 }
@@ -155,16 +174,20 @@ impl Uplink {
             queue,
             waiting: AtomicUsize::new(0),
             most: config.queue_bytes.as_usize(),
-            depth: gauge!("herald_uplink_waiting_bytes"),
         };
-        (Arc::new(uplink), Waiting(waiting))
+        let uplink = Arc::new(uplink);
+        let bytes = |uplink: &Self| uplink.waiting.load(Ordering::Relaxed);
+        let messages = |uplink: &Self| uplink.queue.max_capacity() - uplink.queue.capacity();
+        measured(gauge!("herald_uplink_waiting_bytes"), &uplink, bytes);
+        measured(gauge!("herald_uplink_waiting_count"), &uplink, messages);
+        (uplink, Waiting(waiting))
     }
 
     /// Sends what a guest says. Never waits.
     ///
     /// # Errors
     /// [`Refused`], counted.
-    pub fn send(&self, guest: &Guest, kind: UplinkKind, payload: Bytes) -> Result<(), Refused> {
+    pub fn send(&self, guest: &Arc<Guest>, kind: UplinkKind, payload: Bytes) -> Result<(), Refused> {
         let Some(rule) = &guest.entrance.uplink else { return Ok(()) };
         let session = guest.session().ok_or(Refused::NoSession);
         let sent = session.and_then(|session| self.put(guest, rule, &session, kind, payload));
@@ -173,7 +196,7 @@ impl Uplink {
 
     fn put(
         &self,
-        guest: &Guest,
+        guest: &Arc<Guest>,
         rule: &UplinkRule,
         session: &SessionId,
         kind: UplinkKind,
@@ -193,6 +216,7 @@ impl Uplink {
             headers: self.headers(guest, rule),
             reply: (kind != UplinkKind::Leave).then_some(reply),
             payload,
+            from: if said { Arc::downgrade(guest) } else { Weak::new() },
         };
         let bytes = item.bytes();
         let fits = |waiting: usize| waiting.checked_add(bytes).filter(|sum| *sum <= self.most);
@@ -224,48 +248,6 @@ impl Uplink {
         }
         all
     }
-
-    /// Carries what waits to NATS until `stop`, and then what still waits.
-    pub async fn carry(self: Arc<Self>, Waiting(mut items): Waiting, stop: CancellationToken) {
-        let client = self.nats.client().clone();
-        let carrying = async {
-            while let Some(item) = items.recv().await {
-                self.carry_one(&client, item).await;
-            }
-        };
-        stop.run_until_cancelled(carrying).await;
-        items.close();
-        let rest = async {
-            while let Some(item) = items.recv().await {
-                self.carry_one(&client, item).await;
-            }
-        };
-        if timeout(LAST, rest).await.is_err() {
-            tracing::warn!(
-                bytes = self.waiting.load(Ordering::Relaxed),
-                "not all that clients said was carried to NATS"
-            );
-        }
-    }
-
-    async fn carry_one(&self, client: &Client, item: Item) {
-        let bytes = item.bytes();
-        let Item { kind, subject, reply, headers, payload } = item;
-        // Where the library's own queue is full, ours fills.
-        let sent = match reply {
-            Some(reply) => client.publish_with_reply_and_headers(subject, reply, headers, payload).await,
-            None => client.publish_with_headers(subject, headers, payload).await,
-        };
-        let waiting = self.waiting.fetch_sub(bytes, Ordering::Relaxed) - bytes;
-        self.depth.set(waiting as f64);
-        match sent {
-            Ok(()) => counter!("herald_uplink_messages_total", "kind" => kind.as_str()).increment(1),
-            Err(error) => {
-                tracing::debug!(%error, "a client's message was not sent");
-                Refused::Away.count(kind);
-            }
-        }
-    }
 }
 
 impl Watcher for Arc<Uplink> {
@@ -280,7 +262,7 @@ impl Watcher for Arc<Uplink> {
 
 impl Uplink {
     /// Says that a guest has come or gone.
-    fn say(&self, guest: &Guest, session: &SessionId, kind: UplinkKind) {
+    fn say(&self, guest: &Arc<Guest>, session: &SessionId, kind: UplinkKind) {
         if let Some(rule) = &guest.entrance.uplink
             && let Err(refused) = self.put(guest, rule, session, kind, Bytes::new())
         {

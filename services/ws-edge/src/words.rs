@@ -2,14 +2,15 @@
 //!
 //! The payload becomes a frame as an event's in the connection's dialect, without its numbers: `<root>.<topic>` with the topic of
 //! the header `Herald-Topic`, `message` without one. With `Herald-Close: <code>` (and `Herald-Reason`) the connection is closed
-//! behind it; without a payload it is only closed. Who asks (a reply subject) is answered in one word:
+//! behind it; without a payload it is only closed. Who asks (a reply subject below `_INBOX`) is answered in one word:
 //!
 //! | answer | |
 //! |---|---|
 //! | `ok` | the connection's task has it: it is said next |
 //! | `gone` | there is no such connection; of an edge that is gone NATS says so itself (503) |
 //! | `busy` | its client does not read: as much waits for it as may |
-//! | `bad: <why>` | the message is none that can be said |
+//! | `closed` | it is closed as asked for; what was to be said before found no room |
+//! | `bad: <why>` | the message is none that can be said: nothing is done, nor is anything closed |
 //!
 //! The same subject is the reply subject of what a client sent up: where no engine hears that, the server says so here, and the
 //! client is told.
@@ -43,6 +44,8 @@ enum NotSaid {
     Gone,
     #[error("busy")]
     Busy,
+    #[error("closed")]
+    Closed,
     #[error("bad: {0}")]
     Bad(&'static str),
 }
@@ -52,6 +55,7 @@ impl NotSaid {
         match self {
             Self::Gone => "gone",
             Self::Busy => "busy",
+            Self::Closed => "closed",
             Self::Bad(_) => "bad",
         }
     }
@@ -62,6 +66,7 @@ impl From<Unsaid> for NotSaid {
         match unsaid {
             Unsaid::Full => Self::Busy,
             Unsaid::Gone => Self::Gone,
+            Unsaid::TooLarge => Self::Bad("larger than words.queue_bytes"),
         }
     }
 }
@@ -89,7 +94,7 @@ async fn hear_once(nats: &Nats, guests: &Guests) -> Result<(), async_nats::Error
         }
         let outcome = say(guests, &message);
         counter!("herald_words_total", "outcome" => outcome.map_or_else(NotSaid::name, |()| "ok")).increment(1);
-        if let Some(reply) = message.reply {
+        if let Some(reply) = message.reply.filter(|reply| subject::is_inbox(reply)) {
             let answer = outcome.map_or_else(|not| not.to_string(), |()| "ok".to_owned());
             client.publish(reply, answer.into()).await?;
         }
@@ -108,16 +113,28 @@ fn say(guests: &Guests, message: &Message) -> Result<(), NotSaid> {
     let none = HeaderMap::new();
     let headers = message.headers.as_ref().unwrap_or(&none);
     let close = close_of(headers)?;
-    if close.is_none() || !message.payload.is_empty() {
-        guest.say(Word::Ready(frame(&guest, headers, &message.payload)?))?;
+    let said = if close.is_none() || !message.payload.is_empty() {
+        guest.say(Word::Ready(frame(&guest, headers, &message.payload)?))
+    } else {
+        Ok(())
+    };
+    match (close, said) {
+        (Some(close), Ok(())) => Ok(guest.say(Word::Close(close))?),
+        // Who does not read has no more time than others.
+        (Some(close), Err(Unsaid::Full)) => {
+            guest.say(Word::Close(close))?;
+            Err(NotSaid::Closed)
+        }
+        (_, said) => Ok(said?),
     }
-    close.map_or(Ok(()), |close| Ok(guest.say(Word::Close(close))?))
 }
 
 fn frame(guest: &Guest, all: &HeaderMap, payload: &[u8]) -> Result<Bytes, NotSaid> {
     let topic = all.get(headers::TOPIC).map_or(TOPIC, |value| value.as_str());
     let topic = Topic::new(topic).map_err(|_| NotSaid::Bad("Herald-Topic is no topic"))?;
-    let frame = guest.view.message(&guest.entrance.root, topic.as_str(), payload);
+    // As who answers knows its session: by the root of what clients send up.
+    let root = guest.entrance.uplink.as_ref().map_or(&guest.entrance.root, |uplink| &uplink.root);
+    let frame = guest.view.message(root, topic.as_str(), payload);
     frame.ok_or(NotSaid::Bad("the connection's dialect shows no such topic, or the payload is not UTF-8"))
 }
 
@@ -176,7 +193,7 @@ mod tests {
     #[test]
     fn what_an_engine_sends_is_said_or_it_is_told_why_not() {
         let guests = Guests::new(&InstanceId::new("edge-1").unwrap(), vec![]);
-        let mail = MailLimits { frames: 2, bytes: 1000 };
+        let mail = MailLimits::new(2, 1000, 10_000);
         let stay = guests.admit(guest(&Arc::new(Entrance { mail, ..entrance("dice") }), Some("ann"), None));
         let conn = stay.guest().conn.to_string();
         let text = |expected: &str| {
@@ -208,8 +225,12 @@ mod tests {
         assert_eq!(say(&guests, &message(&conn, &[], b"1")), Ok(()));
         assert_eq!(say(&guests, &message(&conn, &[], b"2")), Ok(()));
         assert_eq!(say(&guests, &message(&conn, &[], b"3")), Err(NotSaid::Busy));
+        let large = message(&conn, &[], &[b'1'; 2000]);
+        assert_eq!(say(&guests, &large), Err(NotSaid::Bad("larger than words.queue_bytes")), "however long it waits");
         let closing = [("Herald-Close", "1012"), ("Herald-Reason", "go home")];
-        assert_eq!(say(&guests, &message(&conn, &closing, b"")), Ok(()), "also one that reads nothing");
+        assert!(matches!(say(&guests, &message(&conn, &closing, b"\xff")), Err(NotSaid::Bad(_))));
+        assert_eq!(stay.guest().told_to_go(), None, "what is bad closes nothing");
+        assert_eq!(say(&guests, &message(&conn, &closing, b"3")), Err(NotSaid::Closed), "also one that reads nothing");
         assert_eq!(say(&guests, &message(&conn, &closing, b"")), Err(NotSaid::Gone));
         let last = std::iter::from_fn(|| stay.guest().next_word()).last();
         assert_eq!(last, Some(Word::Close(Close::Told { code: 1012, reason: "go home".into() })));

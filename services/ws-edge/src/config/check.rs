@@ -2,11 +2,12 @@
 
 use std::{collections::HashSet, time::Duration};
 
+use herald_protocol::subject;
 use herald_runtime::config::{ByteSize, Fault, HumanDuration};
 
 use super::{
     AdmissionConfig, Auth, Config, ForwardConfig, JwtConfig, ListenerConfig, RouteConfig, StartConfig, options,
-    presence, uplink,
+    presence, uplink, uplink::InboundRates,
 };
 use crate::{admission, hosts::Host, identity, origins::Allowed, path::Pattern, pictures, proxy::ProxyProtocol};
 
@@ -19,7 +20,8 @@ const LARGEST_HEADER: ByteSize = ByteSize::from_mib(1);
 
 /// Everything wrong with `config`.
 pub(super) fn faults(config: &Config) -> Vec<Fault> {
-    let mut check = Check { inbound: config.limits.inbound_frames, ..Check::default() };
+    let inbound = InboundRates { frames: config.limits.inbound_frames, bytes: config.limits.inbound_bytes.as_u64() };
+    let mut check = Check { inbound, ..Check::default() };
     check.limits(config);
     check.jwt(&config.jwt);
     check.admission(&config.admission);
@@ -54,8 +56,8 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
 #[derive(Default)]
 struct Check {
     faults: Vec<Fault>,
-    /// Frames a second that a client may send.
-    inbound: u32,
+    /// How much a client may send a second.
+    inbound: InboundRates,
 }
 
 impl Check {
@@ -118,6 +120,9 @@ impl Check {
         }
         if ring.total < ring.bytes {
             self.fault("ring.total", "must be at least ring.bytes");
+        }
+        if config.words.total < config.words.queue_bytes {
+            self.fault("words.total", "must be at least words.queue_bytes");
         }
         if drain.period > LONGEST_DRAIN {
             self.fault("drain.period", format!("must be at most {LONGEST_DRAIN}: the process is to end within 25 s"));
@@ -220,7 +225,7 @@ impl Check {
             |at: usize, builtin: usize| at.checked_sub(builtin).map_or("builtin".to_owned(), |at| at.to_string());
         for (at, route) in listener.routes.iter().enumerate() {
             let key = format!("{key}.routes[{}]", index(at, builtin_routes));
-            self.route(&key, route);
+            self.route(&key, route, listener.auth);
             self.pattern(&format!("{key}.path"), &route.path, &mut patterns);
             if route.presence_asked(listener).is_some() {
                 let other = told.iter().find(|other| other.presence_path == route.presence_path);
@@ -248,7 +253,7 @@ impl Check {
         }
     }
 
-    fn route(&mut self, key: &str, route: &RouteConfig) {
+    fn route(&mut self, key: &str, route: &RouteConfig, auth: Auth) {
         if let Ok(pattern) = route.path.parse::<Pattern>() {
             let by_query = route.admit.is_some() && pattern.is_literal();
             if !pattern.has_session() && !by_query {
@@ -256,7 +261,7 @@ impl Check {
             }
         }
         self.admits(key, route);
-        for (name, text) in uplink::faults_of_route(route, self.inbound) {
+        for (name, text) in uplink::faults_of_route(route, auth, self.inbound) {
             self.fault(format!("{key}.{name}"), text);
         }
         if !is_stream(&route.stream) {
@@ -268,8 +273,8 @@ impl Check {
         if route.roots.is_empty() {
             self.fault(format!("{key}.roots"), "must name one root at least");
         }
-        if route.roots.iter().any(|root| root.as_str() == OWN_ROOT) {
-            self.fault(format!("{key}.roots"), "`herald` is the root of Herald's own frames, which no engine may send");
+        for root in route.roots.iter().filter(|root| subject::RESERVED.contains(&root.as_str())) {
+            self.fault(format!("{key}.roots"), format!("`{root}` is Herald's own: no engine's events are called so"));
         }
         for (name, all) in [("hidden", &route.hidden), ("snapshot", &route.snapshot)] {
             for topics in all.iter().filter(|topics| !route.roots.contains(&topics.root)) {
@@ -343,9 +348,6 @@ impl Check {
         if forward.paths.is_empty() {
             self.fault(format!("{key}.paths"), "must name one path at least");
         }
-        if forward.paths.iter().any(|path| path.contains("{sid}")) {
-            self.fault(format!("{key}.paths"), "can't have {sid}: use `*` for everything below a path");
-        }
         let stripped = |path: &String| path.strip_prefix(&forward.strip).is_some_and(|rest| rest.starts_with('/'));
         let plain = forward.strip.is_empty() || is_plain_path(&forward.strip);
         if !plain || !forward.paths.iter().all(stripped) {
@@ -384,8 +386,6 @@ const LONGEST_QUESTION: HumanDuration = HumanDuration::from_secs(10);
 /// A longer memory is another engine's, with a mind of its own.
 const LONGEST_REUSE: HumanDuration = HumanDuration::from_secs(600);
 
-/// What events of ours begin with, such as `herald.bye`: clients do what these say.
-const OWN_ROOT: &str = "herald";
 /// As long as the hash (RFC 7518, section 3.2).
 const SHORTEST_SECRET: usize = 32;
 /// Clocks that differ by more are wrong.

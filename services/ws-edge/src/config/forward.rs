@@ -15,7 +15,8 @@ pub struct ForwardConfig {
     pub name: String,
     /// The service: requests go to `http.<service>`. No default.
     pub service: Option<Name>,
-    /// Paths: a whole path (`/submit_news`), or everything below one (`/api/*`). No default.
+    /// Paths: a whole path (`/submit_news`), or everything below one (`/api/*`); with `{sid}` for the session, if the path names it
+    /// (`/sessions/{sid}/events`). No default.
     #[serde(deserialize_with = "comma_separated")]
     pub paths: Vec<String>,
     /// What is cut from the beginning of the path before it goes on: `/app`. Default: nothing.
@@ -28,7 +29,8 @@ pub struct ForwardConfig {
     /// (`limits.commands_*`). Whole paths; comma-separated in an environment variable. Default: none.
     #[serde(deserialize_with = "comma_separated")]
     pub free: Vec<String>,
-    /// The query parameter, or field of a JSON body, that names the session of a command. Default `session_id`.
+    /// The query parameter, or field of a JSON body, that names the session of a command where the path does not. Default
+    /// `session_id`.
     pub session: String,
     /// How long the answer may take to begin. Default 30s.
     pub timeout: HumanDuration,

@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
-use herald_protocol::{Close, frame::Control};
+use herald_protocol::{Close, UplinkKind, frame::Control};
 use metrics::counter;
 use socket2::SockRef;
 use tokio::time::{sleep, timeout};
 
 use super::{Connection, End};
-use crate::{feed::Out, websocket};
+use crate::{
+    feed::Out,
+    uplink::Refused,
+    websocket::{self, Received},
+};
 
 /// Room that is made in the kernel for the last words to a client that does not read: as much as the system allows, so
 /// that they are there when it wakes up.
@@ -35,7 +39,7 @@ impl Connection {
     pub(super) async fn end(&mut self, end: End) {
         let limit = self.limits.close_timeout;
         // What it says from now on goes nowhere; where some of it was not looked at, the rest makes no sense.
-        let holds = self.upward.take().is_some_and(|upward| upward.holds());
+        let holds = self.leaves_unheard();
         let (close, wait, limit) = match end {
             End::Close(close) if holds => (close, Wait::End, limit),
             End::Close(close) => (close, Wait::Close, limit),
@@ -66,6 +70,19 @@ impl Connection {
         }
         // Whoever does not answer is left all the same.
         let _late = timeout(limit, self.say_and_hear(wait)).await;
+    }
+
+    /// Lets go of the way up. Returns whether something was read that nobody has heard; that is counted.
+    fn leaves_unheard(&mut self) -> bool {
+        let held = self.upward.take().map_or_else(Vec::new, |upward| upward.held());
+        let mut rest = &held[..];
+        while let Ok(Some(received)) = self.inbound.read(&mut rest) {
+            let binary = self.inbound.take().is_some_and(|kept| kept.binary);
+            if matches!(received, Received::Message(_)) {
+                Refused::Closed.count(if binary { UplinkKind::Binary } else { UplinkKind::Text });
+            }
+        }
+        !held.is_empty()
     }
 
     /// The close with the cursor of what the client has by the time it reads it: a frame that has begun comes before.
@@ -143,6 +160,7 @@ pub(crate) const fn code(close: &Close) -> &'static str {
         1000 => "1000",
         1001 => "1001",
         1002 => "1002",
+        1003 => "1003",
         1007 => "1007",
         1008 => "1008",
         1009 => "1009",
@@ -153,6 +171,7 @@ pub(crate) const fn code(close: &Close) -> &'static str {
         4403 => "4403",
         4404 => "4404",
         4408 => "4408",
+        4409 => "4409",
         4410 => "4410",
         4411 => "4411",
         _ => "other",

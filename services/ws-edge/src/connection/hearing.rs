@@ -26,16 +26,19 @@ impl Connection {
     /// A message: a fresh token, something for the engine, or of no interest. Returns whether the next may be looked at by now.
     fn message(&mut self) -> Result<bool, End> {
         let kept = self.inbound.take();
+        // Whether or not anybody asks for tokens here: one is for nobody else.
+        let about_token = match &kept {
+            Some(Kept { binary: false, message }) => message.len() <= token::MAX_FRAME && token::is_frame(message),
+            _ => false,
+        };
         let heard = match (&mut self.lease, &kept) {
-            (Some(lease), Some(Kept { binary: false, message })) if message.len() <= token::MAX_FRAME => {
-                lease.hear(message)
-            }
+            (Some(lease), Some(Kept { message, .. })) if about_token => lease.hear(message),
             _ => Heard::Else,
         };
         match (heard, &mut self.upward, kept) {
             (Heard::Token, ..) => Ok(true),
             (Heard::TooMany, ..) => Err(End::Close(Close::Policy("one token at a time"))),
-            (Heard::Else, Some(upward), Some(Kept { binary, message })) => {
+            (Heard::Else, Some(upward), Some(Kept { binary, message })) if !about_token => {
                 upward.send(self.stay.guest(), binary, message)
             }
             (Heard::Else, ..) => {
@@ -54,6 +57,9 @@ impl Connection {
         if bytes > 0 {
             self.heartbeat.heard();
         }
+        if let Some(upward) = &mut self.upward {
+            upward.fresh();
+        }
         self.look_at(input)?;
         match self.inflow.read(&self.limits.inflow, self.inbound.take_frames(), bytes, Instant::now()) {
             Ok(false) => {}
@@ -68,12 +74,12 @@ impl Connection {
         while let Some(received) = self.inbound.read(&mut input).map_err(End::Broken)? {
             match received {
                 Received::Message(_) => {
-                    if !self.message()?
-                        && let Some(upward) = &mut self.upward
-                    {
+                    let next = self.message();
+                    if let (Ok(false) | Err(_), Some(upward)) = (&next, &mut self.upward) {
                         upward.hold(input);
-                        return Ok(());
+                        return next.map(drop);
                     }
+                    next?;
                 }
                 Received::Ping(payload) => self.send_control(websocket::pong_frame(&payload).into())?,
                 Received::Pong => {}

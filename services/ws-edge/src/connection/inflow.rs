@@ -64,9 +64,23 @@ impl Inflow {
         now: Instant,
     ) -> Result<bool, Flood> {
         if self.paid_until <= now {
-            (self.paid_until, self.over_since) = (now, None);
+            self.over_since = None;
         }
-        self.paid_until += limits.worth(frames, bytes);
+        self.read_late(limits, frames, bytes, now)
+    }
+
+    /// The same of what was there before and had to wait: however late it is looked at, the client has not rested.
+    ///
+    /// # Errors
+    /// As [`Inflow::read`].
+    pub(super) fn read_late(
+        &mut self,
+        limits: &InflowLimits,
+        frames: u32,
+        bytes: usize,
+        now: Instant,
+    ) -> Result<bool, Flood> {
+        self.paid_until = self.paid_until.max(now) + limits.worth(frames, bytes);
         if self.paid_until <= now + limits.burst {
             return Ok(false);
         }
@@ -125,6 +139,20 @@ mod tests {
         for round in 0..20 {
             assert!(inflow.read(&LIMITS, 20, 0, start + 3 * SECOND * round).is_ok());
         }
+    }
+
+    #[test]
+    fn what_had_to_wait_is_no_rest_however_late_it_is_looked_at() {
+        let start = Instant::now();
+        let mut inflow = Inflow::new(start);
+        assert_eq!(inflow.read(&LIMITS, 15, 0, start), Ok(true));
+        let late = |seconds: u32| start + seconds * SECOND;
+        assert_eq!(inflow.read_late(&LIMITS, 1, 0, late(4)), Ok(false), "as fast as before");
+        assert_eq!(inflow.waits_until(&LIMITS, late(4)), None);
+        assert_eq!(inflow.read_late(&LIMITS, 15, 0, late(4)), Ok(false), "told once");
+        assert_eq!(inflow.read_late(&LIMITS, 15, 0, late(8)), Err(Flood));
+        assert_eq!(inflow.read(&LIMITS, 1, 0, late(20)), Ok(false), "a rest is one");
+        assert_eq!(inflow.over_since, None);
     }
 
     #[test]

@@ -22,34 +22,41 @@ pub(super) struct Upward {
     pace: Inflow,
     /// What was read behind a message that was one too many: it is looked at once its time has come.
     held: Vec<u8>,
+    /// What is looked at has been held.
+    late: bool,
 }
 
 impl Upward {
     /// That of a guest; `None` where its route lets it send nothing.
     pub(super) fn of(guest: &Guest, uplink: Option<Arc<Uplink>>) -> Option<Box<Self>> {
         let (rule, uplink) = guest.entrance.uplink.clone().zip(uplink)?;
-        Some(Box::new(Self { uplink, rule, pace: Inflow::new(Instant::now()), held: Vec::new() }))
+        Some(Box::new(Self { uplink, rule, pace: Inflow::new(Instant::now()), held: Vec::new(), late: false }))
     }
 
     /// Largest message.
     pub(super) fn longest(&self) -> u64 {
-        self.rule.max_message
+        self.rule.max_message.max(self.rule.max_binary)
     }
 
     /// Sends a message on. Returns whether the next one may be looked at by now.
-    pub(super) fn send(&mut self, guest: &Guest, binary: bool, message: Vec<u8>) -> Result<bool, End> {
-        if message.len() as u64 > self.rule.max_message {
-            return Err(End::Broken(Close::TooLarge));
-        }
+    pub(super) fn send(&mut self, guest: &Arc<Guest>, binary: bool, message: Vec<u8>) -> Result<bool, End> {
         if binary && !self.rule.binary {
             return Err(End::Broken(Close::Unsupported("only text is taken here")));
         }
-        let kind = if binary { UplinkKind::Binary } else { UplinkKind::Text };
+        let (kind, most) = match binary {
+            true => (UplinkKind::Binary, self.rule.max_binary),
+            false => (UplinkKind::Text, self.rule.max_message),
+        };
+        let bytes = message.len();
+        if bytes as u64 > most {
+            return Err(End::Broken(Close::TooLarge));
+        }
         if let Err(refused) = self.uplink.send(guest, kind, message.into()) {
             guest.refuse(refused);
         }
         let now = Instant::now();
-        match self.pace.read(&self.rule.pace, 1, 0, now) {
+        let read = if self.late { Inflow::read_late } else { Inflow::read };
+        match read(&mut self.pace, &self.rule.pace, 1, bytes, now) {
             Err(Flood) => return Err(End::Broken(Close::Policy("too many messages"))),
             Ok(false) => {}
             Ok(true) => {
@@ -63,13 +70,22 @@ impl Upward {
 
     /// Until when nothing more is to be heard, if that is not over: before what waits nothing that came later is looked at.
     pub(super) fn hears_at(&self, now: Instant) -> Option<Instant> {
-        let until = self.waits_until(now);
-        if self.held.is_empty() { until } else { Some(until.unwrap_or(now)) }
+        self.looks_at(now).or_else(|| self.waits_until(now))
     }
 
-    /// Whether something waits to be looked at.
-    pub(super) fn holds(&self) -> bool {
-        !self.held.is_empty()
+    /// When what waits is to be looked at, if something does. That it has been read already has had its price.
+    pub(super) fn looks_at(&self, now: Instant) -> Option<Instant> {
+        (!self.held.is_empty()).then(|| self.waits_until(now).unwrap_or(now))
+    }
+
+    /// What waits to be looked at, at the end.
+    pub(super) fn held(self) -> Vec<u8> {
+        self.held
+    }
+
+    /// What is looked at now has just come.
+    pub(super) fn fresh(&mut self) {
+        self.late = false;
     }
 
     /// Until when no further message is to be looked at, if that is not over.
@@ -85,6 +101,9 @@ impl Upward {
     /// What is to be looked at now.
     pub(super) fn due(&mut self, now: Instant) -> Option<Vec<u8>> {
         let due = !self.held.is_empty() && self.waits_until(now).is_none();
-        due.then(|| std::mem::take(&mut self.held))
+        due.then(|| {
+            self.late = true;
+            std::mem::take(&mut self.held)
+        })
     }
 }

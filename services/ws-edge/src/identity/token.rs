@@ -94,6 +94,16 @@ pub fn in_frame(text: &[u8]) -> Option<Token> {
     (frame.event == EVENT).then_some(Token(frame.data.token))
 }
 
+/// Whether a text frame is about a token, one that can be used or not: nobody but the door is to see it.
+#[must_use]
+pub fn is_frame(text: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Frame {
+        event: String,
+    }
+    serde_json::from_slice(text).is_ok_and(|frame: Frame| frame.event == EVENT)
+}
+
 /// The credentials of the one scheme that is ours. Others, such as a proxy's own `Basic`, are none of our business.
 fn bearer(line: &str) -> Option<&str> {
     let (scheme, token) = line.split_once(' ').unwrap_or((line, ""));
@@ -191,6 +201,12 @@ mod tests {
             "\u{feff}{}",
         ] {
             assert_eq!(in_frame(other.as_bytes()), None, "{other}");
+        }
+        for about in [r#"{"event":"herald.token"}"#, r#"{"data":"a.b.c","event":"herald.\u0074oken"}"#] {
+            assert!(is_frame(about.as_bytes()), "{about}");
+        }
+        for other in ["", "5", r#"{"event":"roll","data":{"event":"herald.token"}}"#] {
+            assert!(!is_frame(other.as_bytes()), "{other}");
         }
         assert_eq!(in_frame(b"\xff"), None);
     }

@@ -11,7 +11,7 @@ mod origins;
 mod paths;
 mod sessions;
 mod tokens;
-mod unreadable;
+pub(crate) mod unreadable;
 
 use std::{
     sync::{Arc, Mutex},

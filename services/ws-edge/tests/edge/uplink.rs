@@ -1,5 +1,6 @@
 //! What clients send up, what engines say to one of them, and what is for some of them alone.
 
+mod misuse;
 mod newest;
 mod up;
 mod visible;
@@ -19,12 +20,17 @@ const BOUND: Duration = Duration::from_secs(20);
 
 /// A door that asks for tokens, with these routes; each has its path and the rest of its table.
 fn door(nats: &Nats, routes: &[(&str, &str)]) -> Edge {
+    door_of(Edge::new(nats), routes)
+}
+
+/// The same, of an edge.
+fn door_of(edge: Edge, routes: &[(&str, &str)]) -> Edge {
     let jwt = format!("[ws-edge.jwt]\nsecret = \"{SECRET}\"\nleeway = \"0s\"\nquery = true\n");
     let listener = "[[ws-edge.listeners]]\nname = \"table\"\nauth = \"jwt\"\n".to_owned();
     let routes = routes.iter().map(|(path, more)| {
         format!("[[ws-edge.listeners.routes]]\npath = {path:?}\nroots = [\"gm\", \"arena\"]\nsnapshot = [\"gm.>\"]\n{more}\n")
     });
-    Edge::new(nats).config(jwt + &listener + &routes.collect::<String>())
+    edge.config(jwt + &listener + &routes.collect::<String>())
 }
 
 /// The token of somebody who may open everything, in a role or in none.

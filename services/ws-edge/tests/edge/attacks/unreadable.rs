@@ -7,7 +7,7 @@ use crate::support::Engine;
 
 /// What an engine whose library checks nothing may publish, as it stands on the wire: some of it ends the reader's connection,
 /// a bare CR the reader itself, and a status makes of an event what it is not.
-fn odd_ones(subject: &str) -> Vec<Vec<u8>> {
+pub(crate) fn odd_ones(subject: &str) -> Vec<Vec<u8>> {
     let headers: [&[u8]; 7] = [
         b"NATS/1.0\r\nno colon\r\n\r\n",
         b"NATS/1.0\r\nA: b\rc\r\n\r\n",

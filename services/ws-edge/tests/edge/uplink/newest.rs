@@ -1,8 +1,12 @@
 //! Of some connections a session has one at a time.
 
-use herald_testkit::{Nats, eventually, within, ws};
+use herald_testkit::{
+    Edge, Nats, eventually,
+    proxy::{Network, Proxy},
+    within, ws,
+};
 
-use super::{BOUND, MINUTE, door, join};
+use super::{BOUND, MINUTE, door, door_of, join};
 use crate::support::Engine;
 
 const RULE: &str = "newest = { roles = [\"dm\"], code = 1012, reason = \"Superseded DM connection\" }";
@@ -43,6 +47,33 @@ async fn the_newest_stays_on_whichever_edge_it_comes() {
         assert!(elsewhere.ended().is_none());
         let superseded = async |edge: usize| edges[edge].metric("herald_superseded_connections_total", &[]).await;
         assert!(superseded(0).await + superseded(1).await >= 16.0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_edge_that_was_cut_off_hears_what_the_other_said_meanwhile() {
+    within(MINUTE, async {
+        let nats = Nats::start().await;
+        let engine = Engine::start(&nats).await;
+        let proxy = Proxy::start(nats.address()).await;
+        // Without a word about code and reason: these tell our client not to come back.
+        let rule = "newest = { roles = [\"dm\"] }";
+        let mut cut_off = door_of(Edge::at(&proxy.nats_url()), &[("/ws/{sid}", rule)]).start().await;
+        let other = door(&nats, &[("/ws/{sid}", rule)]).start().await;
+        let old = join(&cut_off.ws("/ws/s1"), "ann", "dm", ws::V1).await;
+        old.wait_for("hello", BOUND, |frame| frame.event() == "herald.hello").await;
+        proxy.set(Network::Down);
+        cut_off.wait_not_ready(BOUND).await;
+        let new = join(&other.ws("/ws/s1"), "ann", "dm", ws::V1).await;
+        let seq = engine.publish("gm.s1.phase", "{}").await;
+        new.wait_for("the event", BOUND, |frame| frame.seq() == Some(seq)).await;
+        assert!(old.ended().is_none(), "it can't know");
+        proxy.set(Network::Works);
+        let end = old.wait_end(BOUND).await;
+        assert_eq!((end.code(), end.reason()), (4409, "superseded"));
+        let seq = engine.publish("gm.s1.phase", "{}").await;
+        new.wait_for("the next event", BOUND, |frame| frame.seq() == Some(seq)).await;
     })
     .await;
 }

@@ -90,7 +90,7 @@ async fn an_event_stream_joins_and_leaves_and_an_alias_that_moves_does_both() {
         let to_ann = joined.reply.unwrap();
         assert_eq!(ear.say(&to_ann, &[("Herald-Topic", "welcome")], "1").await, "ok");
         let word = stream.wait_for("a word", BOUND, |event| event.data.contains("welcome")).await;
-        assert_eq!(word.data, r#"{"event":"gm.welcome","data":1}"#);
+        assert_eq!(word.data, r#"{"event":"arena.welcome","data":1}"#, "by the root it is heard by");
         let closing = [("Herald-Close", "4000"), ("Herald-Reason", "enough")];
         assert_eq!(ear.say(&to_ann, &closing, "").await, "ok");
         let closed = stream.wait_for("the end", BOUND, |event| event.event == "herald.closed").await;

@@ -89,8 +89,13 @@ async fn a_client_that_reads_nothing_costs_an_engine_nothing_and_is_closed_all_t
         })
         .await;
         assert!(edge.metric("herald_words_refused_total", &["reason=\"full\""]).await >= 1.0);
+        let too_large = "x".repeat(257 << 10);
+        assert_eq!(ear.say(&to_ann, &[], &too_large).await, "bad: larger than words.queue_bytes", "for ever");
+        assert!(edge.metric("herald_words_refused_total", &["reason=\"too_large\""]).await >= 1.0);
+        assert!(edge.metric("herald_words_waiting_bytes", &[]).await > 0.0);
+        // With a last word for which there is no room.
         let closing = [("Herald-Close", "1012"), ("Herald-Reason", "Superseded DM connection")];
-        assert_eq!(ear.say(&to_ann, &closing, "").await, "ok");
+        assert_eq!(ear.say(&to_ann, &closing, &large).await, "closed");
         eventually("it is gone", BOUND, async || {
             let said = ear.say(&to_ann, &[], "").await;
             if said == "gone" { Ok(()) } else { Err(said) }
@@ -99,6 +104,7 @@ async fn a_client_that_reads_nothing_costs_an_engine_nothing_and_is_closed_all_t
         ann.stall(false).await;
         let end = ann.wait_end(BOUND).await;
         assert_eq!((end.code(), end.reason()), (1012, "Superseded DM connection"));
+        assert_eq!(edge.metric("herald_words_waiting_bytes", &[]).await, 0.0);
     })
     .await;
 }
