@@ -102,7 +102,7 @@ impl Presence {
     }
 
     async fn answer_question(&self, nats: &Nats, question: Message) {
-        let Some(reply) = question.reply else { return };
+        let Some(reply) = question.reply.filter(|reply| subject::is_inbox(reply)) else { return };
         let said = self.told(&question.subject, &question.payload);
         let client = nats.client();
         if let Err(error) = client.publish(reply, said.to_string().into()).await {
