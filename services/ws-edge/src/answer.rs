@@ -155,6 +155,19 @@ pub fn method_not_allowed(allow: &'static str) -> Answer {
     answer
 }
 
+/// The same answer; if it says which methods are allowed, with GET, which is answered elsewhere.
+#[must_use]
+pub fn allowing_get(mut answer: Answer) -> Answer {
+    if answer.status() == StatusCode::METHOD_NOT_ALLOWED
+        && let Some(others) = answer.headers().get(ALLOW).and_then(|allow| allow.to_str().ok())
+        && !others.split(',').any(|method| method.trim() == "GET")
+        && let Ok(all) = HeaderValue::try_from(format!("{others}, GET"))
+    {
+        answer.headers_mut().insert(ALLOW, all);
+    }
+    answer
+}
+
 /// 503, to be tried again in a second.
 #[must_use]
 pub fn unavailable(text: &str) -> Answer {

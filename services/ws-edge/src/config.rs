@@ -7,6 +7,7 @@ mod forward;
 mod limits;
 mod options;
 mod presence;
+mod replay;
 #[cfg(test)]
 mod tests;
 mod uplink;
@@ -34,6 +35,7 @@ pub use forward::ForwardConfig;
 pub use limits::LimitsConfig;
 pub use options::{HealthConfig, HeartbeatConfig, Refuse};
 pub use presence::{PresenceConfig, PresenceMode};
+pub use replay::ReplayConfig;
 pub use uplink::{NewestConfig, UplinkConfig, UplinkRouteConfig, WordsConfig};
 
 /// The section `[ws-edge]`.
@@ -69,6 +71,8 @@ pub struct Config {
     pub intake: IntakeConfig,
     /// Reading back from the stream.
     pub history: HistoryConfig,
+    /// Reading a session's past by request.
+    pub replay: ReplayConfig,
     /// The planned end of this process.
     pub drain: DrainConfig,
     /// The bug this process has, to see whether it is found. Default: none.
@@ -154,7 +158,8 @@ pub enum Auth {
 pub struct RouteConfig {
     /// The path, with `{sid}` for the session: `/ws/{sid}`; a path without is for routes with `admit`. No default.
     pub path: String,
-    /// `socket` (WebSocket) or `sse` (server-sent events). Default `socket`.
+    /// `socket` (WebSocket) or `sse` (server-sent events); `events`, a page of the past for each request, or `session`, what there
+    /// is of it: these two take `GET`, and leave other methods to what else has the path. Default `socket`.
     pub transport: Transport,
     /// The stream it reads. Default `EVENTS`.
     pub stream: String,
@@ -224,6 +229,18 @@ pub enum Transport {
     Socket,
     /// Server-sent events.
     Sse,
+    /// A page of the past for each request.
+    Events,
+    /// What there is of a session, for each request.
+    Session,
+}
+
+impl Transport {
+    /// Whether it shows what happens, for as long as a client listens.
+    #[must_use]
+    pub const fn is_live(self) -> bool {
+        matches!(self, Self::Socket | Self::Sse)
+    }
 }
 
 /// Where a client starts that does not say it.
@@ -457,6 +474,7 @@ impl Default for Config {
                 shelf: ByteSize::from_mib(2048),
                 shelf_folder: None,
             },
+            replay: ReplayConfig::default(),
             drain: DrainConfig { period: HumanDuration::from_secs(10), retry: HumanDuration::from_secs(2) },
             #[cfg(feature = "planted-bugs")]
             planted_bug: None,

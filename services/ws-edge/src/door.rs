@@ -189,9 +189,9 @@ impl Door {
 
     /// Answers one request.
     pub async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Answer {
-        let path = request.uri().path();
-        let found = self.places.iter().find_map(|(pattern, place)| Some((place, pattern.matches(path)?)));
-        match found {
+        let (found, but_for_get) = self.find(request.method(), request.uri().path());
+        let answer = match found {
+            None if but_for_get => answer::method_not_allowed("GET"),
             None => self.unconfigured(&request, &peer).await,
             Some((Place::Forward(forward, errors), _)) => errors.shape(self.forwarded(forward, request, &peer).await),
             Some((Place::Pictures(pictures), _)) => pictures.answer(&request).await,
@@ -213,7 +213,7 @@ impl Door {
                 if request.method() != Method::GET {
                     return answer::method_not_allowed("GET");
                 }
-                if session == selftest::NAME {
+                if session == selftest::NAME && route.is_live() {
                     return self.selftest.answer(&self.edge, route.is_socket(), request, peer);
                 }
                 if !self.origins.allow(request.headers()) {
@@ -230,7 +230,22 @@ impl Door {
                 // On the heap for as long as it takes: else each connection would keep the room for it.
                 Box::pin(answer).await
             }
+        };
+        if but_for_get { answer::allowing_get(answer) } else { answer }
+    }
+
+    /// The place that a request asks for, with its session; and whether the path has another one by GET. A session's past is read
+    /// by that; what else its path is for, another place may know.
+    fn find<'p>(&self, method: &Method, path: &'p str) -> (Option<(&Place, &'p str)>, bool) {
+        let mut but_for_get = false;
+        for (pattern, place) in &self.places {
+            let Some(session) = pattern.matches(path) else { continue };
+            if !place.is_past() || *method == Method::GET {
+                return (Some((place, session)), but_for_get);
+            }
+            but_for_get = true;
         }
+        (None, but_for_get)
     }
 
     /// What there is where the configuration has no route and no forward.
@@ -284,6 +299,13 @@ impl Door {
             (Some(verifier), Some(token)) => Ok(Identity::Known(verifier.verify(&token?).await?)),
             _ => Ok(Identity::Anonymous),
         }
+    }
+}
+
+impl Place {
+    /// Whether it answers with what has happened.
+    fn is_past(&self) -> bool {
+        matches!(self, Self::Route(route) if !route.is_live())
     }
 }
 

@@ -23,6 +23,7 @@ use crate::{
     identity::Verifier,
     limits::Limits,
     presence::Presence,
+    replay::Replays,
     uplink::Uplink,
     view::Views,
 };
@@ -54,6 +55,8 @@ pub struct Edge {
     pub views: Views,
     /// Files that one listener may be sending at a time.
     pub max_files: usize,
+    /// What those share who ask for the past.
+    pub(crate) replays: Arc<Replays>,
     /// What all forwards share.
     pub forwards: Arc<Forwards>,
     /// Verifies tokens, where a listener asks for them.
@@ -89,6 +92,7 @@ impl Edge {
         let words = &config.words;
         let mail = MailLimits::new(words.queue, words.queue_bytes.as_usize(), words.total.as_usize());
         mail.show();
+        let tasks = TaskTracker::new();
         Arc::new(Self {
             upstream: OnceLock::new(),
             limits,
@@ -113,9 +117,10 @@ impl Edge {
             mail,
             turned_away: Arc::new(Semaphore::new(TURNED_AWAY)),
             drain: Drain::new(end, config.drain.period.get(), config.drain.retry.get()),
-            tasks: TaskTracker::new(),
+            tasks,
             views: Views::default(),
             max_files: config.http.max_forwards.saturating_mul(FILES),
+            replays: Replays::new(&config.replay, socket.write_timeout.get(), &tasks),
             forwards,
             verifier,
         })

@@ -41,7 +41,7 @@ const BATCH: (usize, usize) = (64, 256 << 10);
 /// First and longest pause between two tries to read history.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// How long it takes until a leader that was just elected and answers from behind knows better.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How far a feed may fall behind, and how long it tries.
 #[derive(Debug, Clone, Copy)]
@@ -531,6 +531,6 @@ impl Feed {
 }
 
 /// Whether a position belongs to another life of the stream.
-fn is_foreign(at: Position, epoch: Epoch) -> bool {
+pub(crate) fn is_foreign(at: Position, epoch: Epoch) -> bool {
     matches!(at, Position::Cursor(cursor) if cursor.epoch != epoch) && !planted(Bug::EpochIgnored)
 }

@@ -24,6 +24,7 @@ mod fake;
 mod tests;
 
 use std::{
+    collections::BTreeMap,
     future::Future,
     sync::Arc,
     time::{Duration, Instant},
@@ -238,6 +239,16 @@ impl History {
     ) -> Result<Vec<Event>, HistoryError> {
         let (inner, asked) = (&*self.inner, Asked::new(session, roots));
         inner.gate.pass("tail", range::tail(&inner.reads, inner.page, &asked, most, shows)).await
+    }
+
+    /// How many messages of the session the stream holds, by subject, control events included, as its leader has it.
+    ///
+    /// # Errors
+    /// [`HistoryError`]. Cancelling is safe.
+    pub async fn subjects(&self, session: &SessionId) -> Result<BTreeMap<String, u64>, HistoryError> {
+        let reads = &self.inner.reads;
+        let filter = subject::session_any_root(session);
+        self.inner.gate.pass("subjects", reads.subjects(&filter)).await
     }
 
     /// What was last said of the session's end, by whatever root, as the stream's leader has it.

@@ -21,7 +21,7 @@
 //! 3. A [`route`] checks what is asked for ([`handshake`]) and by whom ([`identity`]), asks an engine whether they may come in
 //!    where that is an engine's to say ([`admission`]), takes the socket from hyper and hands it to a connection. An [`alias`]
 //!    moves a connection from session to session; a [`beat`] tells its client that it lives. Who is connected is in the registry of
-//!    [`guests`].
+//!    [`guests`]. A session's past is also to be had by request (`replay`).
 //!
 //! Beside both, [`inspect`] shows the operator all of it.
 //!
@@ -111,6 +111,7 @@ pub mod words;
 
 mod descriptors;
 mod inspect;
+mod replay;
 
 pub use config::Config;
 

@@ -49,7 +49,7 @@ const ZEROS: &[(&str, &str, &[&str])] = &[
     ("herald_connections_refused_total", "reason", &["accept", "half_open", "too_many", "opening", "handshakes"]),
     ("herald_feed_starts_total", "from", &["live", "snapshot", "replay", "ring", "history", "gap"]),
     ("herald_frames_delivered_total", "way", &["direct", "task"]),
-    ("herald_gaps_total", "reason", &["trimmed", "epoch", "beyond"]),
+    ("herald_gaps_total", "reason", &["trimmed", "epoch", "beyond", "removed"]),
     ("herald_requests_refused_total", "reason", &["head_slow", "head_too_large", "head_malformed"]),
     ("herald_skipped_events_total", "reason", &["not_utf8"]),
     ("herald_uplink_messages_total", "kind", UP),
@@ -118,6 +118,7 @@ const COUNTERS: &[(&str, &str)] = &[
     ("herald_presence_said_total", "Messages about who is there to other edges"),
     ("herald_presence_untold_frames_total", "Frames about who is there that connections had no room for"),
     ("herald_presence_wholes_total", "Times that all was heard anew of who is there by another edge"),
+    ("herald_replay_requests_total", "Requests for a session's past, by kind and outcome"),
     ("herald_requests_refused_total", "Requests whose head was too large, malformed or too slow"),
     ("herald_shelf_cleared_total", "Shelves that began anew with nothing, by reason"),
     ("herald_shelf_refused_total", "Reads that waited too long for the shelf and went to the stream"),
@@ -174,6 +175,7 @@ const HISTOGRAMS: &[(&str, &str)] = &[
     ),
     ("herald_forward_seconds", "From a forwarded request to the head of its answer, by forward"),
     ("herald_history_read_seconds", "One read from the stream or the shelf, by kind"),
+    ("herald_replay_request_seconds", "From a request for a session's past to its answer, by kind"),
 ];
 
 /// Something that is counted in a gauge for as long as it lives.

@@ -136,7 +136,7 @@ impl<'a> Draft<'a> {
             (page::PATH, "index", self.config.files.is_some()),
         ];
         for (path, text, is_there) in own {
-            if is_there && self.found(path).is_none() {
+            if is_there && self.found(path, "get").is_none() {
                 let operation = self.operation(text, Asker::Anybody, false);
                 self.add(path, "get", operation.clone());
                 self.add(path, "head", without_body(&operation));
@@ -167,12 +167,18 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// The place that a path leads to; its parameters are of what no literal is made of.
-    fn found(&self, path: &str) -> Option<usize> {
-        self.places.iter().position(|(pattern, ..)| pattern.matches(path).is_some())
+    /// The place that a path leads to; its parameters are of what no literal is made of. The past is read by GET alone.
+    fn found(&self, path: &str, method: &str) -> Option<usize> {
+        self.places.iter().position(|(pattern, _, place)| {
+            let is_past = matches!(place, Place::Route(route) if !route.transport.is_live());
+            pattern.matches(path).is_some() && (!is_past || method == "get")
+        })
     }
 
     fn route(&mut self, at: usize, path: &str, route: &RouteConfig) {
+        if !route.transport.is_live() {
+            return self.past(path, route);
+        }
         let parameter = |name: &str| json!({ "$ref": format!("#/components/parameters/{name}") });
         let is_socket = route.transport == Transport::Socket;
         let answers = !is_socket || route.refuse == Refuse::Answer;
@@ -195,7 +201,7 @@ impl<'a> Draft<'a> {
         operation.insert("parameters".into(), parameters.into());
         self.add(path, "get", operation);
         let selftest = path.replace("{sid}", selftest::NAME);
-        if in_path && self.found(&selftest) == Some(at) {
+        if in_path && self.found(&selftest, "get") == Some(at) {
             let operation = self.operation(&format!("{text}_selftest"), Asker::Anybody, false);
             self.add(&selftest, "get", operation);
         }
@@ -216,17 +222,34 @@ impl<'a> Draft<'a> {
         self.add(path, "get", operation);
     }
 
+    /// A route that answers with what has happened.
+    fn past(&mut self, path: &str, route: &RouteConfig) {
+        let is_page = route.transport == Transport::Events;
+        let mut operation = self.operation(if is_page { "past_events" } else { "past_session" }, Asker::Known, true);
+        let parameter = |name: &str| json!({ "$ref": format!("#/components/parameters/{name}") });
+        let mut parameters = session_of(path, route);
+        if route.admit.is_some() {
+            not_let_in(&mut operation);
+        }
+        if is_page {
+            parameters.extend([parameter("After"), parameter("Limit"), types(route), parameter("Dialect")]);
+        }
+        operation.insert("parameters".into(), parameters.into());
+        self.add(path, "get", operation);
+    }
+
     fn forward(&mut self, at: usize, path: &str, forward: &ForwardConfig) {
         let asker = if forward.health { Asker::Anybody } else { Asker::Known };
         let mut api = forward.service.as_ref().and_then(api_of).map(parsed).unwrap_or_default();
         let mut known = false;
         for (inner, item) in api["paths"].as_object_mut().map(std::mem::take).unwrap_or_default() {
             let outer = format!("{}{inner}", forward.strip);
-            if self.found(&outer) != Some(at) {
-                continue;
-            }
-            known = true;
-            for (method, mut operation) in item.as_object().cloned().unwrap_or_default() {
+            let operations = item.as_object().cloned().unwrap_or_default().into_iter();
+            for (method, mut operation) in operations {
+                if self.found(&outer, &method) != Some(at) {
+                    continue;
+                }
+                known = true;
                 if method == "head" {
                     operation = item["get"].clone();
                 }
@@ -245,11 +268,11 @@ impl<'a> Draft<'a> {
             return;
         }
         let outer = path.strip_suffix('*').map_or(path.to_owned(), |path| format!("{path}{{rest}}"));
-        if self.found(&outer) != Some(at) {
-            // Paths of two segments and more: there is no way to say that.
-            return;
-        }
         for method in METHODS {
+            if self.found(&outer, method) != Some(at) {
+                // Paths of two segments and more: there is no way to say that.
+                continue;
+            }
             let mut operation = object(&mut self.texts["forward"]).clone();
             operation.insert("summary".into(), format!("Answered by {}", forward.name).into());
             let rest = json!({ "name": "rest", "in": "path", "required": true, "schema": { "type": "string" } });
@@ -356,6 +379,20 @@ fn not_let_in(operation: &mut Object) {
     for (status, name) in [("401", "NotIdentified"), ("403", "NotAllowed")] {
         responses.insert(status.into(), json!({ "$ref": format!("#/components/responses/{name}") }));
     }
+}
+
+/// The parameter that says which events of a route are asked for.
+fn types(route: &RouteConfig) -> Value {
+    let roots = route.roots.iter().map(herald_protocol::Name::as_str).collect::<Vec<_>>();
+    // Printable characters without blanks, dots, commas and wildcards.
+    let word = "([!-)+\\-/-=?-~]+|\\*)";
+    let topics = format!("({})(\\.{word})*\\.({word}|>)", roots.join("|"));
+    let example = roots.first().map_or(String::new(), |root| format!("{root}.>"));
+    json!({
+        "name": "types", "in": "query",
+        "description": "Of these topics alone, as `<root>.<pattern>`: `*` is one word, a last `>` one or more; several joined by commas.",
+        "schema": { "type": "string", "pattern": format!("^{topics}(,{topics}){{0,31}}$") }, "example": example,
+    })
 }
 
 fn in_query(name: &str, description: &str) -> Value {

@@ -7,7 +7,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use herald_protocol::{Close, Name, SessionId};
+use herald_protocol::{Close, Name, Position, SessionId};
 use http::request::Parts;
 use hyper::upgrade::OnUpgrade;
 use percent_encoding::percent_decode_str;
@@ -33,7 +33,7 @@ use crate::{
     limits::{AddressTicket, WatchTicket},
     metrics::Counted,
     newest::NewestRule,
-    sse,
+    replay, sse,
     uplink::UplinkRule,
     view::{Delivery, Encoding, Topics, View, ViewOptions, Visible},
     websocket,
@@ -99,7 +99,7 @@ impl Route {
             start: match config.start {
                 StartConfig::Live => Start::Live,
                 StartConfig::Snapshot => Start::Snapshot,
-                StartConfig::Replay => Start::After(herald_protocol::Position::Seq(0)),
+                StartConfig::Replay => Start::After(Position::Seq(0)),
             },
             options: ViewOptions {
                 topics: config.topics.clone(),
@@ -118,6 +118,12 @@ impl Route {
     /// and whoever gets the newest alone does not get all.
     fn proves(&self, dialect: Option<DialectName>) -> bool {
         dialect.unwrap_or(self.dialect) != DialectName::Raw && self.options.delivery == Delivery::All
+    }
+
+    /// Whether it shows what happens; else it answers with what has happened.
+    #[must_use]
+    pub const fn is_live(&self) -> bool {
+        self.transport.is_live()
     }
 
     /// Whether it speaks WebSocket.
@@ -139,7 +145,7 @@ impl Route {
         verifier: Option<&Arc<Verifier>>,
         peer: Peer,
     ) -> Answer {
-        let opened = match self.asked(session, &head, verifier, peer) {
+        let opened = match self.asked(edge, session, &head, verifier, peer) {
             Ok(watch) => self.open(edge, watch, &head, identity).await,
             Err(answer) => Err(answer),
         };
@@ -180,7 +186,8 @@ impl Route {
         let inquire =
             |gate: &Gate| gate.inquiry(wanted.session().cloned(), query, &head.headers, peer.address.ip(), false);
         let inquiry = self.gate.as_ref().map(inquire).transpose().map_err(bad)?;
-        let watch = Watch { wanted, dialect: None, start: self.start, verifier: None, inquiry, peer };
+        let start = self.start;
+        let watch = Watch { wanted, dialect: None, start, past: None, verifier: None, inquiry, peer };
         let permit = self.permit(&watch, identity).map_err(Unwatched::answer)?;
         let Some(upstream) = edge.upstream() else { return Err(answer::unavailable("NATS is not connected").into()) };
         let presence = upstream.presence.as_ref().ok_or_else(|| Unwatched::NotReady.answer())?;
@@ -192,6 +199,7 @@ impl Route {
     /// What the request asks for.
     fn asked(
         &self,
+        edge: &Edge,
         session: &str,
         head: &Parts,
         verifier: Option<&Arc<Verifier>>,
@@ -203,7 +211,7 @@ impl Route {
             return Err(Unwatched::NoSession.answer());
         }
         let mut asked = Asked::read(query);
-        if !self.is_socket() {
+        if self.transport == Transport::Sse {
             asked = asked.and_then(|asked| asked.with_last_event_id(&head.headers));
         }
         let asked = asked.map_err(|error| answer::bad_request(&error.to_string()))?;
@@ -211,13 +219,32 @@ impl Route {
         if start == Start::Snapshot && self.snapshot.is_empty() {
             return Err(answer::bad_request("snapshot: there is none on this path").into());
         }
+        let past = self.past_asked(edge, query)?;
+        let start = match start {
+            Start::After(_) => start,
+            _ if past.is_some() => Start::After(Position::Seq(0)),
+            _ => start,
+        };
         let resumes = matches!(asked.start, Some(Start::After(_)));
         let inquiry = self
             .gate
             .as_ref()
             .map(|gate| gate.inquiry(wanted.session().cloned(), query, &head.headers, peer.address.ip(), resumes));
         let inquiry = inquiry.transpose().map_err(|error| answer::bad_request(&error.to_string()))?;
-        Ok(Watch { wanted, dialect: asked.dialect, start, verifier: verifier.cloned(), inquiry, peer })
+        Ok(Watch { wanted, dialect: asked.dialect, start, past, verifier: verifier.cloned(), inquiry, peer })
+    }
+
+    /// What is asked for of the past; `None` where the route shows what happens.
+    fn past_asked(&self, edge: &Edge, query: &str) -> Result<Option<replay::Asked>, Box<Answer>> {
+        match self.transport {
+            Transport::Socket | Transport::Sse => Ok(None),
+            Transport::Session => Ok(Some(replay::Asked::Session)),
+            Transport::Events => {
+                let page = edge.replays.page_query(query, &self.roots);
+                let page = page.map_err(|error| answer::bad_request(&error.to_string()))?;
+                Ok(Some(replay::Asked::Events(page)))
+            }
+        }
     }
 
     /// Which session is asked for: in the path, or in the query where the path has no place for it.
@@ -262,6 +289,10 @@ impl Route {
             Ok(permit) => self.pass(upstream, &watch, permit).await,
             Err(unwatched) => Err(unwatched),
         };
+        if watch.past.is_some() {
+            let request = pass.and_then(|pass| self.past(edge, upstream, watch, &pass));
+            return Ok(edge.replays.answer(request.map_err(Unwatched::answer)?, &head.headers).await.into());
+        }
         let admitted = pass.and_then(|pass| self.admit(edge, upstream, &watch, encoding, &pass));
         let Some(handshake) = handshake else {
             let admitted = admitted.map_err(Unwatched::answer)?;
@@ -351,6 +382,17 @@ impl Route {
         Ok(Admitted { setup, place, lease })
     }
 
+    /// What somebody asks for of the past who may watch: that is counted as watching is, for as long as it takes.
+    fn past(&self, edge: &Edge, upstream: &Upstream, watch: Watch, pass: &Pass) -> Result<replay::Request, Unwatched> {
+        let (peer, session) = (&watch.peer, pass.session.clone());
+        let place = edge.limits.admit_watching(&peer.place, peer.address.ip(), pass.user(), &session);
+        let place = place.map_err(Unwatched::OverLimit)?;
+        let view = Arc::new(self.view(&watch, pass, Encoding::Plain));
+        let hub = upstream.hubs.get(&self.stream).cloned().ok_or(Unwatched::NotReady)?;
+        let (Some(asked), Start::After(after)) = (watch.past, watch.start) else { return Err(Unwatched::NotReady) };
+        Ok(replay::Request { hub, session, view, asked, after, place, abort: peer.abort.clone() })
+    }
+
     /// What to ask the engine again when something else is true of somebody.
     fn let_in(&self, upstream: &Upstream, watch: &Watch, pass: &Pass) -> Option<LetIn> {
         let (gate, inquiry) = self.gate.as_ref().zip(watch.inquiry.clone())?;
@@ -420,15 +462,7 @@ impl Route {
             None => Target::Session(pass.session.clone()),
             Some(bucket) => Target::Alias(upstream.aliases.get(bucket)?.watch(&pass.session)),
         };
-        let view = View {
-            roots: self.roots.clone(),
-            hidden: self.hidden.clone(),
-            snapshot: self.snapshot.clone(),
-            dialect: Dialect::new(watch.dialect.unwrap_or(self.dialect), self.avatars.as_ref()),
-            encoding,
-            veils: self.visible.iter().filter_map(|rule| rule.veil(pass.user(), pass.role())).collect(),
-            options: self.options.clone(),
-        };
+        let view = self.view(watch, pass, encoding);
         let (hub, view) = (upstream.hubs.get(&self.stream)?.clone(), edge.views.intern(view));
         let guest = Guest::new(&self.entrance, &view, pass.who(), watch.peer.address.ip());
         let stay = upstream.guests.admit(guest);
@@ -437,6 +471,19 @@ impl Route {
         let beat = self.beats.as_ref().filter(|_| encoding != Encoding::V1).map(Beats::of_one);
         Some(Setup { hub, view, target, start: watch.start, now: None, stay, uplink, beat }.begun())
     }
+
+    /// What somebody sees, and how.
+    fn view(&self, watch: &Watch, pass: &Pass, encoding: Encoding) -> View {
+        View {
+            roots: self.roots.clone(),
+            hidden: self.hidden.clone(),
+            snapshot: self.snapshot.clone(),
+            dialect: Dialect::new(watch.dialect.unwrap_or(self.dialect), self.avatars.as_ref()),
+            encoding,
+            veils: self.visible.iter().filter_map(|rule| rule.veil(pass.user(), pass.role())).collect(),
+            options: self.options.clone(),
+        }
+    }
 }
 
 /// What somebody asks to watch.
@@ -444,6 +491,8 @@ struct Watch {
     wanted: Wanted,
     dialect: Option<DialectName>,
     start: Start,
+    /// What of the past, where it is not to be watched.
+    past: Option<replay::Asked>,
     verifier: Option<Arc<Verifier>>,
     /// What an engine is asked about it, where the route has one.
     inquiry: Option<Inquiry>,

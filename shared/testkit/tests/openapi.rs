@@ -159,7 +159,9 @@ async fn all_that_is_documented_is_there_and_answers_as_it_says() {
         }
         for (path, methods) in documented {
             let allowed = methods.iter().map(|method| method.to_uppercase()).collect::<BTreeSet<_>>();
-            for method in METHODS.into_iter().filter(|method| !methods.contains(method)) {
+            // There the past is read, and the rest is passed on to a bridge that knows no such path.
+            let shared = path.ends_with("/events");
+            for method in METHODS.into_iter().filter(|method| !methods.contains(method) && !shared) {
                 let method = Method::from_bytes(method.to_uppercase().as_bytes()).expect("a method");
                 let reply = http::send(method.clone(), &edge.http(path), &[], "").await.expect_status(405);
                 let allow = reply.header("allow").split(',').map(|method| method.trim().to_owned());
@@ -170,14 +172,11 @@ async fn all_that_is_documented_is_there_and_answers_as_it_says() {
         bridge.kill().await;
         for operation in &operations {
             let status = operation.answered(&edge, &operation.headers).await;
-            let own = ["/ws/", "/sse/", "/static/", "/health", "/openapi", "/asyncapi", "/presence/"];
             let path = operation.path;
-            assert_eq!(
-                status == 503,
-                !own.iter().any(|own| path.contains(own)),
-                "{} {path}: {status}",
-                operation.method
-            );
+            let own = ["/ws/", "/sse/", "/static/", "/health", "/openapi", "/asyncapi", "/presence/"];
+            let past = operation.method == "get" && path.contains("/sessions/");
+            let own = past || own.iter().any(|own| path.contains(own));
+            assert_eq!(status == 503, !own, "{} {path}: {status}", operation.method);
         }
     })
     .await;

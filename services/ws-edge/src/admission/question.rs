@@ -69,6 +69,8 @@ impl Inquiry {
         let transport = match self.place.transport {
             Transport::Socket => "socket",
             Transport::Sse => "sse",
+            Transport::Events => "events",
+            Transport::Session => "session",
         };
         say("transport", Some(transport.into()));
         say("sid", self.session.as_ref().map(|session| session.as_str().into()));

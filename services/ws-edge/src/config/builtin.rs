@@ -99,7 +99,7 @@ impl Builtin {
 }
 
 impl Door {
-    fn routes(&self) -> [RouteConfig; 2] {
+    fn routes(&self) -> Vec<RouteConfig> {
         // The Game Master hears the arena, under its own id.
         let gm = self.name == GM.name;
         let roots: &[&str] = if gm { &["arena"] } else { &["gm", "arena"] };
@@ -122,7 +122,18 @@ impl Door {
             presence_path: format!("{}/presence/{{sid}}", self.prefix),
             ..RouteConfig::default()
         };
-        [route("ws", Transport::Socket), route("sse", Transport::Sse)]
+        let mut routes = vec![route("ws", Transport::Socket), route("sse", Transport::Sse)];
+        // Its ids are its own: whose past one stands for is another one's tomorrow.
+        if !gm {
+            let past = |path: &str, transport| RouteConfig {
+                path: format!("{}{path}", self.prefix),
+                snapshot: Vec::new(),
+                ..route("", transport)
+            };
+            routes.push(past("/sessions/{sid}/events", Transport::Events));
+            routes.push(past("/sessions/{sid}", Transport::Session));
+        }
+        routes
     }
 
     fn forwards(&self) -> [ForwardConfig; 4] {

@@ -7,7 +7,7 @@ use herald_runtime::config::{ByteSize, Fault, HumanDuration};
 
 use super::{
     AdmissionConfig, Auth, Config, ForwardConfig, JwtConfig, ListenerConfig, RouteConfig, StartConfig, options,
-    presence, uplink, uplink::InboundRates,
+    presence, replay, uplink, uplink::InboundRates,
 };
 use crate::{admission, hosts::Host, identity, origins::Allowed, path::Pattern, pictures, proxy::ProxyProtocol};
 
@@ -26,6 +26,9 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     check.jwt(&config.jwt);
     check.admission(&config.admission);
     check.faults.extend(presence::faults(&config.presence));
+    for (key, text) in replay::faults(&config.replay) {
+        check.fault(key, text);
+    }
     if config.listeners.is_empty() {
         check.fault("listeners", "there must be one at least");
     }
@@ -262,6 +265,9 @@ impl Check {
         }
         self.admits(key, route);
         for (name, text) in uplink::faults_of_route(route, auth, self.inbound) {
+            self.fault(format!("{key}.{name}"), text);
+        }
+        for (name, text) in replay::faults_of_route(route) {
             self.fault(format!("{key}.{name}"), text);
         }
         if !is_stream(&route.stream) {

@@ -105,7 +105,8 @@ impl RouteConfig {
     /// What it tells of who is there, on that listener.
     #[must_use]
     pub fn tells(&self, listener: &ListenerConfig) -> PresenceMode {
-        self.presence.unwrap_or(listener.presence)
+        // Who reads the past is nobody who is there.
+        if self.transport.is_live() { self.presence.unwrap_or(listener.presence) } else { PresenceMode::Off }
     }
 
     /// Where that can be asked for, and how much is told; `None`: nowhere.

@@ -5,7 +5,7 @@
 //! the ring again.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -56,6 +56,16 @@ pub(crate) struct Answer {
     /// What the stream holds and which life it lives, as it was *after* `found` was read: whatever is behind the first
     /// sequence in it was there to be read, and all of it in that life.
     pub(crate) proof: Arc<Proof>,
+}
+
+impl Answer {
+    /// The page, if it is one.
+    pub(crate) fn page(&self) -> Option<&Page> {
+        match &self.found {
+            Found::Page { page, .. } => Some(page),
+            _ => None,
+        }
+    }
 }
 
 /// What was found, of the same name as the question; the newest events are a snapshot, too.
@@ -189,6 +199,48 @@ impl Past {
         let (at, extent) = (at.seq(), &proof.extent);
         let missing = extent.holes.last_in(at, extent.last).is_some() || at + 1 < extent.first;
         Ok(same && prev <= at && at <= extent.last && !missing)
+    }
+
+    /// A page of a session's past for somebody who has no ring, behind `after` and up to `upto`, which the stream has reached.
+    pub(crate) async fn page(
+        &self,
+        session: &SessionId,
+        view: &Arc<View>,
+        after: u64,
+        upto: u64,
+    ) -> Result<Answer, HistoryError> {
+        // The epoch is of interest where a ring takes it up, and what came before where frames are chained.
+        let ask = Ask::Page { epoch: Epoch::new(0), after, upto, prev: Some(0), alone: true };
+        read(&self.history, &(session.clone(), view.clone()), ask).await
+    }
+
+    /// The sequence of the last event up to `upto` that the view shows; 0: none is kept.
+    pub(crate) async fn last_shown(
+        &self,
+        session: &SessionId,
+        view: &Arc<View>,
+        upto: u64,
+    ) -> Result<u64, HistoryError> {
+        let ask = Ask::Before { seq: upto.saturating_add(1) };
+        match self.join((session.clone(), view.clone()), ask).await?.found {
+            Found::Before { prev, .. } => Ok(prev),
+            _ => Ok(0),
+        }
+    }
+
+    /// What the stream holds, and which life it lives.
+    pub(crate) async fn proof(&self) -> Result<Arc<Proof>, HistoryError> {
+        self.history.proof().await
+    }
+
+    /// The sequence of the session's first kept event of `roots`, shown or not.
+    pub(crate) async fn first(&self, session: &SessionId, roots: &[Arc<str>]) -> Result<Option<u64>, HistoryError> {
+        self.history.first(session, roots).await
+    }
+
+    /// How many events of a session are kept, by subject.
+    pub(crate) async fn subjects(&self, session: &SessionId) -> Result<BTreeMap<String, u64>, HistoryError> {
+        self.history.subjects(session).await
     }
 
     async fn join(&self, room: Room, ask: Ask) -> Result<Answer, HistoryError> {

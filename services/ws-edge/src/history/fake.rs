@@ -174,6 +174,12 @@ impl Reads for Fake {
         Ok(MultiLast { messages, cut: Some(cut) })
     }
 
+    async fn subjects(&self, filter: &str) -> Result<BTreeMap<String, u64>, ApiError> {
+        let mut counts = BTreeMap::new();
+        self.kept(filter).iter().for_each(|message| *counts.entry(message.subject.to_string()).or_default() += 1);
+        Ok(counts)
+    }
+
     async fn pause(&self, _attempt: u32) {
         tokio::task::yield_now().await;
     }

@@ -1,6 +1,6 @@
 //! The requests that history is made of.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use async_nats::jetstream::response::Response;
 use herald_protocol::{Epoch, subject::PURGED_ALL};
@@ -36,6 +36,8 @@ pub(super) trait Reads: Send + Sync + 'static {
     fn batch(&self, request: BatchGet<'_>) -> impl Future<Output = Result<Batch, ApiError>> + Send;
     /// A replica: the last message of each subject, as one cut; too many where they have more than `bytes`.
     fn multi_last(&self, filters: &[String], bytes: usize) -> impl Future<Output = Result<MultiLast, ApiError>> + Send;
+    /// Leader: how many messages there are on each subject of `filter`.
+    fn subjects(&self, filter: &str) -> impl Future<Output = Result<BTreeMap<String, u64>, ApiError>> + Send;
     /// Gives a lagging replica time, more each time.
     fn pause(&self, attempt: u32) -> impl Future<Output = ()> + Send;
 }
@@ -155,6 +157,10 @@ impl Reads for JetStream {
 
     async fn multi_last(&self, filters: &[String], bytes: usize) -> Result<MultiLast, ApiError> {
         self.patiently(|| jetstream::multi_last(&self.nats, &self.stream, filters, None, bytes)).await
+    }
+
+    async fn subjects(&self, filter: &str) -> Result<BTreeMap<String, u64>, ApiError> {
+        self.patiently(|| jetstream::subjects(&self.nats, &self.stream, filter)).await
     }
 
     async fn pause(&self, attempt: u32) {

@@ -63,8 +63,8 @@ fn every_route_and_forward_of_the_arena_is_described_and_nothing_else() {
         "/api/images/{game}/{file}",
         "/init_session",
         "/submit_news",
-        "/sessions/{session}",
-        "/sessions/{session}/end",
+        "/sessions/{sid}",
+        "/sessions/{sid}/end",
         "/health",
         "/ws/{sid}",
         "/sse/{sid}",
@@ -72,7 +72,9 @@ fn every_route_and_forward_of_the_arena_is_described_and_nothing_else() {
         "/sse/_selftest",
     ];
     let all = ["", "/app", "/gm"].into_iter().flat_map(|door| game.map(|path| format!("{door}{path}")));
-    let all: BTreeSet<_> = all.chain([PATH, asyncapi::PATH, page::PATH, page::FILE].map(str::to_owned)).collect();
+    let past = ["", "/app"].map(|door| format!("{door}/sessions/{{sid}}/events"));
+    let all: BTreeSet<_> =
+        all.chain([PATH, asyncapi::PATH, page::PATH, page::FILE].map(str::to_owned)).chain(past).collect();
     assert_eq!(paths(&document), all.iter().map(String::as_str).collect());
     // And the configuration itself, so that a further route or forward is not forgotten here.
     let listener = &Config::default().listeners()[0];

@@ -21,6 +21,7 @@ mod page;
 mod presence;
 mod proxies;
 mod removals;
+mod replay;
 mod selftest;
 mod shelf;
 mod sockets;

@@ -1,0 +1,3 @@
+//! A session's past by request, and played again.
+
+mod pages;
