@@ -117,7 +117,8 @@ impl<'a> Draft<'a> {
         self.servers();
         self.schemas();
         let config = self.config;
-        config.routes.iter().for_each(|route| self.route(route));
+        // What is answered to one request is in the other document.
+        config.routes.iter().filter(|route| route.transport.is_live()).for_each(|route| self.route(route));
         self.subjects();
         self.engines();
         self.services();
@@ -178,6 +179,7 @@ impl<'a> Draft<'a> {
         let mut messages = Object::new();
         messages.extend(sent.iter().map(|name| (name.clone(), reference("messages", name))));
         let mut heard = if is_socket { Self::heard(route).to_vec() } else { Vec::new() };
+        heard.extend((is_socket && route.plays()).then_some("replay.order"));
         heard.extend((is_socket && self.config.auth == Auth::Jwt).then_some("herald.token"));
         messages.extend(heard.iter().map(|name| ((*name).to_owned(), reference("messages", name))));
         let mut written = json!({
@@ -256,6 +258,7 @@ impl<'a> Draft<'a> {
                 "herald.uplink" => is_socket && route.uplink.is_some(),
                 "herald.presence" => route.tells(self.config) != PresenceMode::Off,
                 "herald.join" | "herald.leave" => route.tells(self.config) == PresenceMode::List,
+                "herald.replay" => route.plays(),
                 // A socket is closed with it.
                 "herald.closed" => !is_socket && (Self::is_spoken_to(route) || !route.close_on.is_empty()),
                 _ => true,
@@ -294,6 +297,9 @@ impl<'a> Draft<'a> {
         let mut properties = object(&mut self.texts["query"].clone()).clone();
         if route.snapshot.is_empty() {
             properties.remove("snapshot");
+        }
+        if !route.plays() {
+            properties.retain(|name, _| !["speed", "max_gap"].contains(&name.as_str()));
         }
         for name in &route.admit_query {
             let text = json!({ "type": "string", "description": "For who says who may come in." });

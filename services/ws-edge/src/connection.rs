@@ -43,6 +43,7 @@ use crate::{
     identity::{Lease, Refusal, token},
     log::Mark,
     metrics::Counted,
+    replay::{Command, Malformed},
     sessions::{Seat, Way},
     view::View,
     websocket::{self, Inbound},
@@ -162,6 +163,8 @@ enum Doing {
     Blocked,
     /// Is up to date: the append loop writes.
     Listening,
+    /// Waits until what it holds is due.
+    Resting,
     /// Waits for history.
     Asking,
     /// Has no session to show.
@@ -172,7 +175,8 @@ impl Doing {
     /// As whoever looks at the connection is told.
     const fn noted(self) -> notes::Doing {
         match self {
-            Self::Going => notes::Doing::CatchesUp,
+            // In its own time.
+            Self::Going | Self::Resting => notes::Doing::CatchesUp,
             Self::Blocked => notes::Doing::Blocked,
             Self::Listening => notes::Doing::Listens,
             Self::Asking => notes::Doing::AsksHistory,
@@ -224,7 +228,7 @@ impl Connection {
         limits: Arc<ConnectionLimits>,
         drain: Drain,
     ) -> Self {
-        let Setup { hub, view, target, start, now, mut stay, uplink, beat } = setup;
+        let Setup { hub, view, target, start, now, mut stay, uplink, beat, played } = setup;
         let socket = Arc::new(Socket::new(tcp));
         let weak: Weak<Socket> = Arc::downgrade(&socket);
         let notes = &stay.guest().notes;
@@ -232,6 +236,10 @@ impl Connection {
         let opening = now.as_ref().map(Now::opening);
         let mut feed = Feed::new(hub.sessions.clone(), view.clone(), &target, start, opening, limits.of_feed(), weak);
         feed.noting(notes);
+        let hears = played.is_some() && view.is_chained();
+        if let Some(played) = played {
+            feed.at_pace(played);
+        }
         let alias = match target {
             Target::Session(_) => None,
             Target::Alias(mut alias) => {
@@ -241,8 +249,9 @@ impl Connection {
         };
         stay.show(feed.seat().map(Seat::session));
         let upward = Upward::of(stay.guest(), uplink);
-        // Who has no token to renew, and nobody to hear it, says nothing of interest.
-        let mut inbound = Inbound::new(limits.inbound_message).keeping(lease.as_ref().map_or(0, |_| token::MAX_FRAME));
+        // Who has no token to renew, nothing to play, and nobody to hear it, says nothing of interest.
+        let keep = lease.as_ref().map_or(0, |_| token::MAX_FRAME).max(if hears { Command::MAX_FRAME } else { 0 });
+        let mut inbound = Inbound::new(limits.inbound_message).keeping(keep);
         if let Some(upward) = &upward {
             // A fresh token may be longer than what goes up.
             let longest = upward.longest().max(lease.as_ref().map_or(0, |_| token::MAX_FRAME as u64));
@@ -351,6 +360,9 @@ impl Connection {
         if let Some(beat) = &self.beat {
             at = at.min(beat.at());
         }
+        if let Some(due) = self.feed.wakes_at().filter(|_| self.doing == Doing::Resting) {
+            at = at.min(due);
+        }
         self.leave_at.map_or(at, |leave_at| at.min(leave_at))
     }
 
@@ -372,6 +384,9 @@ impl Connection {
         if self.hears_at(now).is_some() {
             // What it says is not listened to; it says too much, but it lives.
             self.heartbeat.heard();
+        }
+        if self.doing == Doing::Resting && self.feed.wakes_at().is_some_and(|at| now >= at) {
+            self.doing = Doing::Going;
         }
         let due = self.heartbeat.due(now);
         if let Some(since) = self.blocked_since
@@ -435,6 +450,7 @@ impl Connection {
             match step {
                 Step::Listen => {}
                 Step::Idle => self.doing = Doing::Nothing,
+                Step::Rest => self.doing = Doing::Resting,
                 Step::Send(outs) => self.queue = outs.into(),
                 Step::Close(close) => return Err(End::Close(close)),
                 Step::Ask(question) => {
@@ -473,6 +489,25 @@ impl Connection {
             self.queue.truncate(usize::from(self.written > 0));
             self.doing = Doing::Going;
             self.stay.show(self.feed.seat().map(Seat::session));
+        }
+    }
+
+    /// Its client wants the past to be played otherwise.
+    fn replay(&mut self, command: Result<Command, Malformed>) {
+        self.take_over();
+        let moved = match command {
+            Ok(command) => self.feed.command(&command),
+            Err(Malformed) => {
+                self.feed.refuse("malformed");
+                false
+            }
+        };
+        if moved {
+            self.asking = None;
+            self.queue.truncate(usize::from(self.written > 0));
+        }
+        if self.asking.is_none() && self.doing != Doing::Blocked {
+            self.doing = Doing::Going;
         }
     }
 

@@ -10,6 +10,7 @@ mod past;
 mod setup;
 #[cfg(test)]
 mod tests;
+mod timed;
 
 use std::{
     collections::VecDeque,
@@ -26,6 +27,7 @@ use tokio::time::Instant;
 pub use past::Past;
 pub(crate) use past::{Answer, Ask, Question};
 pub use setup::{Now, Setup, Start, StreamHub, Target};
+use timed::Timed;
 
 use crate::{
     guests::notes::{Gap, Notes, Resume, now_ms},
@@ -89,6 +91,8 @@ pub(crate) enum Step {
     Listen,
     /// Nothing: there is no session to show.
     Idle,
+    /// Nothing until [`Feed::wakes_at`], or its client wants something else.
+    Rest,
     /// Ask history and bring the answer.
     Ask(Question),
     /// Close.
@@ -125,6 +129,8 @@ pub(crate) struct Feed {
     /// It is closed once everything that was handed out is sent.
     stop: Option<Box<Stop>>,
     ready: Vec<Out>,
+    /// How it plays the past again, where it does.
+    timed: Option<Box<Timed>>,
     close: Option<Close>,
     failing: Option<Failing>,
     /// What its connection notes down.
@@ -197,6 +203,7 @@ impl Feed {
             leapt: false,
             stop: None,
             ready: Vec::new(),
+            timed: None,
             close: None,
             failing: None,
             notes: Arc::default(),
@@ -220,7 +227,7 @@ impl Feed {
     /// How far it has come, if everything handed out was sent. `None` while something has yet to be handed out, which
     /// brings its own place.
     pub(crate) fn place(&self) -> Option<Place> {
-        self.ready.is_empty().then_some(self.place)
+        (self.ready.is_empty() && !self.holds()).then_some(self.place)
     }
 
     /// The seat, if a session is shown.
@@ -251,6 +258,7 @@ impl Feed {
         queue.truncate(keep);
         queue.shrink_to_fit();
         (self.ready, self.stop, self.leapt) = (Vec::new(), None, false);
+        self.forget_held();
         // What is let go may be the excuse for a trimmed past: it is told again.
         let excuse = self.excused.is_some_and(|at| back.seq <= at);
         (self.place, self.chain) = (back, excuse.then_some(0));
@@ -388,6 +396,9 @@ impl Feed {
         // for a snapshot, asks again.
         let cursor = (seq > 0 || opening.head == 0).then(|| cursor(opening.epoch, seq));
         self.control(&self.hello(opening), cursor);
+        if self.plays() {
+            self.tell();
+        }
     }
 
     fn move_to(&mut self, seq: u64, opening: &Opening, way: &'static str, asked: Start) {
@@ -420,6 +431,9 @@ impl Feed {
 
     /// One step along the log. `None`: something has changed, look again.
     fn run(&mut self, token: u64) -> Option<Step> {
+        if self.plays() {
+            return self.play(token);
+        }
         let (Some(seat), Some(life)) = (&self.seat, self.life) else { return Some(Step::Idle) };
         let last = if self.from_start && self.chain == Some(0) { seat.last_shown() } else { 0 };
         if last > 0 && last <= self.place.seq && self.view.is_chained() {
@@ -506,7 +520,8 @@ impl Feed {
 
     /// How far a connection is behind that can't be written to at the moment.
     pub(crate) fn lag(&self, place: Place) -> Mark {
-        let on_the_way = self.seat.as_ref().filter(|_| matches!(self.stage, Stage::Run));
+        // Nor does who plays the past owe what happens meanwhile.
+        let on_the_way = self.seat.as_ref().filter(|_| matches!(self.stage, Stage::Run) && !self.plays());
         // Before it has begun, its marks are of another ring or none.
         let mark = on_the_way.map_or(place.mark, Seat::mark);
         mark.since(place.mark)

@@ -29,6 +29,7 @@ use crate::{
     answer::{self, Answer},
     dialect::DialectName,
     feed::Start,
+    replay::Pace,
 };
 
 /// The one version of the protocol there is.
@@ -134,6 +135,8 @@ pub struct Asked {
     pub start: Option<Start>,
     /// In which dialect.
     pub dialect: Option<DialectName>,
+    /// How fast, if it is to be played in its own time.
+    pub(crate) pace: Option<Pace>,
 }
 
 /// A query that can't be followed; the text says why.
@@ -154,6 +157,15 @@ pub enum BadQuery {
     /// Both ways of starting at once.
     #[error("after and snapshot exclude each other")]
     Both,
+    /// `speed` is none.
+    #[error("speed: expected a number from 0.1 to 64")]
+    Speed,
+    /// `max_gap` is no time, or stands alone.
+    #[error("max_gap: expected seconds from 0.01 to 3600, beside speed")]
+    MaxGap,
+    /// What is to be played has to begin in the past.
+    #[error("speed and snapshot exclude each other")]
+    Played,
     /// The header of a reconnecting `EventSource` is no cursor.
     #[error("Last-Event-ID: expected a cursor or a sequence")]
     LastEventId,
@@ -166,6 +178,7 @@ impl Asked {
     /// [`BadQuery`]
     pub fn read(query: &str) -> Result<Self, BadQuery> {
         let (mut after, mut snapshot, mut dialect) = (None, None, None);
+        let (mut speed, mut max_gap) = (None, None);
         for pair in query.split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let value = percent_decode_str(value).decode_utf8().unwrap_or_default();
@@ -183,17 +196,28 @@ impl Asked {
                     once("snapshot", &mut snapshot, wanted)?;
                 }
                 "dialect" => once("dialect", &mut dialect, value.parse().map_err(|_| BadQuery::Dialect)?)?,
+                "speed" => once("speed", &mut speed, Pace::parse(&value).ok_or(BadQuery::Speed)?)?,
+                "max_gap" => once("max_gap", &mut max_gap, value.into_owned())?,
                 _ => {}
             }
+        }
+        let pace = match (speed, max_gap) {
+            (Some(speed), Some(most)) => Some(speed.capped(&most).ok_or(BadQuery::MaxGap)?),
+            (None, Some(_)) => return Err(BadQuery::MaxGap),
+            (speed, None) => speed,
+        };
+        if pace.is_some() && snapshot.is_some() {
+            return Err(BadQuery::Played);
         }
         let start = match (after, snapshot) {
             (Some(_), Some(true)) => return Err(BadQuery::Both),
             (Some(position), _) => Some(Start::After(position)),
             (None, Some(true)) => Some(Start::Snapshot),
             (None, Some(false)) => Some(Start::Live),
-            (None, None) => None,
+            // From the first kept event, unless it says otherwise.
+            (None, None) => pace.map(|_| Start::After(Position::Seq(0))),
         };
-        Ok(Self { start, dialect })
+        Ok(Self { start, dialect, pace })
     }
 
     /// The same, for an `EventSource`: it repeats its first query for ever, so what it says to have counts more.
@@ -339,7 +363,13 @@ mod tests {
             ("after=5&snapshot=0", after("5"), None),
         ];
         for (query, start, dialect) in table {
-            assert_eq!(Asked::read(query), Ok(Asked { start, dialect }), "{query}");
+            assert_eq!(Asked::read(query), Ok(Asked { start, dialect, pace: None }), "{query}");
+        }
+        for (query, start, pace) in [
+            ("speed=4", after("0"), Pace::parse("4")),
+            ("after=7&speed=0.5&max_gap=2", after("7"), Pace::parse("0.5").and_then(|pace| pace.capped("2"))),
+        ] {
+            assert_eq!(Asked::read(query), Ok(Asked { start, dialect: None, pace }), "{query}");
         }
         let refused = [
             ("after=-1", BadQuery::After),
@@ -353,6 +383,14 @@ mod tests {
             ("after=1&snapshot=1", BadQuery::Both),
             ("dialect=klingon", BadQuery::Dialect),
             ("dialect=", BadQuery::Dialect),
+            ("speed=0", BadQuery::Speed),
+            ("speed=65", BadQuery::Speed),
+            ("speed=", BadQuery::Speed),
+            ("speed=1&speed=1", BadQuery::Twice("speed")),
+            ("max_gap=2", BadQuery::MaxGap),
+            ("speed=1&max_gap=0", BadQuery::MaxGap),
+            ("speed=1&snapshot=1", BadQuery::Played),
+            ("speed=1&snapshot=0", BadQuery::Played),
         ];
         for (query, why) in refused {
             assert_eq!(Asked::read(query), Err(why), "{query}");

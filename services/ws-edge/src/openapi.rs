@@ -191,6 +191,7 @@ impl<'a> Draft<'a> {
         let in_path = path.contains("{sid}");
         let mut parameters = session_of(path, route);
         parameters.push(parameter("After"));
+        parameters.extend(route.plays().then(|| [parameter("Speed"), parameter("MaxGap")]).into_iter().flatten());
         if route.admit.is_some() && answers {
             // Else a socket is told behind the handshake.
             not_let_in(&mut operation);
@@ -387,7 +388,7 @@ fn types(route: &RouteConfig) -> Value {
     // Printable characters without blanks, dots, commas and wildcards.
     let word = "([!-)+\\-/-=?-~]+|\\*)";
     let topics = format!("({})(\\.{word})*\\.({word}|>)", roots.join("|"));
-    let example = roots.first().map_or(String::new(), |root| format!("{root}.>"));
+    let example = roots.first().map_or(String::new(), |root| format!("{root}.*"));
     json!({
         "name": "types", "in": "query",
         "description": "Of these topics alone, as `<root>.<pattern>`: `*` is one word, a last `>` one or more; several joined by commas.",

@@ -1,9 +1,11 @@
-//! A session's past by request: a page of its events, and what there is of it.
+//! A session's past by request: a page of its events, and what there is of it. And how fast it is played again ([`Pace`]), which
+//! a feed does.
 //!
 //! Neither needs a ring nor counts as watching. A page is read as connections read theirs, and what they are told of gaps is
 //! told here, too. Work is bounded: so many events looked through, so many bytes, so many requests at a time, so long.
 
 mod body;
+mod pace;
 mod page;
 mod query;
 mod summary;
@@ -11,10 +13,11 @@ mod summary;
 use std::{sync::Arc, time::Duration};
 
 use herald_protocol::{Position, SessionId};
+use herald_runtime::metrics::measured;
 use http::{HeaderMap, StatusCode};
-use metrics::{counter, histogram};
+use metrics::{counter, gauge, histogram};
 use tokio::{
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -28,6 +31,7 @@ use crate::{
     view::View,
 };
 
+pub(crate) use pace::{Command, Malformed, Pace};
 pub(crate) use query::{BadQuery, PageQuery};
 
 /// What is asked for of a session's past.
@@ -67,11 +71,20 @@ enum Unread {
     History(#[from] HistoryError),
 }
 
+/// A past that may be played again.
+pub(crate) struct Played {
+    pub(crate) pace: Pace,
+    /// Its place among those that are played at a time.
+    pub(crate) turn: OwnedSemaphorePermit,
+}
+
 /// What those share who ask for the past.
 #[derive(Debug)]
 pub(crate) struct Replays {
     config: ReplayConfig,
     turns: Semaphore,
+    /// Pasts that may be played again at a time.
+    played: Arc<Semaphore>,
     /// How long the answer may take to leave, and where that is seen to.
     unread: Duration,
     tasks: TaskTracker,
@@ -81,7 +94,16 @@ impl Replays {
     /// `unread`: a client that does not take its answer for so long is gone, which `tasks` see to.
     pub(crate) fn new(config: &ReplayConfig, unread: Duration, tasks: &TaskTracker) -> Arc<Self> {
         let turns = Semaphore::new(config.max_requests.min(Semaphore::MAX_PERMITS));
-        Arc::new(Self { config: config.clone(), turns, unread, tasks: tasks.clone() })
+        let most = config.max_timed.min(Semaphore::MAX_PERMITS);
+        let played = Arc::new(Semaphore::new(most));
+        measured(gauge!("herald_timed_replays_count"), &played, move |played| most - played.available_permits());
+        Arc::new(Self { config: config.clone(), turns, played, unread, tasks: tasks.clone() })
+    }
+
+    /// Lets a past be played at that pace, if there is room for one more.
+    pub(crate) fn play(&self, pace: Pace) -> Option<Played> {
+        let turn = self.played.clone().try_acquire_owned().ok()?;
+        Some(Played { pace, turn })
     }
 
     /// What a query asks for, of a page of events.

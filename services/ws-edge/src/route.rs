@@ -33,7 +33,8 @@ use crate::{
     limits::{AddressTicket, WatchTicket},
     metrics::Counted,
     newest::NewestRule,
-    replay, sse,
+    replay::{self, Pace},
+    sse,
     uplink::UplinkRule,
     view::{Delivery, Encoding, Topics, View, ViewOptions, Visible},
     websocket,
@@ -56,6 +57,8 @@ pub struct Route {
     avatars: Option<Arc<Avatars>>,
     alias: Option<String>,
     start: Start,
+    /// Whether the past is played again on it.
+    plays: bool,
     options: ViewOptions,
     beats: Option<Arc<Beats>>,
     refuse: Refuse,
@@ -101,6 +104,7 @@ impl Route {
                 StartConfig::Snapshot => Start::Snapshot,
                 StartConfig::Replay => Start::After(Position::Seq(0)),
             },
+            plays: config.plays(),
             options: ViewOptions {
                 topics: config.topics.clone(),
                 delivery: config.delivery,
@@ -187,7 +191,7 @@ impl Route {
             |gate: &Gate| gate.inquiry(wanted.session().cloned(), query, &head.headers, peer.address.ip(), false);
         let inquiry = self.gate.as_ref().map(inquire).transpose().map_err(bad)?;
         let start = self.start;
-        let watch = Watch { wanted, dialect: None, start, past: None, verifier: None, inquiry, peer };
+        let watch = Watch { wanted, dialect: None, pace: None, start, past: None, verifier: None, inquiry, peer };
         let permit = self.permit(&watch, identity).map_err(Unwatched::answer)?;
         let Some(upstream) = edge.upstream() else { return Err(answer::unavailable("NATS is not connected").into()) };
         let presence = upstream.presence.as_ref().ok_or_else(|| Unwatched::NotReady.answer())?;
@@ -220,6 +224,9 @@ impl Route {
             return Err(answer::bad_request("snapshot: there is none on this path").into());
         }
         let past = self.past_asked(edge, query)?;
+        if asked.pace.is_some() && !self.plays {
+            return Err(answer::bad_request("speed: nothing is played on this path").into());
+        }
         let start = match start {
             Start::After(_) => start,
             _ if past.is_some() => Start::After(Position::Seq(0)),
@@ -231,7 +238,16 @@ impl Route {
             .as_ref()
             .map(|gate| gate.inquiry(wanted.session().cloned(), query, &head.headers, peer.address.ip(), resumes));
         let inquiry = inquiry.transpose().map_err(|error| answer::bad_request(&error.to_string()))?;
-        Ok(Watch { wanted, dialect: asked.dialect, start, past, verifier: verifier.cloned(), inquiry, peer })
+        Ok(Watch {
+            wanted,
+            dialect: asked.dialect,
+            pace: asked.pace,
+            start,
+            past,
+            verifier: verifier.cloned(),
+            inquiry,
+            peer,
+        })
     }
 
     /// What is asked for of the past; `None` where the route shows what happens.
@@ -372,8 +388,9 @@ impl Route {
         let (peer, session) = (&watch.peer, &pass.session);
         let place = edge.limits.admit_watching(&peer.place, peer.address.ip(), pass.user(), session);
         let place = place.map_err(Unwatched::OverLimit)?;
+        let played = watch.pace.map(|pace| edge.replays.play(pace).ok_or(Unwatched::Busy)).transpose()?;
         let setup = self.setup(edge, upstream, watch, pass, encoding).filter(|setup| !setup.misses_now());
-        let setup = setup.ok_or(Unwatched::NotReady)?;
+        let setup = Setup { played, ..setup.ok_or(Unwatched::NotReady)? };
         let lease = watch.verifier.as_ref().zip(pass.identity.claims());
         let lease = lease.map(|(verifier, claims)| {
             let let_in = self.let_in(upstream, watch, pass);
@@ -469,7 +486,7 @@ impl Route {
         let uplink = upstream.uplink.clone().filter(|_| self.entrance.uplink.is_some());
         // Clients of `herald.v1` have a beat of their own.
         let beat = self.beats.as_ref().filter(|_| encoding != Encoding::V1).map(Beats::of_one);
-        Some(Setup { hub, view, target, start: watch.start, now: None, stay, uplink, beat }.begun())
+        Some(Setup { hub, view, target, start: watch.start, now: None, stay, uplink, beat, played: None }.begun())
     }
 
     /// What somebody sees, and how.
@@ -490,6 +507,8 @@ impl Route {
 struct Watch {
     wanted: Wanted,
     dialect: Option<DialectName>,
+    /// How fast, if it is the past in its own time.
+    pace: Option<Pace>,
     start: Start,
     /// What of the past, where it is not to be watched.
     past: Option<replay::Asked>,

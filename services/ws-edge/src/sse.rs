@@ -178,12 +178,15 @@ impl Events {
         drain: Drain,
     ) -> Self {
         // What its client says goes nowhere: it can't say anything.
-        let Setup { hub, view, target, start, now, mut stay, uplink: _, beat } = setup;
+        let Setup { hub, view, target, start, now, mut stay, uplink: _, beat, played } = setup;
         let bell = Arc::<Bell>::default();
         let weak: Weak<Bell> = Arc::downgrade(&bell);
         let opening = now.as_ref().map(Now::opening);
         let mut feed = Feed::new(hub.sessions.clone(), view.clone(), &target, start, opening, limits.of_feed(), weak);
         feed.noting(&stay.guest().notes);
+        if let Some(played) = played {
+            feed.at_pace(played);
+        }
         let alias = match target {
             Target::Session(_) => None,
             Target::Alias(mut alias) => {
@@ -279,7 +282,12 @@ impl Events {
         let look = |since| Instant::min(since + self.limits.unwritable, Instant::now() + LAG_CHECK);
         let at = self.blocked_since.map_or(self.comment_at, look);
         let beat_at = self.beat.as_ref().map(|beat| beat.at());
-        [self.leave_at, self.ends, beat_at].into_iter().flatten().fold(at, Instant::min)
+        [self.leave_at, self.ends, beat_at, self.due_at()].into_iter().flatten().fold(at, Instant::min)
+    }
+
+    /// When what the feed holds is due, where nothing else is in the way of it.
+    fn due_at(&self) -> Option<Instant> {
+        self.feed.wakes_at().filter(|_| self.listening && self.blocked_since.is_none())
     }
 
     fn look_at_the_clock(&mut self) -> Result<(), End> {
@@ -288,6 +296,9 @@ impl Events {
             // Who has got nothing yet comes back as it came.
             let after = self.place.cursor().filter(|cursor| cursor.seq > 0);
             return Err(End::Close(Close::Restart { after }));
+        }
+        if self.due_at().is_some_and(|at| now >= at) {
+            self.listening = false;
         }
         if self.ends.is_some_and(|ends| now >= ends) {
             return Err(End::Close(Refusal::Outlived.close()));
@@ -350,7 +361,7 @@ impl Events {
             self.bell.token.store(self.token, Ordering::Release);
             match self.feed.step(self.token) {
                 // Without a session, another target of the alias brings one.
-                Step::Listen | Step::Idle => self.listening = true,
+                Step::Listen | Step::Idle | Step::Rest => self.listening = true,
                 Step::Send(outs) => self.queue = outs.into(),
                 Step::Close(close) => return Err(End::Close(close)),
                 Step::Ask(question) => {

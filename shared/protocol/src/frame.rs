@@ -162,6 +162,17 @@ pub enum Control {
         /// After how long it is worth sending more, ms.
         retry_ms: u64,
     },
+    /// How the past is played again.
+    Replay {
+        /// `playing`, `paused`, `live`, or `refused`: what the client wanted was not done.
+        state: &'static str,
+        /// Why it was refused.
+        reason: Option<&'static str>,
+        /// So many times as fast as it was, in thousandths.
+        speed: u32,
+        /// What comes next is behind that sequence.
+        after: u64,
+    },
     /// An event stream is closed, with what a socket's close frame would say.
     Closed {
         /// The code.
@@ -219,6 +230,13 @@ enum ControlData<'a> {
         reason: &'a str,
         retry_ms: u64,
     },
+    Replay {
+        state: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'a str>,
+        speed: f64,
+        after: u64,
+    },
     Closed {
         code: u16,
         reason: &'a str,
@@ -243,6 +261,7 @@ impl Control {
             Self::Live { .. } => "herald.live",
             Self::Bye { .. } | Self::Over { .. } => "herald.bye",
             Self::Uplink { .. } => "herald.uplink",
+            Self::Replay { .. } => "herald.replay",
             Self::Closed { .. } => "herald.closed",
             Self::Join { .. } => "herald.join",
             Self::Leave { .. } => "herald.leave",
@@ -262,6 +281,9 @@ impl Control {
             Self::Bye { after, retry_ms } => ControlData::Bye { after, retry_ms: *retry_ms },
             Self::Over { after } => ControlData::Over { over: true, after },
             Self::Uplink { state, reason, retry_ms } => ControlData::Uplink { state, reason, retry_ms: *retry_ms },
+            Self::Replay { state, reason, speed, after } => {
+                ControlData::Replay { state, reason: *reason, speed: f64::from(*speed) / 1000.0, after: *after }
+            }
             Self::Closed { code, reason } => ControlData::Closed { code: *code, reason },
             Self::Join { person, count } | Self::Leave { person, count } => {
                 ControlData::Person { person, count: *count }
@@ -341,6 +363,11 @@ mod tests {
         let slowed = Control::Uplink { state: "slowed", reason: "rate", retry_ms: 50 };
         let text = r#"{"event":"herald.uplink","data":{"state":"slowed","reason":"rate","retry_ms":50}}"#;
         assert_eq!(slowed.frame(), text);
+        let playing = Control::Replay { state: "playing", reason: None, speed: 2_500, after: 7 };
+        assert_eq!(playing.frame(), r#"{"event":"herald.replay","data":{"state":"playing","speed":2.5,"after":7}}"#);
+        let refused = Control::Replay { state: "refused", reason: Some("beyond"), speed: 4_000, after: 7 };
+        let text = r#"{"event":"herald.replay","data":{"state":"refused","reason":"beyond","speed":4.0,"after":7}}"#;
+        assert_eq!(refused.frame(), text);
         let closed = Control::Closed { code: 1012, reason: "a \"b\"".into() };
         assert_eq!(closed.frame(), r#"{"event":"herald.closed","data":{"code":1012,"reason":"a \"b\""}}"#);
         let id = crate::presence::PersonId::new(0xab);

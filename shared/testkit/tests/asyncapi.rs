@@ -301,14 +301,20 @@ impl Watchers {
 
     /// Those who come with a place that is none, and those who want to see the state: for the frames that only they get.
     async fn join_late(&mut self, edge: &Service) {
-        for query in ["after=00000000-999999", "snapshot=1"] {
+        for query in ["after=00000000-999999", "snapshot=1", "speed=64&max_gap=0.01"] {
             for (channel, path) in [("ws.sid", "/ws"), ("app.ws.sid", "/app/ws"), ("gm.ws.sid", "/gm/ws")] {
                 let id = if path == "/gm/ws" { traces::GM_SESSION } else { S };
+                if path == "/gm/ws" && query.starts_with("speed") {
+                    continue;
+                }
                 self.sockets
                     .push((channel, ws::Client::connect(&edge.ws(&format!("{path}/{id}?{query}")), ws::V1).await));
             }
             for (channel, path) in [("sse.sid", "/sse"), ("app.sse.sid", "/app/sse"), ("gm.sse.sid", "/gm/sse")] {
                 let id = if path == "/gm/sse" { traces::GM_SESSION } else { S };
+                if path == "/gm/sse" && query.starts_with("speed") {
+                    continue;
+                }
                 let url = edge.http(&format!("{path}/{id}?{query}"));
                 self.streams.push((channel, sse::Client::connect(&url, None).await));
             }

@@ -74,7 +74,7 @@ fn every_route_and_every_subject_of_the_arena_is_described() {
     let document = arena(|_| {});
     let channels = document["channels"].as_object().unwrap();
     let addresses: BTreeSet<_> = channels.values().filter_map(|it| it["address"].as_str()).collect();
-    for route in &Config::default().listeners()[0].routes {
+    for route in Config::default().listeners()[0].routes.iter().filter(|route| route.transport.is_live()) {
         assert!(addresses.contains(route.path.as_str()), "{}", route.path);
     }
     for subject in [
@@ -113,10 +113,11 @@ fn what_is_said_of_tokens_follows_from_the_configuration() {
     assert!(
         open["components"].get("securitySchemes").is_none() && open["servers"]["sockets"].get("security").is_none()
     );
-    assert!(!keys(&open["operations"]).iter().any(|name| name.starts_with("receive.ws")));
+    let hears = |document: &Value| keys(&document["channels"]["ws.sid"]["messages"]).contains("herald.token");
+    assert!(!hears(&open));
     let closed = arena(|listener| listener.auth = Auth::Jwt);
     assert_eq!(keys(&closed["components"]["securitySchemes"]), ["bearer"].into());
-    assert!(keys(&closed["operations"]).contains("receive.ws.sid"));
+    assert!(hears(&closed) && keys(&closed["operations"]).contains("receive.ws.sid"));
     let mut listener = Config::default().listeners()[0].clone();
     listener.auth = Auth::Jwt;
     let in_query = Draft::new(&listener, true).written();
@@ -143,7 +144,7 @@ fn of_another_engine_it_says_what_is_known() {
     assert!(keys(&document["channels"]).contains("nats.http.dice"));
     assert!(keys(&document["channels"]).contains("nats.admit.dice"));
     let query = &document["channels"]["dice.sid"]["bindings"]["ws"]["query"]["properties"];
-    assert_eq!(keys(query), ["after", "dialect", "player_id"].into());
+    assert_eq!(keys(query), ["after", "dialect", "max_gap", "player_id", "speed"].into());
     assert!(document["components"]["schemas"].get("News").is_none(), "what belongs to a game that is not there");
 }
 
@@ -194,6 +195,8 @@ fn control_frames_are_described_as_they_are_written() {
         Control::Bye { after: after.clone(), retry_ms: 100 }.frame(),
         Control::Over { after }.frame(),
         Control::Uplink { state: "slowed", reason: "rate", retry_ms: 50 }.frame(),
+        Control::Replay { state: "playing", reason: None, speed: 4_000, after: 3 }.frame(),
+        Control::Replay { state: "refused", reason: Some("beyond"), speed: 4_000, after: 3 }.frame(),
         Control::Closed { code: 4000, reason: "over".into() }.frame(),
         Control::Presence { count: 3 }.frame(),
         Control::Join { person: person.clone(), count: 3 }.frame(),

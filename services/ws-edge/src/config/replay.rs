@@ -21,6 +21,9 @@ pub struct ReplayConfig {
     pub max_types: usize,
     /// Such requests at a time; further ones wait for their turn. Default 8.
     pub max_requests: usize,
+    /// Pasts that are played again at a time (`speed`), each with a page of it in memory; further ones are answered 503, or closed
+    /// with 1013. Default 500.
+    pub max_timed: usize,
     /// How long an answer may take, that wait included; without one it is 503. Default 10s.
     pub timeout: HumanDuration,
 }
@@ -34,6 +37,7 @@ impl Default for ReplayConfig {
             max_events: 20_000,
             max_types: 1000,
             max_requests: 8,
+            max_timed: 500,
             timeout: HumanDuration::from_secs(10),
         }
     }
@@ -49,6 +53,7 @@ pub(super) fn faults(replay: &ReplayConfig) -> Vec<(&'static str, &'static str)>
         ("replay.max_events", replay.max_events == 0),
         ("replay.max_types", replay.max_types == 0),
         ("replay.max_requests", replay.max_requests == 0),
+        ("replay.max_timed", replay.max_timed == 0),
         ("replay.timeout", replay.timeout.get().is_zero()),
     ] {
         faults.extend(zero.then_some((key, "must be greater than zero")));
@@ -57,6 +62,15 @@ pub(super) fn faults(replay: &ReplayConfig) -> Vec<(&'static str, &'static str)>
         faults.push(("replay.limit", "must be at most replay.max_limit"));
     }
     faults
+}
+
+impl RouteConfig {
+    /// Whether the past is played again on it: not where connections move from session to session, get the newest alone, or are
+    /// closed behind an event.
+    pub(crate) fn plays(&self) -> bool {
+        let whole = self.delivery == Delivery::All && self.close_on.is_empty();
+        self.transport.is_live() && self.alias.is_none() && whole
+    }
 }
 
 /// What is wrong with a route by which the past is read.

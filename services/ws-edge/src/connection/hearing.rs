@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::{Connection, End, READ_AT_ONCE, inflow::Flood};
 use crate::{
     identity::{Heard, token},
+    replay::Command,
     websocket::{self, Kept, Received},
 };
 
@@ -35,6 +36,14 @@ impl Connection {
             (Some(lease), Some(Kept { message, .. })) if about_token => lease.hear(message),
             _ => Heard::Else,
         };
+        if let (Heard::Else, true, Some(Kept { binary: false, message })) = (heard, self.feed.is_timed(), &kept)
+            && self.view.is_chained()
+            && message.len() <= Command::MAX_FRAME
+            && let Some(command) = Command::in_frame(message)
+        {
+            self.replay(command);
+            return Ok(true);
+        }
         match (heard, &mut self.upward, kept) {
             (Heard::Token, ..) => Ok(true),
             (Heard::TooMany, ..) => Err(End::Close(Close::Policy("one token at a time"))),

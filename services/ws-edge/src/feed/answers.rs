@@ -13,7 +13,7 @@ use crate::{
     guests::notes::Gap,
     history::{Extent, HistoryError, Page, Snapshot},
     planted::{Bug, planted},
-    sessions::Seat,
+    sessions::{Opening, Seat},
     view::cursor,
 };
 
@@ -115,7 +115,8 @@ impl Feed {
     fn turn_page(&mut self, page: &Page, extent: &Extent, prev: u64) {
         let Some(life) = self.life else { return };
         let asked = self.place.seq;
-        if self.seat.as_ref().and_then(Seat::opening).is_some_and(|opening| opening.floor <= asked) {
+        let in_ring = |opening: Opening| opening.floor <= asked;
+        if !self.plays() && self.seat.as_ref().and_then(Seat::opening).is_some_and(in_ring) {
             // The ring has it by now, ready for everybody.
             return;
         }
@@ -183,7 +184,11 @@ impl Feed {
         }
         self.place.seq = event.seq;
         self.chain = Some(event.seq);
-        self.ready.push(Out { bytes, place: self.place });
+        let out = Out { bytes, place: self.place };
+        match self.timed.as_mut().filter(|timed| timed.playing) {
+            Some(timed) => timed.hold(event.ts_ms, out),
+            None => self.ready.push(out),
+        }
     }
 
     /// The newest of what is before the ring, as far as the client lacks it and up to where it is closed. Each has its cursor,

@@ -10,6 +10,7 @@ use super::Past;
 use crate::{
     beat::Beat,
     guests::Stay,
+    replay::Played,
     sessions::{Opening, Seat, Sessions},
     uplink::Uplink,
     view::View,
@@ -76,6 +77,8 @@ pub struct Setup {
     pub uplink: Option<Arc<Uplink>>,
     /// What tells its client that it lives, where the route has such.
     pub beat: Option<Box<Beat>>,
+    /// How fast, where it is the past in its own time.
+    pub(crate) played: Option<Played>,
 }
 
 /// The present of a session, from before its client was told that it is connected: what is stored from then on is shown,

@@ -275,6 +275,7 @@ impl Client {
         match step {
             Step::Listen => {}
             Step::Idle => unreachable!("it has a session"),
+            Step::Rest => unreachable!("nothing is played"),
             Step::Send(outs) => self.queue = outs.into(),
             Step::Ask(question) => {
                 let answer = early.then(|| self.asked(stream, &question, page));

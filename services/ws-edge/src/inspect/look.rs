@@ -176,6 +176,9 @@ impl ConnectionLook {
             transport: match guest.entrance.transport {
                 Transport::Socket => "socket",
                 Transport::Sse => "sse",
+                // These have no connections.
+                Transport::Events => "events",
+                Transport::Session => "session",
             },
             stream: guest.entrance.stream.clone(),
             root: guest.entrance.root.clone(),

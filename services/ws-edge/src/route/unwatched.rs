@@ -22,6 +22,8 @@ pub(super) enum Unwatched {
     NotReady,
     /// It would be over a limit.
     OverLimit(limits::Refusal),
+    /// As many pasts are played again as may be.
+    Busy,
 }
 
 impl Unwatched {
@@ -32,6 +34,7 @@ impl Unwatched {
             Self::NoSession => answer::error(StatusCode::NOT_FOUND, "No such session"),
             Self::NotReady => answer::unavailable("Not ready"),
             Self::OverLimit(refusal) => refusal.answer(),
+            Self::Busy => answer::unavailable("Too many others replay a session"),
         }
         .into()
     }
@@ -43,6 +46,7 @@ impl Unwatched {
             Self::NoSession => Close::NoSession,
             Self::NotReady => Close::TryLater("not ready"),
             Self::OverLimit(refusal) => refusal.close(),
+            Self::Busy => Close::TryLater("too many others replay a session"),
         }
     }
 }

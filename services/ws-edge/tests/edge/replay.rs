@@ -1,3 +1,4 @@
 //! A session's past by request, and played again.
 
 mod pages;
+mod timed;

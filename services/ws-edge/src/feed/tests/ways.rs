@@ -7,7 +7,7 @@ fn sent(feed: &mut Feed, stream: &Stream) -> Vec<(u64, Option<u64>)> {
     let mut events = Vec::new();
     for token in 1..1000 {
         match feed.step(token) {
-            Step::Listen | Step::Idle => return events,
+            Step::Listen | Step::Idle | Step::Rest => return events,
             Step::Ask(question) => feed.answer(Ok(stream.answer(&question, 2))),
             Step::Close(close) => panic!("closed: {close:?}"),
             Step::Send(outs) => {
@@ -216,7 +216,7 @@ async fn history_that_stays_away_ends_the_patience() {
             }
             Step::Close(close) => break close,
             Step::Send(_) => {}
-            Step::Listen | Step::Idle => panic!("it has something to do"),
+            Step::Listen | Step::Idle | Step::Rest => panic!("it has something to do"),
         }
     };
     assert_eq!(close, Close::TryLater("history is not available"));
