@@ -144,5 +144,5 @@ fn api(nats: &Nats, config: Config, pool: Pool, context: &Context, drained: Canc
     let news = News::new((&sessions, &pool, &arena, &actions), &config);
     let prober = Prober::new(nats, &pool, &arena);
     let purger = Purger::new(nats, &sessions, &pool, &actions, &starts);
-    Ok(Api { config, sessions, pool, arena, actions, starts, news, prober, purger })
+    Ok(Api { config, nats: nats.clone(), sessions, pool, arena, actions, starts, news, prober, purger })
 }

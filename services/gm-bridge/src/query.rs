@@ -5,7 +5,7 @@ use axum::{
     extract::{FromRequestParts, Query, rejection::BytesRejection},
 };
 use herald_protocol::{
-    Grant, SessionId,
+    Grant, Position, SessionId,
     record::{Lang, NewsKind},
 };
 use herald_runtime::http_over_nats::Caller;
@@ -81,6 +81,12 @@ impl Parameters {
     pub(crate) fn lang(&self) -> Result<Option<Lang>, Refusal> {
         let read = |text: &str| Lang::parse(text).ok_or_else(|| Refusal::bad("invalid lang: expected fr or en"));
         self.get("lang")?.map(read).transpose()
+    }
+
+    /// `at`, a cursor or a sequence; without it: as far as the log goes.
+    pub(crate) fn at(&self) -> Result<Option<Position>, Refusal> {
+        let read = |text: &str| text.parse().map_err(|_| Refusal::bad("at: expected a cursor or a sequence"));
+        self.get("at")?.map(read).transpose()
     }
 
     /// `kind`, which must be there.

@@ -9,15 +9,19 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodRouter, delete, get, post},
 };
-use herald_protocol::{Segment, SessionId, headers};
-use herald_runtime::http_over_nats::Door as DoorName;
+use herald_protocol::{Segment, SessionId, headers, subject};
+use herald_runtime::{
+    http_over_nats::Door as DoorName,
+    jetstream::{self, ForkError},
+    nats::Nats,
+};
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::{
     action::{Actions, Cancelled, Command, Ended},
-    arena::Arena,
+    arena::{Arena, EVENTS},
     config::{ActionPolicy, Config},
     health::{Health, Prober},
     images,
@@ -35,6 +39,7 @@ use crate::{
 /// Everybody who can do something.
 pub(crate) struct Api {
     pub(crate) config: Config,
+    pub(crate) nats: Nats,
     pub(crate) sessions: Sessions,
     pub(crate) pool: Pool,
     pub(crate) arena: Arena,
@@ -59,6 +64,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/submit_news", only("POST", post(submit_news)))
         .route("/sessions/{sid}", only("DELETE", delete(remove)))
         .route("/sessions/{sid}/end", only("POST", post(end)))
+        .route("/sessions/{sid}/fork", only("POST", post(fork)))
         .route("/health", only("GET, HEAD", get(health)))
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "Not found"))
         .layer(DefaultBodyLimit::max(largest))
@@ -164,6 +170,34 @@ async fn end(
     };
     api.soon(ended).await?;
     Ok(Json(json!({ "status": "over" })))
+}
+
+/// Makes a session whose log begins with this one's.
+async fn fork(
+    State(api): State<Arc<Api>>,
+    path: Result<Path<String>, axum::extract::rejection::PathRejection>,
+    query: Parameters,
+) -> Result<Response, Refusal> {
+    let parent = query.managed(of_path(path)?)?;
+    let at = query.at()?;
+    let forked = async {
+        let forked = jetstream::fork(&api.nats, EVENTS, subject::GM, &parent, at).await.map_err(not_forked)?;
+        tracing::info!(session = %parent, fork = %forked.session, at = forked.at, "session forked");
+        Ok(forked)
+    };
+    let jetstream::Fork { session, at, .. } = api.soon(forked).await?;
+    Ok((StatusCode::CREATED, Json(json!({ "session_id": session, "at": at }))).into_response())
+}
+
+fn not_forked(error: ForkError) -> Refusal {
+    match error {
+        ForkError::NoSession => Refusal::session_not_found(),
+        ForkError::TooOld => Refusal::bad("at: nothing of the session is kept up to there"),
+        ForkError::Beyond => Refusal::bad("at: there is no such place yet"),
+        ForkError::OtherLife => Refusal::bad("at: that place was in another life of the log"),
+        ForkError::TooDeep => Refusal::conflict("It is a fork of too many forks"),
+        ForkError::Api(_) | ForkError::Publish(_) => Refusal::nats(&error),
+    }
 }
 
 fn of_path(path: Result<Path<String>, axum::extract::rejection::PathRejection>) -> Result<SessionId, Refusal> {

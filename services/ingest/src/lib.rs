@@ -72,7 +72,7 @@ pub async fn start(config: Config, context: Context) -> anyhow::Result<()> {
     }
 
     let limits = Limits { concurrent: config.http.max_requests, ..Limits::default() };
-    let api = Arc::new(Api { gate, log: Log::new(&nats, &config), config });
+    let api = Arc::new(Api { gate, nats: nats.clone(), log: Log::new(&nats, &config), config });
     let service = Name::new(SERVICE)?;
     let server = http_over_nats::serve(&http, &service, &context.instance, routes::router(api), limits).await;
     let server = server.context("can't serve http.ingest")?;

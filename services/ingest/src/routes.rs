@@ -6,14 +6,18 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::{
-        DefaultBodyLimit, FromRequestParts, Path, State,
-        rejection::{BytesRejection, PathRejection},
+        DefaultBodyLimit, FromRequestParts, Path, Query, State,
+        rejection::{BytesRejection, PathRejection, QueryRejection},
     },
     response::{IntoResponse, Response},
     routing::post,
 };
-use herald_protocol::SessionId;
-use herald_runtime::http_over_nats::{Caller, Deadline};
+use herald_protocol::{Position, SessionId, subject};
+use herald_runtime::{
+    http_over_nats::{Caller, Deadline},
+    jetstream::{self, ForkError},
+    nats::Nats,
+};
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use serde_json::json;
 use tokio::time::Instant;
@@ -23,7 +27,7 @@ use crate::{
     config::Config,
     event::{self, Event, Form},
     key::Key,
-    log::{Log, StoreError},
+    log::{Log, STREAM, StoreError},
     refusal::Refusal,
 };
 
@@ -34,6 +38,7 @@ const BEFORE_THE_END: Duration = Duration::from_millis(500);
 pub(crate) struct Api {
     pub(crate) config: Config,
     pub(crate) gate: Gate,
+    pub(crate) nats: Nats,
     pub(crate) log: Log,
 }
 
@@ -42,6 +47,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
     let largest = api.config.http.max_body.as_usize();
     Router::new()
         .route("/sessions/{sid}/events", post(publish).fallback(async || Refusal::wrong_method("POST")))
+        .route("/sessions/{sid}/fork", post(fork).fallback(async || Refusal::wrong_method("POST")))
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "not_found", "Not found"))
         .layer(DefaultBodyLimit::max(largest))
         .layer(axum::middleware::map_response(never_stored))
@@ -100,6 +106,44 @@ async fn publish(
         Form::Lines => json!({ "first": stored.first, "last": stored.last, "count": events.len() }),
     };
     Ok((StatusCode::CREATED, Json(answer)).into_response())
+}
+
+/// Makes a session whose log begins with this one's: for who may publish there.
+async fn fork(
+    State(api): State<Arc<Api>>,
+    asked: Asked,
+    path: Result<Path<String>, PathRejection>,
+    query: Result<Query<Vec<(String, String)>>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let Path(session) = path.map_err(|_| Refusal::bad("invalid session id: not UTF-8"))?;
+    let session = SessionId::new(&session)?;
+    api.gate.admit(asked.caller.as_ref(), &headers, &session)?;
+    let Query(pairs) = query.map_err(|_| Refusal::bad("the query is malformed"))?;
+    let mut places = pairs.iter().filter(|(name, _)| name == "at").map(|(_, value)| value.parse::<Position>());
+    let at = match (places.next(), places.next()) {
+        (_, Some(_)) => return Err(Refusal::bad("at is given twice")),
+        (Some(Err(_)), None) => return Err(Refusal::bad("at: expected a cursor or a sequence")),
+        (Some(Ok(at)), None) => Some(at),
+        (None, None) => None,
+    };
+    let forked = jetstream::fork(&api.nats, STREAM, subject::APP, &session, at).await.map_err(not_forked)?;
+    tracing::info!(%session, fork = %forked.session, at = forked.at, "session forked");
+    Ok((StatusCode::CREATED, Json(json!({ "session_id": forked.session, "at": forked.at }))).into_response())
+}
+
+fn not_forked(error: ForkError) -> Refusal {
+    match error {
+        ForkError::NoSession => Refusal::new(StatusCode::NOT_FOUND, "not_found", "Nothing is kept of this session"),
+        ForkError::TooOld => Refusal::bad("at: nothing of the session is kept up to there"),
+        ForkError::Beyond => Refusal::bad("at: there is no such place yet"),
+        ForkError::OtherLife => Refusal::bad("at: that place was in another life of the log"),
+        ForkError::TooDeep => Refusal::new(StatusCode::CONFLICT, "too_deep", "It is a fork of too many forks"),
+        ForkError::Api(_) | ForkError::Publish(_) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "no fork was made");
+            Refusal::unavailable("away", "The log is not available; a fork that nobody was told of does no harm")
+        }
+    }
 }
 
 fn explain(error: StoreError, events: &[Event], keyed: bool) -> Refusal {

@@ -11,6 +11,7 @@
 //! read ([`History::proof`]): whatever was read before, was read in it. Who sees another life drops the answer.
 
 mod flight;
+mod forks;
 mod holes;
 mod purges;
 mod range;
@@ -42,6 +43,7 @@ use tokio::{sync::Semaphore, time::timeout};
 use crate::{config::HistoryConfig, event::Event, sessions::LastWords};
 pub(crate) use flight::Flights;
 use flight::Waves;
+use forks::Forks;
 pub use holes::Holes;
 pub use purges::Purges;
 use range::{Asked, PageSize};
@@ -109,6 +111,7 @@ pub struct History {
     inner: Arc<Inner<JetStream>>,
     shelf: Option<Arc<Shelf>>,
     purges: Arc<Purges>,
+    forks: Arc<Forks>,
 }
 
 impl History {
@@ -123,7 +126,7 @@ impl History {
         let inner = Inner::new(reads, config, PageSize { events: PAGE_EVENTS, bytes });
         let most = inner.gate.permits.available_permits();
         measured(running, &inner, move |inner| most - inner.gate.permits.available_permits());
-        Self { inner, shelf: None, purges }
+        Self { inner, shelf: None, purges, forks: Arc::default() }
     }
 
     /// What is known of sessions that were removed, to be told by the intake.
@@ -174,6 +177,20 @@ impl History {
         after: u64,
         upto: u64,
     ) -> Result<Arc<Page>, HistoryError> {
+        match self.lineage(session).await? {
+            None => self.own_page(session, roots, after, upto).await,
+            Some(lineage) => self.page_of_fork(&lineage, session, roots, (after, upto)).await,
+        }
+    }
+
+    /// The same, of its own log alone.
+    async fn own_page(
+        &self,
+        session: &SessionId,
+        roots: &[Arc<str>],
+        after: u64,
+        upto: u64,
+    ) -> Result<Arc<Page>, HistoryError> {
         if after < upto
             && let Some(shelf) = &self.shelf
             && let Some(page) = shelf.page(self.inner.page, self.believed(), session, roots, after, upto).await
@@ -195,6 +212,28 @@ impl History {
         seq: u64,
         shows: impl Fn(&Event) -> bool,
     ) -> Result<u64, HistoryError> {
+        let own = self.own_before(session, roots, seq, &shows).await?;
+        if own == 0
+            && let Some(lineage) = self.lineage(session).await?
+        {
+            for part in lineage.parts.iter().rev() {
+                let before = self.own_before(&part.session, roots, seq.min(part.upto + 1), &shows).await?;
+                if before > 0 {
+                    return Ok(before);
+                }
+            }
+        }
+        Ok(own)
+    }
+
+    /// The same, in its own log alone.
+    async fn own_before(
+        &self,
+        session: &SessionId,
+        roots: &[Arc<str>],
+        seq: u64,
+        shows: impl Fn(&Event) -> bool,
+    ) -> Result<u64, HistoryError> {
         if let Some(shelf) = &self.shelf
             && let Some(before) = shelf.before(self.believed(), session, roots, seq, &shows).await
         {
@@ -210,6 +249,17 @@ impl History {
     /// # Errors
     /// [`HistoryError`]. Cancelling is safe.
     pub async fn snapshot(&self, session: &SessionId, filters: &[String]) -> Result<Arc<Snapshot>, HistoryError> {
+        let lineage = self.lineage(session).await?;
+        let own = self.own_snapshot(session, filters).await?;
+        match lineage {
+            // Nothing is known of its own state but that it is too large.
+            Some(lineage) if own.cut > 0 => self.snapshot_of_fork(&lineage, filters, &own).await,
+            _ => Ok(own),
+        }
+    }
+
+    /// The same, of its own log alone.
+    async fn own_snapshot(&self, session: &SessionId, filters: &[String]) -> Result<Arc<Snapshot>, HistoryError> {
         if let Some(shelf) = &self.shelf
             && let Some(snapshot) = shelf.snapshot(self.believed(), session, filters, self.inner.snapshot_bytes).await
         {

@@ -371,6 +371,10 @@ impl Route {
         };
         let named = welcome.as_ref().and_then(|welcome| welcome.session.as_ref());
         let session = named.or(watch.wanted.session()).ok_or(Unwatched::NoSession)?.clone();
+        let hub = upstream.hubs.get(&self.stream).ok_or(Unwatched::NotReady)?;
+        if !hub.past.has_come_to(&session).await {
+            return Err(Unwatched::NotReady);
+        }
         let pass = Pass { identity, session, welcome };
         tracing::debug!(session = %pass.session, user = pass.user(), role = pass.role(), name = pass.name(), "let in");
         Ok(pass)

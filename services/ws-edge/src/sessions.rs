@@ -288,6 +288,11 @@ impl Sessions {
         self.meters.probes.wrote(seq, way);
     }
 
+    /// The sequence up to which the rings have everything.
+    pub(crate) fn settled(&self) -> u64 {
+        self.settled.load(Ordering::Acquire)
+    }
+
     /// How many sessions were removed from the stream so far.
     pub(crate) fn purges(&self) -> u64 {
         self.purges.load(Ordering::Acquire)

@@ -155,6 +155,24 @@ impl EventType {
     }
 }
 
+/// How the id of a fork begins.
+const FORK: &str = "fork-";
+
+impl SessionId {
+    /// The id of a fork. `id` is 32 characters of which ids are made, and no other fork's.
+    #[must_use]
+    pub fn fork(id: &str) -> Self {
+        debug_assert!(valid_session_id(id) && id.len() == 32);
+        Self(format!("{FORK}{id}").into())
+    }
+
+    /// Whether it says that it is a fork's: only of those is it asked what they were made of.
+    #[must_use]
+    pub fn is_fork(&self) -> bool {
+        self.0.starts_with(FORK)
+    }
+}
+
 /// Whether `text` is a session id, without building one: the test on the hot path of an edge.
 #[must_use]
 pub fn valid_session_id(text: &str) -> bool {
@@ -172,6 +190,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn the_id_of_a_fork_says_so() {
+        let fork = SessionId::fork("0123456789abcdef0123456789abcdef");
+        assert!(fork.is_fork() && valid_session_id(fork.as_str()));
+        assert!(!SessionId::new("table-1").unwrap().is_fork() && !SessionId::new("fork").unwrap().is_fork());
+    }
 
     #[test]
     fn session_ids_are_one_token_of_at_most_64_bytes() {

@@ -184,6 +184,31 @@ pub struct Purged {
     pub events: u64,
 }
 
+/// The payload of `<root>.<fork>._fork`, a fork's first message: its log begins with another session's, of all roots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forked {
+    /// Whose log.
+    pub session: SessionId,
+    /// The first sequence of its own that was kept when the fork was made.
+    pub first: u64,
+    /// Up to this sequence.
+    pub at: u64,
+    /// Of how many sessions its log is made of, but for itself.
+    pub depth: u32,
+}
+
+impl Forked {
+    /// A fork of a fork of a fork ... ends here: each costs whoever reads the last one.
+    pub const MAX_DEPTH: u32 = 8;
+
+    /// The record in a message of that sequence; `None` where it is none: it can only speak of what was stored before it.
+    #[must_use]
+    pub fn read(payload: &[u8], sequence: u64) -> Option<Self> {
+        let forked: Self = serde_json::from_slice(payload).ok()?;
+        (forked.at < sequence && (1..=Self::MAX_DEPTH).contains(&forked.depth)).then_some(forked)
+    }
+}
+
 /// A command that waits for the running action to end (policy `queue`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitingCommand {
@@ -225,6 +250,19 @@ pub struct ActionRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fork_speaks_of_what_was_before_it() {
+        let record = |at, depth| {
+            let session = SessionId::new("s").unwrap();
+            serde_json::to_vec(&Forked { session, first: 1, at, depth }).unwrap()
+        };
+        assert_eq!(Forked::read(&record(9, 1), 10).map(|forked| (forked.at, forked.depth)), Some((9, 1)));
+        for (at, depth) in [(10, 1), (9, 0), (9, 9)] {
+            assert_eq!(Forked::read(&record(at, depth), 10), None, "{at} {depth}");
+        }
+        assert_eq!(Forked::read(b"{}", 10), None);
+    }
 
     #[test]
     fn a_session_record_has_the_documented_shape() {

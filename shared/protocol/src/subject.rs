@@ -55,6 +55,22 @@ pub fn app_key(session: &SessionId, hash: u128) -> String {
 /// Whoever owns a root may say it; a later [`ACTION_TOPIC`] makes the session alive again.
 pub const OVER_TOPIC: &str = "_over";
 
+/// The topic of the control event that a fork begins with: a session whose log begins with another one's.
+pub const FORK_TOPIC: &str = "_fork";
+
+/// `<root>.<sid>._fork`: whose log a fork begins with, and up to where.
+#[must_use]
+pub fn fork(root: &str, session: &SessionId) -> String {
+    debug_assert!(Name::new(root).is_ok());
+    format!("{root}.{session}.{FORK_TOPIC}")
+}
+
+/// `*.<sid>._fork`: the same, whatever root says it.
+#[must_use]
+pub fn fork_any_root(session: &SessionId) -> String {
+    format!("*.{session}.{FORK_TOPIC}")
+}
+
 /// `gm.<sid>.<type>`: one event of the Game Master.
 #[must_use]
 pub fn gm_event(session: &SessionId, event_type: &EventType) -> String {

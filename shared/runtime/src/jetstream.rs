@@ -17,6 +17,7 @@
 mod batch;
 mod ensure;
 pub mod epoch;
+mod fork;
 mod publish;
 mod purge;
 mod read;
@@ -25,6 +26,7 @@ mod unreadable;
 
 pub use batch::{BATCH_MAX, BatchAck, BatchError, BatchMessage, publish_batch};
 pub use ensure::{BucketSpec, EnsureError, StreamInfo, StreamSpec, ensure_bucket, ensure_stream, stream_info};
+pub use fork::{Fork, ForkError, fork, origin};
 pub use publish::{ACK_WAIT, Expect, PubAck, PublishError, publish, publish_surely};
 pub use purge::{purge_below, subjects};
 pub use read::{

@@ -391,6 +391,7 @@ async fn what_is_sent_in_the_recorded_game_is_described_and_what_is_described_is
         let asking = house.nats.client().await;
         asking.request(format!("edge.watching.{S}"), "".into()).await.expect("the edge answers");
 
+        http::send(Method::POST, &house.edge.http(&format!("/sessions/{S}/fork")), &[], "").await.expect_status(201);
         // All that is said at the end of a session, and of an edge.
         house.edge.post(&format!("/sessions/{S}/end"), &json!({})).await.expect_status(200);
         for (name, client) in watchers.sockets.iter().filter(|(name, _)| !name.starts_with("gm.")) {

@@ -337,3 +337,39 @@ async fn a_flooding_session_pushes_nobody_out_of_the_log() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_session_is_forked_by_one_record_and_both_go_on() {
+    within(LIMIT, async {
+        let master = Master::start().await;
+        let house = House::build(1, &[&master], |_| {}).await;
+        let s = session();
+        assert_eq!(post(&house, &format!("/sessions/{s}/fork")).await.expect(404).error(), "Session not found");
+        play(&house, &s).await;
+        let before = log(&house, &s).await;
+        let forked = post(&house, &format!("/sessions/{s}/fork")).await.expect(201).json();
+        let (fork, at) = (forked["session_id"].as_str().unwrap().to_owned(), forked["at"].as_u64().unwrap());
+        assert!(fork.starts_with("fork-") && at > 0, "{forked}");
+        assert_eq!((log(&house, &fork).await, log(&house, &s).await), (vec!["gm._fork".to_owned()], before));
+        for (query, error) in [
+            ("at=x", "at: expected a cursor or a sequence"),
+            ("at=1&at=2", "at is given twice"),
+            ("at=999999", "at: there is no such place yet"),
+            ("at=deadbeef-1", "at: that place was in another life of the log"),
+            ("at=0", "at: nothing of the session is kept up to there"),
+        ] {
+            assert_eq!(post(&house, &format!("/sessions/{s}/fork?{query}")).await.expect(400).error(), error);
+        }
+        // A game in the fork, and the end of it.
+        assert_eq!(post(&house, &format!("/sessions/{s}/end")).await.expect(200).json(), json!({"status": "over"}));
+        play(&house, &fork).await;
+        assert!(log(&house, &fork).await.contains(&"gm.result".to_owned()));
+        assert_eq!(
+            delete(&house, &fork).await.expect(200).json()["purged"].as_u64().map(|events| events > 1),
+            Some(true)
+        );
+        assert!(!log(&house, &fork).await.contains(&"gm._fork".to_owned()));
+        assert!(log(&house, &s).await.contains(&"gm.result".to_owned()), "the other one is still there");
+    })
+    .await;
+}

@@ -187,3 +187,35 @@ async fn as_much_as_is_allowed_goes_as_one() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_forked_and_goes_on_from_there() {
+    within(MINUTE, async {
+        let world = World::start(|ingest| ingest).await;
+        let fork = async |session: &str, query: &str| {
+            http::send(Method::POST, &world.edge.http(&format!("/sessions/{session}/fork{query}")), &[], "").await
+        };
+        assert_eq!(fork("s1", "").await.expect_status(404).error(), "Nothing is kept of this session");
+        let mut seqs = Vec::new();
+        for n in 1..=3 {
+            let reply = world.post("s1", &[ONE], &event("move", &n.to_string())).await.expect_status(201);
+            seqs.push(reply.json()["seq"].as_u64().unwrap());
+        }
+        let forked = fork("s1", &format!("?at={}", seqs[1])).await.expect_status(201).json();
+        assert_eq!(forked["at"], seqs[1]);
+        let session = forked["session_id"].as_str().unwrap();
+        world.post(session, &[ONE], &event("move", "30")).await.expect_status(201);
+        let client = ws::Client::connect(&world.edge.ws(&format!("/ws/{session}?after=0")), ws::V1).await;
+        let moves: Vec<_> = client.wait_events(3, SOON).await.iter().map(|frame| frame.data().clone()).collect();
+        assert_eq!(moves, [json!(1), json!(2), json!(30)]);
+        client.check_order();
+        for (query, error) in [
+            ("?at=x", "at: expected a cursor or a sequence"),
+            ("?at=1&at=1", "at is given twice"),
+            ("?at=999", "at: there is no such place yet"),
+        ] {
+            assert_eq!(fork("s1", query).await.expect_status(400).error(), error);
+        }
+    })
+    .await;
+}

@@ -85,6 +85,7 @@ fn every_route_and_every_subject_of_the_arena_is_described() {
         "gm.{sid}._action",
         "gm.{sid}._done",
         "gm.{sid}._over",
+        "gm.{sid}._fork",
         "gm._purged",
         "http.gm",
         "epoch.{stream}",

@@ -11,7 +11,7 @@ use super::{Answer, Case, Failing, Feed, Life, Out, Stage, Start, is_foreign, pa
 use crate::{
     event::Event,
     guests::notes::Gap,
-    history::{Extent, HistoryError, Page, Snapshot},
+    history::{Extent, HistoryError, Holes, Page, Snapshot},
     planted::{Bug, planted},
     sessions::{Opening, Seat},
     view::cursor,
@@ -167,7 +167,8 @@ impl Feed {
         }
         let asked = self.place.seq;
         let trimmed = if self.from_start && asked == 0 { 0 } else { extent.first.saturating_sub(1) };
-        let owed = if self.from_start { asked.max(self.owed_from) } else { asked };
+        let excused = self.from_start && !matches!(extent.holes, Holes::Beginning(_));
+        let owed = if excused { asked.max(self.owed_from) } else { asked };
         let hole = extent.holes.last_in(owed, page.through).unwrap_or(0);
         trimmed.max(hole)
     }

@@ -12,6 +12,7 @@ use std::{
 
 use futures_util::FutureExt as _;
 use herald_protocol::{Epoch, Position, SessionId, frame::Tail};
+use tokio::time::{sleep, timeout};
 
 use crate::{
     event::Event,
@@ -24,6 +25,10 @@ use crate::{
 /// A read that has to find out which event came before its first one begins so many sequences earlier: it mostly finds it
 /// there, and those who are a little further behind find what they miss.
 const LOOK_BACK: u64 = if cfg!(test) { 3 } else { 256 };
+
+/// How long a fork that has just been made is waited for, and how often it is looked for.
+const COME: Duration = Duration::from_secs(5);
+const LOOK_FOR: Duration = Duration::from_millis(5);
 
 /// A question to history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -117,7 +122,7 @@ impl Past {
     pub(crate) async fn answer(&self, question: Question) -> Result<Answer, HistoryError> {
         let Question { view, session, ask, delay } = question;
         if !delay.is_zero() {
-            tokio::time::sleep(delay).await;
+            sleep(delay).await;
         }
         let room = (session, view);
         match ask {
@@ -238,6 +243,27 @@ impl Past {
         self.history.first(session, roots).await
     }
 
+    /// Waits until the rings have come to where a session begins, if it is a fork: what it begins with is no event of its own,
+    /// so a ring must not be opened before. `false`: that takes too long, or nobody knows.
+    pub(crate) async fn has_come_to(&self, session: &SessionId) -> bool {
+        if !session.is_fork() {
+            return true;
+        }
+        let come = async {
+            let written = self.history.lineage(session).await.ok()?.map_or(0, |lineage| lineage.written());
+            while self.sessions.settled() < written {
+                sleep(LOOK_FOR).await;
+            }
+            Some(())
+        };
+        matches!(timeout(COME, come).await, Ok(Some(())))
+    }
+
+    /// Where a session's own log begins, if it is a fork.
+    pub(crate) async fn forked_at(&self, session: &SessionId) -> Result<Option<u64>, HistoryError> {
+        Ok(self.history.lineage(session).await?.map(|lineage| lineage.own_from()))
+    }
+
     /// How many events of a session are kept, by subject.
     pub(crate) async fn subjects(&self, session: &SessionId) -> Result<BTreeMap<String, u64>, HistoryError> {
         self.history.subjects(session).await
@@ -336,10 +362,13 @@ async fn read(history: &History, room: &Room, ask: Ask) -> Result<Answer, Histor
 async fn answered(history: &History, room: &Room, ask: Ask, life: Option<Epoch>) -> Result<Answer, HistoryError> {
     let (found, proof) = (find(history, room, ask).await?, history.proof().await?);
     let (same, removed) = (proof.epoch.is_none() || proof.epoch == life, history.purges().of(&room.0));
-    if same && removed == 0 {
+    let lineage = history.lineage(&room.0).await?;
+    let lost = lineage.map_or(0, |lineage| lineage.lost(proof.extent.first, |session| history.purges().of(session)));
+    if same && removed == 0 && lost == 0 {
         return Ok(Answer { found, proof });
     }
-    let extent = Extent { holes: proof.extent.holes.with_removed(removed), ..proof.extent.clone() };
+    let holes = proof.extent.holes.with_removed(removed).with_lost_beginning(lost);
+    let extent = Extent { holes, ..proof.extent.clone() };
     let epoch = proof.epoch.filter(|_| same);
     Ok(Answer { found, proof: Arc::new(Proof { extent, epoch }) })
 }

@@ -16,6 +16,9 @@ pub enum Holes {
     At(Arc<[u64]>),
     /// Everything up to this one, in the eyes of a session that was removed.
     Upto(u64),
+    /// Everything up to this one, in the eyes of a fork: of what it begins with something is gone. Also told to who asks for what
+    /// there is: it would not be seen otherwise.
+    Beginning(u64),
     /// More than can be told one by one.
     Everywhere,
 }
@@ -33,7 +36,7 @@ impl Holes {
                 let end = missing.partition_point(|seq| *seq <= upto);
                 end.checked_sub(1).map(|last| missing[last]).filter(|last| *last > after)
             }
-            Self::Upto(last) => (after < upto.min(*last)).then_some(upto.min(*last)),
+            Self::Upto(last) | Self::Beginning(last) => (after < upto.min(*last)).then_some(upto.min(*last)),
             Self::Everywhere => (after < upto).then_some(upto),
         }
     }
@@ -44,7 +47,17 @@ impl Holes {
             _ if last == 0 => self.clone(),
             Self::None => Self::Upto(last),
             // Of both only the worst can be said.
-            Self::At(_) | Self::Upto(_) | Self::Everywhere => Self::Everywhere,
+            Self::At(_) | Self::Upto(_) | Self::Beginning(_) | Self::Everywhere => Self::Everywhere,
+        }
+    }
+
+    /// As a fork sees them of whose beginning something up to `last` is gone; 0: all of it is there.
+    pub(crate) fn with_lost_beginning(self, last: u64) -> Self {
+        match self {
+            whole if last == 0 => whole,
+            Self::None => Self::Beginning(last),
+            Self::Upto(removed) => Self::Upto(removed.max(last)),
+            Self::At(_) | Self::Beginning(_) | Self::Everywhere => Self::Everywhere,
         }
     }
 }
@@ -67,6 +80,9 @@ mod tests {
         }
         assert_eq!((Holes::None.with_removed(0), holes.with_removed(5)), (Holes::None, Holes::Everywhere));
         assert_eq!(Holes::None.last_in(0, 9), None);
+        let fork = Holes::None.with_lost_beginning(5);
+        assert_eq!((fork.clone(), fork.last_in(0, 9), fork.last_in(5, 9)), (Holes::Beginning(5), Some(5), None));
+        assert_eq!(Holes::None.with_lost_beginning(0), Holes::None);
         assert_eq!((Holes::Everywhere.last_in(3, 9), Holes::Everywhere.last_in(9, 9)), (Some(9), None));
     }
 }

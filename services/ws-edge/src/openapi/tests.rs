@@ -65,6 +65,7 @@ fn every_route_and_forward_of_the_arena_is_described_and_nothing_else() {
         "/submit_news",
         "/sessions/{sid}",
         "/sessions/{sid}/end",
+        "/sessions/{sid}/fork",
         "/health",
         "/ws/{sid}",
         "/sse/{sid}",

@@ -14,7 +14,7 @@ use crate::{
     dialect::Dialect,
     event::Event,
     feed::{Past, is_foreign},
-    history::{Extent, Proof},
+    history::{Extent, Holes, Proof},
     view::{View, cursor},
 };
 
@@ -51,6 +51,8 @@ struct Sheet<'a> {
     bytes_left: usize,
     /// Events that may still be looked through.
     looks_left: usize,
+    /// Whoever asks wants all that is kept.
+    whole: bool,
     /// Something of the session was found, shown or not, or is missing.
     found: bool,
     at: u64,
@@ -76,6 +78,7 @@ pub(super) async fn read(
         left: query.limit,
         bytes_left: limits.max_bytes.as_usize(),
         looks_left: limits.max_events,
+        whole: after == Position::Seq(0),
         found: false,
         at: 0,
     };
@@ -146,6 +149,11 @@ impl Sheet<'_> {
             self.gap(asked + 1, trimmed, "trimmed");
             self.at = trimmed;
         }
+        if let (true, Holes::Beginning(lost)) = (std::mem::take(&mut self.whole), &extent.holes) {
+            // Also where that was trimmed: of a fork it can be known.
+            self.gap(1, *lost, "removed");
+            return;
+        }
         // What is kept between the holes is there all the same: who reads a page is not made to forget it.
         if let Some(last) = extent.holes.last_in(self.at, through) {
             self.gap(self.at + 1, last, "removed");
@@ -186,10 +194,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::{
-        history::Holes,
-        view::{Encoding, ViewOptions},
-    };
+    use crate::view::{Encoding, ViewOptions};
 
     fn view() -> View {
         View {
@@ -204,7 +209,17 @@ mod tests {
     }
 
     fn sheet<'a>(view: &'a View, query: &'a PageQuery) -> Sheet<'a> {
-        Sheet { view, query, items: vec![], left: query.limit, bytes_left: 80, looks_left: 9, found: false, at: 0 }
+        Sheet {
+            view,
+            query,
+            items: vec![],
+            left: query.limit,
+            bytes_left: 80,
+            looks_left: 9,
+            whole: false,
+            found: false,
+            at: 0,
+        }
     }
 
     fn event(topic: &str, seq: u64) -> Event {

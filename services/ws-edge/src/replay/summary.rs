@@ -44,6 +44,9 @@ pub(super) async fn read(
         "last": last.as_ref().map(place),
         "over": words.is_over(),
     });
+    if let Some(at) = past.forked_at(session).await? {
+        summary["forked_at"] = at.into();
+    }
     if counts.others > 0 {
         summary["other_types"] = counts.others.into();
     }
