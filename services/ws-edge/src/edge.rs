@@ -93,6 +93,7 @@ impl Edge {
         let mail = MailLimits::new(words.queue, words.queue_bytes.as_usize(), words.total.as_usize());
         mail.show();
         let tasks = TaskTracker::new();
+        let replays = Replays::new(&config.replay, socket.write_timeout.get(), &tasks);
         Arc::new(Self {
             upstream: OnceLock::new(),
             limits,
@@ -120,7 +121,7 @@ impl Edge {
             tasks,
             views: Views::default(),
             max_files: config.http.max_forwards.saturating_mul(FILES),
-            replays: Replays::new(&config.replay, socket.write_timeout.get(), &tasks),
+            replays,
             forwards,
             verifier,
         })

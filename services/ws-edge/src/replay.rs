@@ -145,7 +145,7 @@ impl Replays {
         match asked {
             Asked::Session => {
                 let summary = summary::read(&hub.past, &session, &view, &self.config).await?;
-                Ok(answer::json(StatusCode::OK, &summary))
+                Ok(answer::json(StatusCode::OK, summary.to_string()))
             }
             Asked::Events(query) => {
                 let format = body::Format::of(headers);

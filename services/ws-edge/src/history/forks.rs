@@ -184,10 +184,13 @@ impl Lineage {
     }
 }
 
+/// A session, and the life of its stream.
+type OfLife = (SessionId, Option<Epoch>);
+
 /// The lineages that were found.
 #[derive(Debug, Default)]
 pub(super) struct Forks {
-    known: Mutex<HashMap<(SessionId, Option<Epoch>), Arc<Lineage>>>,
+    known: Mutex<HashMap<OfLife, Arc<Lineage>>>,
 }
 
 impl Forks {

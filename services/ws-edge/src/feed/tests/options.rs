@@ -66,7 +66,7 @@ impl Viewer {
         let step = self.feed.step(token);
         self.socket.state().listens &= matches!(step, Step::Listen);
         match step {
-            Step::Listen | Step::Idle => {}
+            Step::Listen | Step::Idle | Step::Rest => {}
             Step::Send(outs) => self.queue = outs.into(),
             Step::Ask(question) => self.pending = Some(question),
             Step::Close(close) => self.closed = Some(close),

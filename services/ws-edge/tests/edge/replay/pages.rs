@@ -129,7 +129,7 @@ async fn a_session_says_what_there_is_of_it() {
             engine.publish("arena.S.agent.7.status", "{}").await;
             engine.publish("gm.other.phase", "{}").await;
         }
-        let mut last = engine.publish("gm.S.end", "{}").await;
+        let last = engine.publish("gm.S.end", "{}").await;
         engine.publish("gm.S._done", "{}").await;
         let told = page(&edge, "/sessions/S").await;
         assert_eq!(told["types"], json!({"gm.phase": 1, "arena.agent.7.status": 3, "gm.end": 1}));

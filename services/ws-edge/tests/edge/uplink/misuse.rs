@@ -146,7 +146,8 @@ async fn what_was_read_and_not_heard_when_a_connection_ends_is_counted() {
         assert_eq!(ear.text().await.0, "in.gm.s1.text");
         assert_eq!(ear.say(&to_ann, &[("Herald-Close", "4000")], "").await, "ok");
         let count = async |name: &str, kind: &str, more: &[&str]| {
-            let labels = [&[&*format!("kind=\"{kind}\"")], more].concat();
+            let kind = format!("kind=\"{kind}\"");
+            let labels = [&[kind.as_str()], more].concat();
             edge.metric(name, &labels).await as u32
         };
         for kind in ["text", "binary"] {
