@@ -3,7 +3,7 @@
 //!
 //! What Herald itself says is written in `asyncapi/door.json`, once for the routes of all games. The events of a game are written
 //! beside the built-in game that they belong to, by their payload as the engine publishes it; what becomes of it in a frame follows
-//! from the dialect ([`frames`]). Of other engines it is only known that their events are shown. The listener's configuration
+//! from the dialect (`frames`). Of other engines it is only known that their events are shown. The listener's configuration
 //! says which of that is there, and under which paths. The tests compare it with what is sent indeed.
 
 mod engines;

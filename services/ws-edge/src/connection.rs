@@ -208,8 +208,8 @@ struct Connection {
     written: usize,
     /// How far everything is written.
     place: Place,
-    /// A pong or ping that waits for the end of a frame. One is enough: the latest.
-    control: Option<Bytes>,
+    /// A pong or ping that waits for the end of a frame. One is enough: the latest. On the heap, as there seldom is one.
+    control: Option<Box<Bytes>>,
     inbound: Inbound,
     inflow: Inflow,
     heartbeat: Heartbeat,
@@ -575,7 +575,7 @@ impl Connection {
                 }
             }
         }
-        self.control = Some(frame);
+        self.control = Some(Box::new(frame));
         Ok(())
     }
 }

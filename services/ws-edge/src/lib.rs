@@ -23,7 +23,7 @@
 //!    moves a connection from session to session; a [`beat`] tells its client that it lives. Who is connected is in the registry of
 //!    [`guests`]. A session's past is also to be had by request (`replay`).
 //!
-//! Beside both, [`inspect`] shows the operator all of it.
+//! Beside both, `inspect` shows the operator all of it.
 //!
 //! What it says and hears on NATS:
 //!

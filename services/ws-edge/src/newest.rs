@@ -2,9 +2,9 @@
 //!
 //! An edge that lets such a connection in closes its own older ones and says so to all (`edge.newest.<root>.<session>`). Who
 //! hears it closes theirs. Nothing is stored: what an edge could not hear, because it was cut off, is said once more when it is
-//! back, and every now and then in any case ([`EVERY`]), as a subscription that overflows says nothing of what it drops. Two that come at the same moment are both said to all, and each edge judges by the same numbers which of them goes:
+//! back, and every now and then in any case (`EVERY`), as a subscription that overflows says nothing of what it drops. Two that come at the same moment are both said to all, and each edge judges by the same numbers which of them goes:
 //!
-//! * a connection that was known to all (its edge has heard its own word, [`SETTLED`] ago) goes before any that comes after it,
+//! * a connection that was known to all (its edge has heard its own word, `SETTLED` ago) goes before any that comes after it,
 //!   whatever the clocks say;
 //! * of two that nobody could know of when they came, the one with the lower rank goes: the time at which it came, by its edge's
 //!   clock, or one more than the highest rank its edge had heard of for that session, and its name where these are equal.

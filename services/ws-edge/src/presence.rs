@@ -22,13 +22,13 @@
 //! | file | |
 //! |---|---|
 //! | [`person`] | who somebody is |
-//! | [`own`] | our own connections, put together to people, and those who are waited for |
-//! | [`others`] | how far the logs of other edges are known |
-//! | [`rooms`] | the table of all |
-//! | [`news`] | how much of it clients are told |
-//! | [`book`] | all of these together: what was heard goes in, what is to be said comes out |
-//! | [`post`] | what is said and heard, over NATS and to clients |
-//! | [`answer`] | what is answered, by HTTP and to engines |
+//! | `own` | our own connections, put together to people, and those who are waited for |
+//! | `others` | how far the logs of other edges are known |
+//! | `rooms` | the table of all |
+//! | `news` | how much of it clients are told |
+//! | `book` | all of these together: what was heard goes in, what is to be said comes out |
+//! | `post` | what is said and heard, over NATS and to clients |
+//! | `answer` | what is answered, by HTTP and to engines |
 
 use std::{
     collections::BTreeSet,

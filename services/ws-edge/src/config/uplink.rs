@@ -217,7 +217,7 @@ mod tests {
         for (more, part) in [
             ("[ws-edge.uplink]\nqueue = 0", "uplink.queue"),
             ("[ws-edge.words]\nqueue_bytes = \"0B\"", "words.queue_bytes"),
-            ("[ws-edge.words]\ntotal = \"1KiB\"", "words.total: must be at least words.queue_bytes"),
+            ("[ws-edge.words]\ntotal = \"1KiB\"", "must be at least words.queue_bytes"),
         ] {
             let all = faults("", more);
             assert!(all.contains(part), "{more}: {all}");

@@ -15,7 +15,7 @@ impl Connection {
         let words = self.view.text(&beat.text(self.feed.seat().map(Seat::session), self.hub.is_well()));
         // Behind a ping or pong that waits for the same moment.
         let words = match self.control.take() {
-            Some(waiting) => [waiting, words].concat().into(),
+            Some(waiting) => [*waiting, words].concat().into(),
             None => words,
         };
         self.send_control(words)

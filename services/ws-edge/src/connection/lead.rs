@@ -17,7 +17,7 @@ pub(super) enum Lead {
 impl Lead {
     /// Puts what there is in front of the queue.
     pub(super) fn of(connection: &mut Connection) -> Option<Self> {
-        let control = connection.control.take().map(|bytes| (bytes, Self::Control));
+        let control = connection.control.take().map(|bytes| (*bytes, Self::Control));
         let (bytes, lead) = control.or_else(|| connection.next_word().map(|bytes| (bytes, Self::Word)))?;
         connection.queue.push_front(Out { bytes, place: connection.place });
         Some(lead)
@@ -26,7 +26,7 @@ impl Lead {
     /// It has not begun: of pings and pongs a later one may still take its place.
     pub(super) fn undo(self, connection: &mut Connection) {
         match (self, connection.queue.pop_front()) {
-            (Self::Control, out) => connection.control = out.map(|out| out.bytes),
+            (Self::Control, out) => connection.control = out.map(|out| Box::new(out.bytes)),
             (Self::Word, Some(out)) => connection.stay.guest().not_said(out.bytes),
             (Self::Word, None) => {}
         }

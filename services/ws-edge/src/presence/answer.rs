@@ -64,7 +64,7 @@ impl Presence {
     /// Reads which of those who are there a query asks for.
     ///
     /// # Errors
-    /// [`Unasked`]
+    /// `Unasked`
     pub fn wanted(&self, query: &str) -> Result<Wanted, Unasked> {
         let most = self.config.page;
         let limit = parameter(query, "limit")?.map(|text| {
