@@ -390,9 +390,11 @@ pub struct HistoryConfig {
     /// Bytes of a stream's recent end that are kept on this machine, sorted by session, so that reads of many sessions need not
     /// be found in the stream one by one; 0B: none. Each stream has its own, with some 5 % of that in memory. Default 2GiB.
     pub shelf: ByteSize,
-    /// Where that is kept, in files without a name that end with the process: a folder on a disk (one in memory is refused)
-    /// with 1 GiB or a tenth of it free. Default: `/var/tmp`, or the system's one for temporary files.
+    /// Where that is kept, in files without a name that end with the process: a folder on a disk (one in memory is refused).
+    /// Default: `/var/tmp`, or the system's one for temporary files.
     pub shelf_folder: Option<PathBuf>,
+    /// Free bytes of that disk that are left to others, or a tenth of it where that is less. Default 1GiB.
+    pub shelf_spare: ByteSize,
 }
 
 /// The planned end of this process.
@@ -473,6 +475,7 @@ impl Default for Config {
                 snapshot: ByteSize::from_mib(4),
                 shelf: ByteSize::from_mib(2048),
                 shelf_folder: None,
+                shelf_spare: ByteSize::from_mib(1024),
             },
             replay: ReplayConfig::default(),
             drain: DrainConfig { period: HumanDuration::from_secs(10), retry: HumanDuration::from_secs(2) },

@@ -64,6 +64,8 @@ const READS: usize = 4;
 pub struct Shelf {
     stream: String,
     folder: PathBuf,
+    /// Bytes of its disk that stay free.
+    spare: u64,
     /// Bytes of all parts at most.
     most: u64,
     /// Bytes of one part.
@@ -144,6 +146,7 @@ impl Shelf {
         let shelf = Arc::new(Self {
             stream: stream.to_owned(),
             folder: folder(config),
+            spare: config.shelf_spare.as_u64(),
             most: config.shelf.as_u64(),
             part,
             hasher: Hasher::default(),

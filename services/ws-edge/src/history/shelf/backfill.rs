@@ -97,8 +97,8 @@ impl Shelf {
     }
 
     pub(super) async fn write(&self, part: Arc<Part>) {
-        let (folder, old) = (self.folder.clone(), part.clone());
-        let written = tokio::task::spawn_blocking(move || old.write(&folder)).await;
+        let (folder, spare, old) = (self.folder.clone(), self.spare, part.clone());
+        let written = tokio::task::spawn_blocking(move || old.write(&folder, spare)).await;
         match written {
             Ok(Ok(Some(new))) => self.replace(part, new),
             Ok(Ok(None)) => {}
@@ -160,10 +160,11 @@ impl Shelf {
                 continue;
             }
             let (begin, bytes, begun) = (table.floor(), table.bytes(), Instant::now());
-            let folder = self.folder.clone();
+            let (folder, spare) = (self.folder.clone(), self.spare);
             let part = Part::Table(table);
-            let written =
-                tokio::task::spawn_blocking(move || Ok::<_, std::io::Error>(part.write(&folder)?.unwrap_or(part)));
+            let written = tokio::task::spawn_blocking(move || {
+                Ok::<_, std::io::Error>(part.write(&folder, spare)?.unwrap_or(part))
+            });
             let part = match written.await {
                 Ok(Ok(part)) => part,
                 failed => {

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use rustix::fs::StatVfs;
 
 use super::table::{self, Table};
 use crate::event::Event;
@@ -16,8 +17,6 @@ use crate::event::Event;
 /// A part in so few bytes is not worth a file.
 const SMALL: u64 = if cfg!(test) { 100 } else { 256 << 10 };
 
-/// So many bytes of the disk are left to others, or a tenth of it where that is less.
-const OTHERS: u64 = 1 << 30;
 /// The number of a file system in memory (`TMPFS_MAGIC` of Linux).
 #[cfg(target_os = "linux")]
 const TMPFS: rustix::fs::FsWord = 0x0102_1994;
@@ -88,10 +87,13 @@ impl Part {
         }
     }
 
-    /// The part as a file without a name in `folder`; `None` where it is one, or too small to be one.
-    pub(super) fn write(&self, folder: &Path) -> io::Result<Option<Self>> {
+    /// The part as a file without a name in `folder`, on whose disk `spare` bytes stay free; `None` where it is one, or too
+    /// small to be one.
+    pub(super) fn write(&self, folder: &Path, spare: u64) -> io::Result<Option<Self>> {
         match self {
-            Self::Table(table) if table.bytes() > SMALL => write(table, folder).map(Self::Sorted).map(Some),
+            Self::Table(table) if table.bytes() > SMALL => {
+                write(table, nameless(folder, spare)?).map(Self::Sorted).map(Some)
+            }
             _ => Ok(None),
         }
     }
@@ -113,10 +115,9 @@ impl Sorted {
     }
 }
 
-fn write(table: &Table, folder: &Path) -> io::Result<Sorted> {
+fn write(table: &Table, file: File) -> io::Result<Sorted> {
     let mut sessions: Vec<_> = table.sessions().collect();
     sessions.sort_unstable();
-    let file = nameless(folder)?;
     let mut out = BufWriter::with_capacity(256 << 10, &file);
     let (mut index, mut bytes) = (Vec::with_capacity(sessions.len()), 0_u32);
     let mut events = Vec::new();
@@ -137,16 +138,20 @@ fn write(table: &Table, folder: &Path) -> io::Result<Sorted> {
 }
 
 /// A file that is gone with the last who has it open, however that ends, and that nobody else can open before.
-fn nameless(folder: &Path) -> io::Result<File> {
-    let space = rustix::fs::statvfs(folder)?;
-    let others = (space.f_blocks / 10).saturating_mul(space.f_frsize).min(OTHERS);
-    if space.f_bavail.saturating_mul(space.f_frsize) < others {
+fn nameless(folder: &Path, spare: u64) -> io::Result<File> {
+    if is_full(&rustix::fs::statvfs(folder)?, spare) {
         return Err(io::ErrorKind::StorageFull.into());
     }
     let path = folder.join(format!("herald-shelf-{:016x}", rand::random::<u64>()));
     let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
     fs::remove_file(&path)?;
     Ok(file)
+}
+
+/// Whether `spare` bytes are no longer free, nor a tenth of the disk: a small one would never have so much.
+fn is_full(disk: &StatVfs, spare: u64) -> bool {
+    let spare = (disk.f_blocks / 10).saturating_mul(disk.f_frsize).min(spare);
+    disk.f_bavail.saturating_mul(disk.f_frsize) < spare
 }
 
 /// Whether what is written there stays in memory.
@@ -159,4 +164,36 @@ pub(super) fn is_in_memory(folder: &Path) -> bool {
 #[cfg(not(target_os = "linux"))]
 pub(super) const fn is_in_memory(_: &Path) -> bool {
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_full_with_less_than_is_to_be_spared_or_a_tenth() {
+        let disk = |blocks, available| StatVfs {
+            f_bsize: 4096,
+            f_frsize: 1024,
+            f_blocks: blocks,
+            f_bfree: blocks,
+            f_bavail: available,
+            f_files: 9,
+            f_ffree: 9,
+            f_favail: 9,
+            f_fsid: 0,
+            f_flag: rustix::fs::StatVfsMountFlags::empty(),
+            f_namemax: 255,
+        };
+        for (blocks, available, spare, full) in [
+            (1_000_000, 1000, 1_024_000, false),
+            (1_000_000, 999, 1_024_000, true),
+            (5000, 500, 1_024_000, false),
+            (5000, 499, 1_024_000, true),
+            (5000, 0, 0, false),
+            (u64::MAX, u64::MAX, u64::MAX, false),
+        ] {
+            assert_eq!(is_full(&disk(blocks, available), spare), full, "{available} of {blocks}, {spare} to spare");
+        }
+    }
 }
