@@ -5,6 +5,8 @@
 //! told here, too. Work is bounded: so many events looked through, so many bytes, so many requests at a time, so long.
 
 mod body;
+#[cfg(test)]
+mod fuzz;
 mod pace;
 mod page;
 mod query;
