@@ -337,6 +337,9 @@ pub struct JwtConfig {
     pub user_claim: String,
     /// The claim that says what they are, likewise. Default `role`.
     pub role_claim: String,
+    /// The role of those who may see which sessions and connections an edge has in hand (`/operator/sessions`,
+    /// `/operator/connections`); empty: nobody may. Default `operator`.
+    pub operator_role: String,
     /// The claim that says which sessions they may open, likewise: a list of ids, one id, or `*` for all. Default `sessions`.
     pub sessions_claim: String,
     /// Further claims, likewise, that services are told which are asked for admission. Default: none.
@@ -447,6 +450,7 @@ impl Default for Config {
                 leeway: HumanDuration::from_secs(30),
                 user_claim: "sub".to_owned(),
                 role_claim: "role".to_owned(),
+                operator_role: "operator".to_owned(),
                 sessions_claim: "sessions".to_owned(),
                 admission_claims: Vec::new(),
                 query: false,

@@ -28,6 +28,7 @@ use crate::{
     health::{self, Health},
     hosts::Hosts,
     identity::{Identity, Refusal, Verifier, token::Token},
+    inspect::{Inspector, operators::List},
     limits::{ConnectionTicket, Trust},
     openapi::{self, Document},
     origins::Origins,
@@ -77,6 +78,8 @@ pub struct Door {
     errors: ErrorBody,
     /// Verifies the tokens it asks for; without, it asks nobody.
     verifier: Option<Arc<Verifier>>,
+    /// Shows operators who is here.
+    inspector: Arc<Inspector>,
 }
 
 enum Place {
@@ -99,7 +102,11 @@ impl Door {
     ///
     /// # Errors
     /// Where its folder of pictures can't be read.
-    pub fn new(config: &ListenerConfig, edge: &Arc<Edge>) -> Result<Self, PicturesError> {
+    pub(crate) fn new(
+        config: &ListenerConfig,
+        edge: &Arc<Edge>,
+        inspector: &Arc<Inspector>,
+    ) -> Result<Self, PicturesError> {
         let pictures =
             config.avatars.as_ref().map(|folder| Pictures::read(folder, &config.avatars_path)).transpose()?;
         let avatars = pictures
@@ -164,6 +171,7 @@ impl Door {
             page,
             errors,
             verifier,
+            inspector: inspector.clone(),
         })
     }
 
@@ -254,6 +262,9 @@ impl Door {
         if let Some((_, document)) = self.documents.iter().find(|(known, _)| *known == path) {
             return document.answer(request.method());
         }
+        if let Some((list, verifier)) = List::at(path).zip(self.verifier.as_ref()) {
+            return Box::pin(self.shown_to_operators(list, verifier, request, peer)).await;
+        }
         match (&self.health, &self.files) {
             (Some((health, streams)), _) if path == health::PATH => {
                 health.answer(request.method(), self.edge.upstream(), streams)
@@ -265,6 +276,34 @@ impl Door {
                 page.flatten().unwrap_or_else(answer::not_found)
             }
         }
+    }
+
+    /// A list of who is here, for operators; where nobody is asked who they are there is none.
+    async fn shown_to_operators(
+        &self,
+        list: List,
+        verifier: &Verifier,
+        request: &Request<Incoming>,
+        peer: &Peer,
+    ) -> Answer {
+        if request.method() != Method::GET {
+            return answer::method_not_allowed("GET");
+        }
+        if !self.origins.allow(request.headers()) {
+            return answer::error(StatusCode::FORBIDDEN, "Origin not allowed");
+        }
+        if let Err(refusal) = self.edge.limits.admit_handshake(peer.address.ip()) {
+            return refusal.answer();
+        }
+        let (mut head, ()) = Request::builder().uri(request.uri()).body(()).unwrap_or_default().into_parts();
+        head.headers.clone_from(request.headers());
+        match self.identify(self.token(&head)).await {
+            Ok(identity) if verifier.is_operator(&identity) => {}
+            Ok(_) => return Refusal::NoOperator.answer(),
+            Err(refusal) => return refusal.answer(),
+        }
+        verifier.strip(&mut head);
+        list.answer(&self.inspector, &head.uri).await
     }
 
     async fn forwarded(&self, forward: &Forward, request: Request<Incoming>, peer: &Peer) -> Answer {

@@ -1,13 +1,20 @@
 //! What this edge has in hand, as JSON at the operations port, for the operator: sessions and their rings, connections and how far
-//! behind each is, why it began where it did, and the last events of any session. In pages, and nothing of a token.
+//! behind each is, why it began where it did, and the last events of any session. In pages, and nothing of a token. The two lists
+//! are at listeners with tokens, too, for whose token says `operator` ([`operators`]).
 //!
 //! A look costs those who are served next to nothing: registries are locked for a page at a time, one look through all
 //! connections runs at once, and the past is read as clients read it, within the same limits.
 
 mod look;
+pub(crate) mod operators;
 mod tail;
 
-use std::{cmp::Reverse, collections::BTreeSet, sync::Arc, time::Instant};
+use std::{
+    cmp::Reverse,
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Json, Router,
@@ -16,14 +23,19 @@ use axum::{
         rejection::{PathRejection, QueryRejection},
     },
     http::StatusCode,
+    response::{IntoResponse, Response},
     routing::get,
 };
 use herald_protocol::{InstanceId, SessionId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
 
 use crate::{
+    answer,
     config::Config,
     edge::{Edge, Upstream},
     guests::{Conn, Guest},
@@ -39,9 +51,11 @@ const LOOKED_AT: usize = 20_000;
 const AT_ONCE: usize = 1_000;
 /// Who is shown with a session: those furthest behind.
 const FURTHEST: usize = 10;
+/// How long a look waits for others to be done.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Who looks.
-struct Inspector {
+pub(crate) struct Inspector {
     edge: Arc<Edge>,
     instance: InstanceId,
     begun: Instant,
@@ -54,30 +68,37 @@ struct Inspector {
 }
 
 type Answered<T> = Result<Json<T>, Refusal>;
-type Refusal = (StatusCode, Json<Value>);
 type Who = State<Arc<Inspector>>;
 type Asked<T> = Result<Query<T>, QueryRejection>;
 
+/// Why nothing is shown.
+struct Refusal(StatusCode, String);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let Self(status, text) = self;
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            answer::unavailable(&text)
+        } else {
+            answer::error(status, &text)
+        }
+    }
+}
+
 fn refusal(status: StatusCode, text: &str) -> Refusal {
-    (status, Json(json!({ "error": text })))
+    Refusal(status, text.to_owned())
 }
 
 fn bad_request(text: &str) -> Refusal {
     refusal(StatusCode::BAD_REQUEST, text)
 }
 
+fn unavailable(text: &str) -> Refusal {
+    refusal(StatusCode::SERVICE_UNAVAILABLE, text)
+}
+
 /// What is answered, below `/inspect`.
-pub(crate) fn router(config: &Config, edge: &Arc<Edge>, instance: InstanceId) -> Router {
-    let listeners = config.listeners();
-    let routes = listeners.iter().flat_map(|listener| &listener.routes);
-    let inspector = Arc::new(Inspector {
-        edge: edge.clone(),
-        instance,
-        begun: Instant::now(),
-        shown: Shown::all(&listeners),
-        roots: routes.filter_map(|route| Some(route.roots.first()?.as_str().into())).collect(),
-        at_work: Semaphore::new(1),
-    });
+pub(crate) fn router(inspector: Arc<Inspector>) -> Router {
     Router::new()
         .route("/inspect", get(index))
         .route("/inspect/streams", get(streams))
@@ -92,8 +113,27 @@ pub(crate) fn router(config: &Config, edge: &Arc<Edge>, instance: InstanceId) ->
 }
 
 impl Inspector {
+    pub(crate) fn new(config: &Config, edge: &Arc<Edge>, instance: InstanceId) -> Arc<Self> {
+        let listeners = config.listeners();
+        let routes = listeners.iter().flat_map(|listener| &listener.routes);
+        Arc::new(Self {
+            edge: edge.clone(),
+            instance,
+            begun: Instant::now(),
+            shown: Shown::all(&listeners),
+            roots: routes.filter_map(|route| Some(route.roots.first()?.as_str().into())).collect(),
+            at_work: Semaphore::new(1),
+        })
+    }
+
     fn upstream(&self) -> Result<&Upstream, Refusal> {
-        self.edge.upstream().ok_or_else(|| refusal(StatusCode::SERVICE_UNAVAILABLE, "NATS was not reached yet"))
+        self.edge.upstream().ok_or_else(|| unavailable("NATS was not reached yet"))
+    }
+
+    /// Waits for the turn to look at much.
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+        let turn = timeout(PATIENCE, self.at_work.acquire()).await;
+        turn.ok().and_then(Result::ok).ok_or_else(|| unavailable("Others are looking"))
     }
 
     fn look(&self, upstream: &Upstream, guest: &Guest) -> ConnectionLook {
@@ -251,7 +291,7 @@ async fn connections(State(inspector): Who, asked: Asked<ConnectionsAsked>) -> A
         }
         return Ok(Json(found.answer(None)));
     }
-    let _at_work = inspector.at_work.acquire().await;
+    let _at_work = inspector.turn().await?;
     let (mut looked_at, mut more) = (0, true);
     while more && !found.is_full() && (by_lag || looked_at < LOOKED_AT) {
         let guests = upstream.guests.page(after.as_ref(), AT_ONCE);

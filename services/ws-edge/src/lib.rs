@@ -124,6 +124,7 @@ use engines::Engines;
 use feed::{Past, StreamHub};
 use history::{History, Shelf, Shelved};
 use identity::Verifier;
+use inspect::Inspector;
 use intake::Intake;
 use listener::Listener;
 use log::{Budget, RingLimits};
@@ -147,8 +148,9 @@ pub async fn start(config: Config, context: Context) -> anyhow::Result<()> {
     let asks = config.listeners().iter().any(|listener| listener.auth == Auth::Jwt);
     let verifier = asks.then(|| Verifier::start(&config.jwt, &context, context.shutdown.token())).transpose()?;
     let edge = Edge::new(&config, verifier, context.shutdown.token());
-    context.inspect(inspect::router(&config, &edge, context.instance.clone()));
-    listen(&config, &edge, &context).await?;
+    let inspector = Inspector::new(&config, &edge, context.instance.clone());
+    context.inspect(inspect::router(inspector.clone()));
+    listen(&config, &edge, &inspector, &context).await?;
     let (tended, until) = (edge.limits.clone(), context.shutdown.token());
     context.supervise("limits", async move {
         until.run_until_cancelled(tended.tend()).await;
@@ -209,13 +211,18 @@ async fn intake_thread(context: &Context, end: &CancellationToken) -> anyhow::Re
 }
 
 /// Binds all listeners, then lets the connections in: a port in use is found before anybody is served.
-async fn listen(config: &Config, edge: &Arc<Edge>, context: &Context) -> anyhow::Result<()> {
+async fn listen(
+    config: &Config,
+    edge: &Arc<Edge>,
+    inspector: &Arc<Inspector>,
+    context: &Context,
+) -> anyhow::Result<()> {
     let mut listeners = Vec::new();
     for listener in config.listeners() {
         let name = listener.name.to_string();
         let tcp = context.listen(&name, listener.address).await.with_context(|| format!("listener {name}"))?;
         warn_of(&listener);
-        let door = Arc::new(Door::new(&listener, edge)?);
+        let door = Arc::new(Door::new(&listener, edge, inspector)?);
         let proxies = Arc::new(Proxies::of(&listener, config.http.header_timeout.get()));
         let errors = listener.error_body;
         listeners.push(Listener { name, tcp, door, proxies, http: config.http.clone(), errors });

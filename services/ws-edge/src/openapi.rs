@@ -22,7 +22,9 @@ use crate::{
     answer::{self, Answer, ErrorBody, NO_STORE},
     asyncapi,
     config::{Auth, ForwardConfig, ListenerConfig, PresenceMode, Refuse, RouteConfig, Transport, api_of},
-    health, page,
+    health,
+    inspect::operators::List,
+    page,
     path::Pattern,
     selftest,
 };
@@ -142,8 +144,33 @@ impl<'a> Draft<'a> {
                 self.add(path, "head", without_body(&operation));
             }
         }
+        if self.config.auth == Auth::Jwt {
+            self.operators();
+        }
         self.shape_errors();
         self.document
+    }
+
+    /// The lists for operators, where the configuration has nothing else under their paths.
+    fn operators(&mut self) {
+        let mut is_any = false;
+        for (path, list) in List::ALL {
+            if self.found(path, "get").is_some() {
+                continue;
+            }
+            let text = match list {
+                List::Sessions => "sessions",
+                List::Connections => "connections",
+            };
+            let operation = object(&mut self.texts["operator"][text]).clone();
+            let operation = self.guarded(operation, Asker::Known, true);
+            self.add(path, "get", operation);
+            is_any = true;
+        }
+        for kind in ["parameters", "schemas"] {
+            let texts = object(&mut self.texts[format!("operator_{kind}")]).clone();
+            object(&mut self.document["components"][kind]).extend(texts.into_iter().filter(|_| is_any));
+        }
     }
 
     /// Says of errors what shape they have, if not all have the one that is written down. Those of services have theirs.

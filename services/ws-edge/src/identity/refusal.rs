@@ -32,6 +32,8 @@ pub enum Refusal {
     Claims,
     /// It is not for this session.
     Session,
+    /// It is not for what operators alone may see.
+    NoOperator,
     /// The one that is to renew another one is somebody else's.
     OtherUser,
     /// The one that is to renew another one allows less.
@@ -59,6 +61,7 @@ impl Refusal {
             Self::Audience => "audience",
             Self::Claims => "claims",
             Self::Session => "session",
+            Self::NoOperator => "no_operator",
             Self::OtherUser => "other_user",
             Self::Narrower => "narrower",
             Self::Outlived => "outlived",
@@ -82,6 +85,7 @@ impl Refusal {
             Self::Audience => "The token is for another audience",
             Self::Claims => "The token's claims are not valid",
             Self::Session => "This session is not yours to open",
+            Self::NoOperator => "This is for operators",
             Self::OtherUser => "The new token is another user's",
             Self::Narrower => "The new token allows less than the old one",
             Self::Outlived => "The token has expired",
@@ -94,7 +98,7 @@ impl Refusal {
     pub fn close(self) -> Close {
         self.count();
         match self {
-            Self::Session | Self::OtherUser | Self::Narrower => Close::NotAllowed(self.text()),
+            Self::Session | Self::NoOperator | Self::OtherUser | Self::Narrower => Close::NotAllowed(self.text()),
             Self::NoKeys => Close::TryLater(self.text()),
             _ => Close::NotIdentified(self.text()),
         }
@@ -106,7 +110,7 @@ impl Refusal {
         self.count();
         let (status, challenge) = match self {
             Self::NoKeys => return answer::unavailable(self.text()),
-            Self::Session | Self::OtherUser | Self::Narrower => {
+            Self::Session | Self::NoOperator | Self::OtherUser | Self::Narrower => {
                 (StatusCode::FORBIDDEN, r#"Bearer error="insufficient_scope""#)
             }
             Self::Missing => (StatusCode::UNAUTHORIZED, "Bearer"),

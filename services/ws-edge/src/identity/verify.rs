@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Claims, Refusal, crypto,
+    Claims, Identity, Refusal, crypto,
     keys::{self, Keys, Reader},
     token::{self, MAX_TOKEN, Token},
 };
@@ -91,6 +91,12 @@ impl Verifier {
     #[must_use]
     pub fn reads_query(&self) -> bool {
         self.config.query
+    }
+
+    /// Whether a token says that somebody is an operator.
+    #[must_use]
+    pub fn is_operator(&self, who: &Identity) -> bool {
+        who.role().is_some_and(|role| role == self.config.operator_role)
     }
 
     /// Takes the token out of a request that goes on.

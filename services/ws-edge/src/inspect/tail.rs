@@ -5,13 +5,12 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::{Path, State, rejection::PathRejection},
-    http::StatusCode,
 };
 use herald_protocol::{Name, frame::Tail};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Answered, Asked, Who, bad_request, query, refusal, session_id};
+use super::{Answered, Asked, Who, bad_request, query, session_id, unavailable};
 use crate::{
     config::{ListenerConfig, Transport},
     dialect::{Dialect, DialectName},
@@ -88,9 +87,8 @@ pub(super) async fn answer(
     let wanted = |shown: &&Shown| asked.route.as_deref().is_none_or(|route| route == shown.path);
     let shown = inspector.shown.iter().find(wanted);
     let shown = shown.ok_or_else(|| bad_request("route: there is none of that path"))?;
-    let unavailable = |text: &str| refusal(StatusCode::SERVICE_UNAVAILABLE, text);
     let hub = upstream.hubs.get(&shown.stream).ok_or_else(|| unavailable("The stream is not there"))?;
-    let _at_work = inspector.at_work.acquire().await;
+    let _at_work = inspector.turn().await?;
     let (events, through) = match asked.after {
         None => {
             let events = hub.past.tail(&session, &shown.view, most).await;

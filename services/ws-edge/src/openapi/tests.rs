@@ -254,6 +254,23 @@ fn who_is_there_can_be_asked_for_where_a_route_tells_it() {
 }
 
 #[test]
+fn the_lists_for_operators_are_where_tokens_are_asked_for_and_nothing_else_is() {
+    let lists = |document: &Value| paths(document).into_iter().filter(|path| path.contains("operator")).count();
+    assert_eq!(lists(&arena(|_| {})), 0);
+    let closed = arena(|listener| listener.auth = Auth::Jwt);
+    assert_eq!(lists(&closed), 2);
+    for (path, _) in List::ALL {
+        assert_eq!(statuses(&closed, path, "get"), ["200", "400", "401", "403", "429", "503"]);
+        assert_eq!(closed["paths"][path].as_object().unwrap().len(), 1);
+    }
+    let taken = ForwardConfig { paths: vec!["/operator/*".into()], ..ForwardConfig::default() };
+    let own = ListenerConfig { auth: Auth::Jwt, forwards: vec![taken], ..ListenerConfig::default() };
+    let own = document(&own, false);
+    assert_eq!(lists(&own), 1, "what is configured comes first");
+    assert!(own["components"]["schemas"].get("ShownSession").is_none());
+}
+
+#[test]
 fn a_page_the_health_and_the_shape_of_errors_are_described_where_they_are() {
     let own = |change: &dyn Fn(&mut ListenerConfig)| {
         let mut listener = ListenerConfig { health: Some(HealthConfig::default()), ..ListenerConfig::default() };

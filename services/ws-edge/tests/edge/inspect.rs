@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use herald_testkit::{Edge, Nats, Service, eventually, http, sse, within, ws};
+use hyper::Method;
 use serde_json::{Value, json};
 
 use crate::{
@@ -280,6 +281,135 @@ async fn it_can_be_shut_and_is_open_to_no_page_of_a_browser() {
         assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
         let shut = Edge::new(&nats).set("operations.inspect", "off").start().await;
         assert_eq!(http::get(&url(&shut, "/connections")).await.status, 404);
+    })
+    .await;
+}
+
+/// The answer to somebody with that token, if any.
+async fn asked(edge: &Service, path: &str, token: Option<&str>) -> http::Reply {
+    let bearer = token.map(|token| format!("Bearer {token}"));
+    let headers: Vec<_> = bearer.iter().map(|bearer| ("authorization", bearer.as_str())).collect();
+    http::send(Method::GET, &edge.http(path), &headers, "").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_see_the_same_lists_at_the_door_and_nobody_else_does() {
+    within(MINUTE, async {
+        let nats = Nats::start().await;
+        let engine = Engine::start(&nats).await;
+        let listener =
+            "[[ws-edge.listeners]]\nbuiltin = \"arena\"\nauth = \"jwt\"\norigins = \"https://play.example\"\n";
+        let jwt = |more: &str| format!("[ws-edge.jwt]\nsecret = \"{SECRET}\"\nquery = true\n{more}\n{listener}");
+        let edge = Edge::new(&nats).config(jwt("")).start().await;
+        let seq = engine.publish("gm.s1.phase", "{}").await;
+        let token = |user: &str, role: &str, sessions: &[&str]| hs256(&with(claims(user, sessions), "role", role));
+        let (ann, operator) = (token("ann", "player", &["*"]), token("olga", "operator", &[]));
+        let mut clients = Vec::new();
+        for session in ["s1", "s2", "s3"] {
+            let client = ws::Client::connect(&edge.ws(&format!("/ws/{session}?after=0&token={ann}")), ws::V1).await;
+            client.wait_for("hello", BOUND, |frame| frame.event() == "herald.hello").await;
+            clients.push(client);
+        }
+        clients[0].wait_for("the event", BOUND, |frame| frame.seq() == Some(seq)).await;
+        shown_once(&edge, "/connections", |shown| {
+            conns(shown).len() == 3
+                && shown["connections"].as_array().unwrap().iter().all(|it| it["doing"] == "listens")
+        })
+        .await;
+
+        // The same as at the operations port, but for what time changes.
+        let without_ages = |mut shown: Value| {
+            for it in shown["connections"].as_array_mut().into_iter().flatten() {
+                it["age_s"] = Value::Null;
+            }
+            shown
+        };
+        for query in ["", "?limit=2", "?session=s1", "?user=ann", "?user=bob", "?by=lag&limit=1"] {
+            let path = format!("/connections{query}");
+            let reply = asked(&edge, &format!("/operator{path}"), Some(&operator)).await.expect_status(200);
+            assert_eq!((reply.header("cache-control"), reply.header("content-type")), ("no-store", "application/json"));
+            if query.starts_with("?by") {
+                assert_eq!(conns(&reply.json()).len(), 1);
+            } else {
+                assert_eq!(without_ages(reply.json()), without_ages(shown(&edge, &path).await), "{path}");
+            }
+        }
+        let first = asked(&edge, "/operator/sessions?limit=2", Some(&operator)).await.expect_status(200).json();
+        assert_eq!(first, shown(&edge, "/sessions?limit=2").await);
+        let path = format!("/operator/sessions?limit=2&after={}", first["next"].as_str().unwrap());
+        let second = asked(&edge, &path, Some(&operator)).await.expect_status(200).json();
+        assert_eq!((&second["sessions"][0]["session"], &second["next"]), (&"s3".into(), &Value::Null));
+        let everything = format!("{first}{second}");
+        assert!(!everything.contains("eyJ") && !everything.contains("token"), "{everything}");
+        // By a token in the query, which is no parameter of the list.
+        let path = format!("/operator/sessions?token={operator}&limit=1");
+        assert_eq!(asked(&edge, &path, None).await.expect_status(200).json()["next"], "gm.s1");
+
+        for path in ["/operator/sessions", "/operator/connections"] {
+            let expired = hs256(&with(with(claims("olga", &["*"]), "role", "operator"), "exp", 1));
+            for (status, token) in [
+                (401, None),
+                (401, Some("nonsense".to_owned())),
+                (401, Some(expired)),
+                (403, Some(ann.clone())),
+                (403, Some(token("eve", "Operator", &["*"]))),
+                (403, Some(hs256(&claims("eve", &["*"])))),
+            ] {
+                let reply = asked(&edge, path, token.as_deref()).await;
+                assert_eq!(reply.status, status, "{path} {token:?}: {}", reply.text());
+                assert!(!reply.error().is_empty() && reply.header("cache-control") == "no-store");
+                assert!(reply.header("www-authenticate").starts_with("Bearer"), "{path}");
+            }
+            for (query, status) in [("limit=0", 400), ("limit=1001", 400), ("after=x", 400), ("more=1", 400)] {
+                let reply = asked(&edge, &format!("{path}?{query}"), Some(&operator)).await;
+                assert_eq!((reply.status, reply.error().is_empty()), (status, false), "{path} {query}");
+            }
+            let bearer = format!("Bearer {operator}");
+            let sent = async |method, headers: &[(&str, &str)]| {
+                let headers = [&[("authorization", bearer.as_str())], headers].concat();
+                http::send(method, &edge.http(path), &headers, "").await
+            };
+            assert_eq!(sent(Method::POST, &[]).await.status, 405);
+            assert_eq!(sent(Method::GET, &[("origin", "https://evil.example")]).await.status, 403);
+            let page = sent(Method::GET, &[("origin", "https://play.example")]).await.expect_status(200);
+            assert_eq!(page.header("access-control-allow-origin"), "https://play.example");
+            assert_eq!(asked(&edge, &format!("{path}/x"), Some(&operator)).await.status, 404);
+        }
+
+        // Whom an operator's role is called otherwise, and a door at which nobody is asked who they are.
+        let other = Edge::new(&nats).config(jwt("operator_role = \"host\"")).start().await;
+        assert_eq!(asked(&other, "/operator/sessions", Some(&operator)).await.status, 403);
+        let host = token("olga", "host", &[]);
+        assert_eq!(
+            asked(&other, "/operator/sessions", Some(&host)).await.expect_status(200).json()["sessions"],
+            json!([])
+        );
+        let open = Edge::new(&nats).start().await;
+        assert_eq!(asked(&open, "/operator/sessions", Some(&operator)).await.status, 404);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_lists_is_counted_as_others_are() {
+    within(MINUTE, async {
+        let nats = Nats::start().await;
+        let _engine = Engine::start(&nats).await;
+        let listener = "[[ws-edge.listeners]]\nbuiltin = \"arena\"\nauth = \"jwt\"\n";
+        let jwt = format!("[ws-edge.jwt]\nsecret = \"{SECRET}\"\n{listener}");
+        let edge = Edge::new(&nats).config(jwt).set("limits.handshakes_per_address", 3).start().await;
+        let operator = hs256(&with(claims("olga", &["*"]), "role", "operator"));
+        let mut refused = None;
+        for _ in 0..50 {
+            let reply = asked(&edge, "/operator/connections", Some(&operator)).await;
+            if reply.status != 200 {
+                refused = Some(reply);
+                break;
+            }
+        }
+        let refused = refused.expect("too many at once");
+        assert_eq!(refused.status, 429, "{}", refused.text());
+        assert!(refused.header("retry-after").parse::<u32>().unwrap() >= 1);
     })
     .await;
 }
