@@ -4,27 +4,26 @@
 // has a number, and whatever belongs to an earlier one is ignored: so nothing that is late does any harm.
 
 import { commands, type Commands } from "./commands.ts";
+import { doorOf, type Door, type Place } from "./door.ts";
 import { HeraldError } from "./errors.ts";
-import { Listeners, matcher, type ClientEvents, type EventMap, type EventOf, type HeraldEvent, type Status } from "./events.ts";
+import { Listeners, matcher, type ClientEvents, type EventMap, type EventOf, type HeraldEvent, type Order, type Status } from "./events.ts";
 import { openSocket, openStream, type Link, type SocketClass } from "./link.ts";
 import { Position, type Frame, type From, type Gap } from "./position.ts";
 import { Queue } from "./queue.ts";
-import { renewIn, Tokens, type TokenSource } from "./token.ts";
+import { renewIn, type Tokens } from "./token.ts";
 import { judge, NO_TOKEN, NONSENSE, OVER, pause, type End } from "./verdict.ts";
 import { whenAwake } from "./wake.ts";
 import type { ArenaEvents } from "./arena.ts";
 
 /** What to watch, and how. */
-export interface Options {
-  /** The session. */
-  session: string;
-  /** The door: `https://play.example`, `http://127.0.0.1:8000`. In a page: where it came from, unless given. */
-  url?: string | URL;
+export interface Options extends Place {
   /** Where to begin: `live` (default) with what comes next, `start` with all that is kept, `snapshot` with the present state,
-   * or behind a cursor or sequence that was seen before. */
+   * or behind a cursor or sequence that was seen before. With `speed`: `start`. */
   from?: From;
-  /** A token, or a function that brings a fresh one whenever one is needed: before the old one expires, or was refused. */
-  token?: TokenSource;
+  /** Plays what it begins with in its own time, so many times as fast as it was (0.1 to 64), until it has come to now. */
+  speed?: number;
+  /** No pause is longer than so many seconds then. */
+  maxGap?: number;
   /** How events come: `auto` (default) is `websocket`, and `sse` where that does not get through. */
   transport?: "auto" | "websocket" | "sse";
   /** How many events an iterator may be behind before the connection waits for it. Default 1000. */
@@ -35,12 +34,10 @@ export interface Options {
   paths?: { socket?: string; sse?: string };
   /** In place of the global one, where there is none (Node 20) or another one is wanted. */
   WebSocket?: SocketClass;
-  /** In place of the global one. */
-  fetch?: typeof fetch;
 }
 
 /** Options with all that has a default. */
-type Settled = Options & Required<Pick<Options, "from" | "transport" | "limit" | "timeout" | "paths" | "fetch">>;
+type Settled = Options & Required<Pick<Options, "from" | "transport" | "limit" | "timeout" | "paths">>;
 
 /** Why and how a client has ended. */
 export type Closed = Extract<Status, { state: "closed" }>;
@@ -65,11 +62,15 @@ export interface Herald<E extends EventMap = ArenaEvents> extends AsyncIterable<
   /** Says something to the engine, where the door lets clients do so. `false`: there is no open socket, and it is not said. What
    * is said just before a connection breaks may be lost: an engine that answers (`message`) has heard it. */
   send(text: string): boolean;
+  /** Plays the past, or plays it otherwise, from the next event or the place that is sought on. `replay` tells what came of it.
+   *
+   * @throws HeraldError where `seek` is no place. */
+  replay(order: Order): void;
   /** Ends it: nothing comes any more. */
   close(): void;
 }
 
-// A connection that has lived so long is a good one, though it brought nothing: the next pause is a short one again.
+// Behind a connection that has lived so long the next pause is a short one again.
 const STABLE_MS = 5000;
 // After so long on an event stream that may have been chosen by mistake, the socket gets another chance.
 const UPGRADE_MS = 30_000;
@@ -78,6 +79,8 @@ const SLACK_MS = 2000;
 // So many fresh tokens are tried in a row.
 const TOKENS = 3;
 const HEARTBEAT_MS = 25_000;
+// A fresh token that can't be had, or not be told, is asked for again.
+const SOON_MS = 5000;
 // An hour: timers know no longer times than a few weeks, and end at once where they are told one.
 const LONGEST_MS = 3_600_000;
 
@@ -89,7 +92,7 @@ class Client implements Herald<EventMap> {
   readonly closed: Promise<Closed>;
   #status: Status = { state: "connecting" };
   #options: Settled;
-  #base: URL;
+  #door: Door;
   #position: Position;
   #tokens: Tokens;
   /** Who hears of the session, and who of the client itself: `>` is all of the session. */
@@ -112,19 +115,28 @@ class Client implements Herald<EventMap> {
   #attempts = 0;
   #refused = 0;
   #heartbeat = HEARTBEAT_MS;
+  #openedAt = 0;
   #heardAt = 0;
   #byeMs: number | undefined;
+  /** How fast the past is played, whether it is (else it was shown already), and whether it is halted. */
+  #speed: number | undefined;
+  #plays: boolean;
+  #halted = false;
+  /** What was ordered and is not answered yet. */
+  #orders: (() => void)[] = [];
   /** What has come of a snapshot that is not complete. */
   #snapshot: HeraldEvent[] = [];
 
-  constructor(options: Settled, base: URL) {
+  constructor(options: Settled, door: Door) {
     this.#options = options;
-    this.#base = base;
+    this.#door = door;
     this.session = options.session;
     this.#position = new Position(options.from);
-    this.#tokens = new Tokens(options.token);
+    this.#speed = options.speed;
+    this.#plays = !!options.speed && options.from !== "live";
+    this.#tokens = door.tokens;
     this.closed = new Promise((resolve) => (this.#settle = resolve));
-    Object.assign(this, commands({ base, session: this.session, tokens: this.#tokens, request: options.fetch }));
+    Object.assign(this, commands(door));
     this.#asleep = whenAwake((moved) => this.#wake(moved));
     this.#connect();
   }
@@ -165,6 +177,21 @@ class Client implements Herald<EventMap> {
     return this.#status.state === "open" && !!this.#link?.send?.(text);
   }
 
+  replay(order: Order): void {
+    const { live, seek, pause, speed } = order;
+    const to = live ? "live" : seek;
+    const position = to === undefined ? undefined : new Position(to);
+    // By the query of the next connection: what a broken one has not answered, and event streams are not told otherwise.
+    this.#orders.push(() => {
+      this.#position = position ?? this.#position;
+      this.#speed = speed ?? this.#speed ?? 1;
+      this.#plays = !live;
+      this.#halted = !live && (pause ?? this.#halted);
+    });
+    if (this.#plays && this.send(JSON.stringify({ event: "herald.replay", data: order }))) return;
+    if (!/wait|closed/.test(this.#status.state)) this.#connect();
+  }
+
   close(): void {
     this.#stop({ state: "closed", reason: "closed" });
   }
@@ -173,6 +200,8 @@ class Client implements Herald<EventMap> {
 
   async #connect(): Promise<void> {
     this.#leave();
+    for (const follow of this.#orders.splice(0)) follow();
+    if (this.#halted) return this.#set({ state: "paused" });
     const run = this.#run;
     // Nothing of the last one counts any more.
     this.#position.begin();
@@ -194,10 +223,10 @@ class Client implements Herald<EventMap> {
       return this.#ended(run, { code: NO_TOKEN, reason: String((cause as Error)?.message), cause });
     }
     if (run !== this.#run) return;
-    const { paths, WebSocket, fetch } = this.#options;
+    const { paths, WebSocket, maxGap } = this.#options;
     const path = this.#streams ? (paths.sse ?? "sse/{session}") : (paths.socket ?? "ws/{session}");
-    const url = new URL(path.replace("{session}", this.session), this.#base);
-    url.search = this.#position.query;
+    const url = new URL(path.replace("{session}", this.session), this.#door.base);
+    url.search = this.#position.query + (this.#plays ? `&speed=${this.#speed}${maxGap ? `&max_gap=${maxGap}` : ""}` : "");
     const sink = {
       heard: () => {
         if (run === this.#run) this.#heardAt = Date.now();
@@ -208,7 +237,7 @@ class Client implements Herald<EventMap> {
       end: (end: End) => this.#ended(run, end),
     };
     try {
-      this.#link = this.#streams ? openStream(fetch, url, token, sink) : openSocket(WebSocket as SocketClass, url, token, sink);
+      this.#link = this.#streams ? openStream(this.#door.request, url, token, sink) : openSocket(WebSocket as SocketClass, url, token, sink);
     } catch (cause) {
       return this.#ended(run, { code: 0, cause });
     }
@@ -229,18 +258,20 @@ class Client implements Herald<EventMap> {
 
   #frame(run: number, frame: Frame): void {
     const data = frame.data as Record<string, unknown>;
-    switch (frame.event) {
-      case "herald.hello":
+    const own = /^herald\.(.*)/.exec(frame.event)?.[1];
+    switch (own) {
+      case "hello":
         return this.#hello(run, data);
-      case "herald.gap": {
+      case "gap": {
         if (!isPlace(data.to)) return this.#ended(run, { code: NONSENSE });
         const gap = this.#position.gap(data as unknown as Gap);
         return gap && this.#emit("gap", gap);
       }
-      case "herald.live": {
+      case "live": {
         const { after } = data;
         if (!isPlace(after)) return this.#ended(run, { code: NONSENSE });
         this.#position.live(after);
+        this.#plays = false;
         const shown = this.#snapshot;
         this.#snapshot = [];
         for (const event of shown) {
@@ -251,19 +282,30 @@ class Client implements Herald<EventMap> {
         this.#emit("live", { after });
         return this.#hold();
       }
-      case "herald.bye": {
+      case "bye": {
         // Its cursor is not needed: what was seen is known here, and proved.
         if (isPlace(data.retry_ms)) this.#byeMs = data.retry_ms;
         return data.over ? this.#ended(run, { code: OVER }) : undefined;
       }
-      case "herald.uplink":
-        return this.#emit("uplink", data as unknown as ClientEvents["uplink"]);
-      case "herald.closed":
+      case "replay": {
+        const { state, after, speed } = data as unknown as ClientEvents["replay"];
+        if (!isPlace(after)) return this.#ended(run, { code: NONSENSE });
+        this.#orders.shift();
+        if (state !== "refused") {
+          this.#position.move(after);
+          this.#speed = speed;
+          this.#plays = state !== "live";
+          this.#halted = state === "paused";
+        }
+        break;
+      }
+      case "closed":
         // What a socket is told by its close.
         return this.#ended(run, { code: Number(data.code) || 0, reason: data.reason as string });
     }
-    if (frame.event.startsWith("herald.")) return;
-    if (frame.seq) this.#event(run, frame as Frame & { seq: number });
+    // Of what comes some day whoever asks for it hears, too.
+    if (own) this.#emit(own as "replay", data as unknown as ClientEvents["replay"]);
+    else if (frame.seq) this.#event(run, frame as Frame & { seq: number });
     else this.#emit("message", frame);
   }
 
@@ -277,7 +319,7 @@ class Client implements Herald<EventMap> {
       this.#cancel("hello");
       this.#heardAt = Date.now();
       this.#watch(run);
-      this.#after("stable", STABLE_MS, () => (this.#attempts = 0));
+      this.#openedAt = this.#heardAt;
       // Several attempts, and then this way worked: that says nothing against the other one.
       const { transport, WebSocket } = this.#options;
       if (this.#streams && this.#failures > 1 && transport === "auto" && WebSocket) {
@@ -334,9 +376,9 @@ class Client implements Herald<EventMap> {
     // A socket says 1006 of an attempt that failed, too, and a stream that breaks off says nothing.
     const mute = end.code === 0 || end.code === 1006;
     const code = !mute ? end.code : greeted ? 1006 : 0;
-    const verdict = judge({ ...end, code, retryMs: this.#byeMs ?? end.retryMs });
-    const { error, floor } = verdict;
-    let act = verdict.act;
+    let { act, after, error, floor } = judge({ ...end, code, retryMs: this.#byeMs ?? end.retryMs });
+    // A connection that has lived long is a good one, though it brought nothing.
+    if (greeted && Date.now() - this.#openedAt >= STABLE_MS) this.#attempts = 0;
     this.#leave();
     // A socket that was closed in our words got through, whatever they were; all else is tried another way.
     if (!this.#streams && /^(4|10(08|1[23]))/.test(`${code}`)) this.#socketWorked = true;
@@ -350,9 +392,9 @@ class Client implements Herald<EventMap> {
     if (act === "over") return this.#stop({ state: "closed", reason: "over", error });
     this.#emit("error", error);
     if (act === "stop") return this.#stop({ state: "closed", reason: "refused", error });
-    if (verdict.act === "gap") {
+    if (after) {
       const from = this.#position.seq + 1;
-      this.#position.jump(verdict.after);
+      this.#position.jump(after);
       this.#emit("gap", { from, to: this.#position.seq, reason: "trimmed" });
     }
     // The door spreads its clients itself where it says when.
@@ -411,17 +453,14 @@ class Client implements Herald<EventMap> {
     }
   }
 
-  #renewLater(run: number, token: string | undefined): void {
-    const ms = token && this.#tokens.renewable ? renewIn(token, Date.now()) : undefined;
-    if (ms) this.#renewSoon(run, ms);
-  }
-
-  #renewSoon(run: number, ms = 5000): void {
-    this.#after("renew", ms, () => void this.#renew(run));
+  /** Asks for a fresh token when it is time; without this one, soon. */
+  #renewLater(run: number, token?: string): void {
+    const ms = token ? renewIn(token, Date.now()) : SOON_MS;
+    if (ms && this.#tokens.renewable) this.#after("renew", ms, () => void this.#renew(run));
   }
 
   async #renew(run: number): Promise<void> {
-    if (this.#status.state !== "open") return this.#renewSoon(run);
+    if (this.#status.state !== "open") return this.#renewLater(run);
     this.#tokens.drop();
     // An event stream can't be told: it is opened anew, where it was.
     if (!this.#link?.send) return this.#connect();
@@ -433,7 +472,7 @@ class Client implements Herald<EventMap> {
     } catch (cause) {
       if (run !== this.#run) return;
       // The door waits a little for it.
-      this.#renewSoon(run);
+      this.#renewLater(run);
       return this.#emit("error", judge({ code: NO_TOKEN, cause }).error);
     }
     this.#renewLater(run, token);
@@ -467,22 +506,9 @@ class Client implements Herald<EventMap> {
  * @throws HeraldError where an option makes no sense. Whatever happens later is told by `status` and `error`.
  */
 export function connect<E extends EventMap = ArenaEvents>(options: Options): Herald<E> {
-  const settled = { from: "live", transport: "auto", limit: 1000, timeout: 10_000, paths: {}, WebSocket: globalThis.WebSocket, fetch: globalThis.fetch, ...options } as Settled;
-  const { session, url = (globalThis.location as Location | undefined)?.origin } = options;
-  if (!/^[a-zA-Z0-9][\w-]{0,63}$/.test(session)) {
-    throw new HeraldError("bad_request", `session: "${session}" is not 1 to 64 letters, digits, - or _`);
-  }
+  const settled = { from: options.speed ? "start" : "live", transport: "auto", limit: 1000, timeout: 10_000, paths: {}, WebSocket: globalThis.WebSocket, ...options } as Settled;
   if (settled.transport === "websocket" && !settled.WebSocket) {
     throw new HeraldError("bad_request", "transport: no WebSocket here; pass one, or use sse");
   }
-  let base: URL;
-  try {
-    base = new URL(String(url).replace(/^ws/, "http"));
-    if (!/^https?:$/.test(base.protocol)) throw base;
-  } catch {
-    throw new HeraldError("bad_url", `url: "${url}" is no URL like https://play.example`);
-  }
-  base.search = base.hash = "";
-  if (!base.pathname.endsWith("/")) base.pathname += "/";
-  return new Client(settled, base) as unknown as Herald<E>;
+  return new Client(settled, doorOf(options)) as unknown as Herald<E>;
 }

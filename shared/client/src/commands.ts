@@ -1,9 +1,9 @@
 // The commands of the arena game, over HTTP. None is repeated by itself: they cost money and move the game.
 
 import type { GameStart, GameState, Lang, NewsKind } from "./arena.ts";
+import type { Door } from "./door.ts";
 import { HeraldError } from "./errors.ts";
-import { refusal } from "./link.ts";
-import type { Tokens } from "./token.ts";
+import { ask, refusal } from "./link.ts";
 import { judge, NO_DOOR } from "./verdict.ts";
 
 /** The commands of a session. All of them fail with a `HeraldError`. */
@@ -23,38 +23,8 @@ export interface Commands {
 // A start may wait for a Game Master for 40 s.
 const PATIENCE_MS = 45_000;
 
-export interface Door {
-  base: URL;
-  session: string;
-  tokens: Tokens;
-  request: typeof fetch;
-}
-
-export function commands({ base, session, tokens, request }: Door): Commands {
-  const send = async (name: string, query: object = {}, method = "GET"): Promise<never> => {
-    const url = new URL(`api/${name}`, base);
-    for (const [key, value] of Object.entries({ session_id: session, ...query })) {
-      if (value !== undefined) url.searchParams.set(key, String(value));
-    }
-    for (let again = tokens.renewable; ; again = false) {
-      const token = await tokens.get();
-      const headers: Record<string, string> = token ? { authorization: `Bearer ${token}` } : {};
-      const signal = AbortSignal.timeout(PATIENCE_MS);
-      let answer: Response;
-      try {
-        answer = await request(url, { method, headers, signal, cache: "no-store" });
-        if (answer.ok) return (await answer.json().catch(() => Promise.reject(judge({ code: NO_DOOR }).error))) as never;
-      } catch (cause) {
-        throw cause instanceof HeraldError ? cause : new HeraldError("unreachable", "the door did not answer", 0, undefined, cause);
-      }
-      // A token that is refused has moved nothing: once more with a fresh one.
-      if (answer.status === 401 && again) {
-        tokens.drop();
-        continue;
-      }
-      throw failure(await refusal(answer));
-    }
-  };
+export function commands(door: Door): Commands {
+  const send = (name: string, query: object = {}, method = "GET") => command(door, `api/${name}`, { session_id: door.session, ...query }, method);
   return {
     start: (options) => send("start", options),
     propose: (options) => send("propose", options),
@@ -62,6 +32,30 @@ export function commands({ base, session, tokens, request }: Door): Commands {
     cancel: () => send("cancel", {}, "POST"),
     state: () => send("state"),
   };
+}
+
+/** Asks for something once, and reads the answer. */
+export async function command({ base, tokens, request }: Door, path: string, query: object, method: string): Promise<never> {
+  const url = new URL(path, base);
+  for (const [key, value] of Object.entries(query)) {
+    if (value) url.searchParams.set(key, String(value));
+  }
+  for (let again = tokens.renewable; ; again = false) {
+    const token = await tokens.get();
+    let answer: Response;
+    try {
+      answer = await ask(request, url, "application/json", token, AbortSignal.timeout(PATIENCE_MS), method);
+      if (answer.ok) return (await answer.json().catch(() => Promise.reject(judge({ code: NO_DOOR }).error))) as never;
+    } catch (cause) {
+      throw cause instanceof HeraldError ? cause : judge({ code: 0, cause }).error;
+    }
+    // A token that is refused has moved nothing: once more with a fresh one.
+    if (answer.status === 401 && again) {
+      tokens.drop();
+      continue;
+    }
+    throw failure(await refusal(answer));
+  }
 }
 
 /** A refusal of a command: in the words of the door, where it has any. */

@@ -53,14 +53,57 @@ export type Status =
   | { readonly state: "closed"; readonly reason: "closed" }
   | { readonly state: "closed"; readonly reason: "over" | "refused"; readonly error: HeraldError };
 
+/** How a session's past is to be played: several may stand together. */
+export interface Order {
+  /** Halt, or go on. */
+  readonly pause?: boolean;
+  /** From now on so many times as fast as it was, 0.1 to 64. */
+  readonly speed?: number;
+  /** Go on behind that place, back or forth: a cursor or a sequence, 0 for the first that is kept. */
+  readonly seek?: number | string;
+  /** Go to now, without what lies between: that is a place, too, and not to be halted at. */
+  readonly live?: true;
+}
+
+/** How the past is played. */
+export interface Replay {
+  /** `refused`: nothing of what was wanted was done. */
+  readonly state: "playing" | "paused" | "live" | "refused";
+  /** Why it was refused: `beyond` (no such place yet), `epoch` (a place in another life of the log), `malformed`, `busy`. */
+  readonly reason?: "beyond" | "epoch" | "malformed" | "busy";
+  readonly speed: number;
+  /** What comes next is behind that place. */
+  readonly after: number;
+}
+
+/** Somebody who is there. */
+export interface Person {
+  /** The same for all connections of one user. */
+  readonly id: string;
+  /** Who it is, their role and their name, where a token says so. */
+  readonly user?: string;
+  readonly role?: string;
+  readonly name?: string;
+  /** Since when, ms since 1970. */
+  readonly since: number;
+}
+
 /** What the client itself tells; names without a dot are never a session's. */
 export interface ClientEvents {
   /** What the connection is doing has changed. */
   status: Status;
   /** Events are missing for good: reload what is derived from them. */
   gap: Gap;
-  /** The snapshot is complete. */
+  /** The snapshot is complete, or what was played again has come to now. */
   live: { after: number };
+  /** How the past is played, or what of an order was refused: where a connection begins that plays it, and after each order. */
+  replay: Replay;
+  /** So many are there now. This and the next two come from routes that tell who is there. */
+  presence: { readonly count: number };
+  /** Somebody has come; so many are there now. */
+  join: Person & { readonly count: number };
+  /** Somebody has left. */
+  leave: Person & { readonly count: number };
   /** An engine says something to this client alone. It is no event of the session: it has no place in the log. */
   message: { readonly event: string; readonly data: unknown };
   /** What this client says is read slower (`slowed`, nothing is lost), or was not taken (`refused`). */
@@ -73,7 +116,6 @@ type Handler = (value: never) => void;
 
 /** A test for names by a pattern: tokens separated by dots, `*` for any one, `>` at the end for one or more. */
 export function matcher(pattern: string): (name: string) => boolean {
-  if (!/[*>]/.test(pattern)) return (name) => name === pattern;
   const tokens = pattern
     .split(".")
     .map((token) => (token === "*" ? "[^.]+" : token === ">" ? ".+" : token.replace(/\W/g, "\\$&")));

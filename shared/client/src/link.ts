@@ -34,7 +34,7 @@ export type SocketClass = new (url: string, protocols?: string[]) => unknown;
 /** Opens a socket. */
 export function openSocket(Class: SocketClass, url: URL, token: string | undefined, sink: Sink): Link {
   const href = url.href.replace(/^http/, "ws");
-  const socket = new Class(href, token ? ["herald.v1", `herald.token.${token}`] : ["herald.v1"]) as Socket;
+  const socket = new Class(href, ["herald.v1", ...(token ? [`herald.token.${token}`] : [])]) as Socket;
   const close = () => {
     socket.onmessage = socket.onclose = null;
     socket.close(1000);
@@ -57,14 +57,16 @@ export function openSocket(Class: SocketClass, url: URL, token: string | undefin
   return { close, send: (text) => (socket.send(text), true) };
 }
 
+/** Asks the door for something. A worker or a framework may want to keep answers: these are of the moment, or have no end. */
+export function ask(request: typeof fetch, url: URL, accept: string, token: string | undefined, signal: AbortSignal, method = "GET"): Promise<Response> {
+  return request(url, { method, headers: { accept, ...(token && { authorization: `Bearer ${token}` }) }, signal, cache: "no-store" });
+}
+
 /** Opens an event stream, by fetch: an `EventSource` can't say who it is, nor why it failed. */
 export function openStream(request: typeof fetch, url: URL, token: string | undefined, sink: Sink): Link {
   const abort = new AbortController();
-  const headers: Record<string, string> = { accept: "text/event-stream" };
-  if (token) headers.authorization = `Bearer ${token}`;
   const read = async (): Promise<End> => {
-    // A worker or a framework may want to keep answers; this one has no end.
-    const answer = await request(url, { headers, signal: abort.signal, cache: "no-store" });
+    const answer = await ask(request, url, "text/event-stream", token, abort.signal);
     // 204: there is nothing more to come.
     if (!answer.ok || answer.status === 204) return refusal(answer);
     const type = answer.headers.get("content-type") ?? "";
@@ -139,11 +141,10 @@ export class EventStream {
 /** A text as a frame; `undefined` where it is none. */
 function parse(text: unknown): Frame | undefined {
   try {
-    const frame = JSON.parse(text as string) as Frame | null;
-    if (typeof frame?.event !== "string") return undefined;
-    if (frame.event.startsWith("herald.")) return typeof frame.data === "object" && frame.data ? frame : undefined;
+    const frame = JSON.parse(text as string) as Frame;
+    const { event, data, seq = 0 } = frame;
     // Without a place in the log it is for this client alone.
-    return typeof (frame.seq ?? 0) === "number" ? frame : undefined;
+    return (event.startsWith("herald.") ? data && typeof data === "object" : typeof seq === "number") ? frame : undefined;
   } catch {
     return undefined;
   }

@@ -50,8 +50,8 @@ export class Position {
 
   constructor(from: From) {
     const text = String(from);
-    if (text === "live" || text === "start" || text === "snapshot") {
-      this.#from = text;
+    if (/^(live|start|snapshot)$/.test(text)) {
+      this.#from = text as "live";
     } else if (CURSOR.test(text)) {
       this.#from = "cursor";
       this.jump(text);
@@ -114,6 +114,12 @@ export class Position {
   /** `herald.live`: the snapshot is complete, and everything behind its cut is to come. */
   live(after: number): void {
     this.#arrive(after);
+  }
+
+  /** `herald.replay`: what comes next is behind that place, be it before what was seen. */
+  move(after: number): void {
+    this.#arrive(after);
+    if (!after) this.#from = "start";
   }
 
   /** Goes to a cursor that the door has named. */

@@ -2,8 +2,6 @@
 
 export class Queue<T> implements AsyncIterableIterator<T> {
   #items: T[] = [];
-  // Where the first one is: taking it away each time would move all others.
-  #head = 0;
   #waiting: [(result: IteratorResult<T>) => void, (error: unknown) => void][] = [];
   #done = false;
   #error: unknown;
@@ -17,17 +15,13 @@ export class Queue<T> implements AsyncIterableIterator<T> {
     this.#drained = drained;
   }
 
-  get size(): number {
-    return this.#items.length - this.#head;
-  }
-
   get full(): boolean {
-    return this.size >= this.#limit;
+    return this.#items.length >= this.#limit;
   }
 
   /** It is more than half full. */
   get behind(): boolean {
-    return this.size * 2 > this.#limit;
+    return this.#items.length * 2 > this.#limit;
   }
 
   push(item: T): void {
@@ -41,21 +35,14 @@ export class Queue<T> implements AsyncIterableIterator<T> {
   end(error?: unknown, discard = false): void {
     if (this.#done) return;
     this.#done = true;
-    if (discard) {
-      this.#items = [];
-      this.#head = 0;
-    }
+    if (discard) this.#items = [];
     this.#error = error;
     for (const reader of this.#waiting.splice(0)) this.next().then(...reader);
   }
 
   async next(): Promise<IteratorResult<T>> {
-    if (this.size) {
-      const value = this.#items[this.#head++] as T;
-      if (this.#head * 2 >= this.#items.length) {
-        this.#items.splice(0, this.#head);
-        this.#head = 0;
-      }
+    if (this.#items.length) {
+      const value = this.#items.shift() as T;
       if (!this.behind) this.#drained(this, false);
       return { done: false, value };
     }

@@ -1,6 +1,6 @@
 // When a page is looked at again, or its network comes or goes. Where there is no page, never.
 
-const NAMES = ["online", "offline", "pageshow", "visibilitychange"];
+const NAMES = "online offline pageshow visibilitychange".split(" ");
 
 /** Calls `awake` then; `moved`: the network is another one, so that old connections lead nowhere. The answer ends it. */
 export function whenAwake(awake: (moved: boolean) => void): () => void {

@@ -49,8 +49,8 @@ test("refusals are told in the words of the door, and nothing is asked twice", a
     [{ status: 502, body: { error: "GM unreachable" } }, "unavailable", 502, /^GM unreachable$/],
     [{ status: 503, body: "<html>" }, "unavailable", 503, /answered 503/],
     [{ status: 200, body: "<html>" }, "bad_url", 0, /not answered by Herald/],
-    [new TypeError("fetch failed"), "unreachable", 0, /did not answer/],
-    [new DOMException("late", "TimeoutError"), "unreachable", 0, /did not answer/],
+    [new TypeError("fetch failed"), "unreachable", 0, /does not answer/],
+    [new DOMException("late", "TimeoutError"), "unreachable", 0, /does not answer/],
   ];
   for (const [answer, code, status, text] of table) {
     const { asked, game } = door([answer]);

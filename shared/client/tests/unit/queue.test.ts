@@ -3,8 +3,8 @@ import { test } from "node:test";
 import { Queue } from "../../src/queue.ts";
 
 function queue(limit = 4) {
-  const told: [number, boolean][] = [];
-  return { told, queue: new Queue<number>(limit, (own, left) => told.push([own.size, left])) };
+  const told: [boolean, boolean][] = [];
+  return { told, queue: new Queue<number>(limit, (own, left) => told.push([own.behind, left])) };
 }
 
 test("what is pushed is read in order, sooner or later", async () => {
@@ -26,14 +26,14 @@ test("it says when it is full, and when there is room again", async () => {
   await numbers.next();
   assert.deepEqual(told, [], "not yet");
   await numbers.next();
-  assert.deepEqual(told, [[2, false]]);
+  assert.deepEqual(told, [[false, false]]);
 });
 
 test("who leaves is no reason to wait any more", async () => {
   const { queue: numbers, told } = queue();
   for (let number = 0; number < 4; number++) numbers.push(number);
   for await (const number of numbers) if (number === 0) break;
-  assert.deepEqual(told.at(-1), [0, true]);
+  assert.deepEqual(told.at(-1), [false, true]);
   numbers.push(9);
   assert.deepEqual(await numbers.next(), { done: true, value: undefined });
 });

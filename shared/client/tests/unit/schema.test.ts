@@ -43,15 +43,16 @@ function typeOf(schema: Schema, whole: boolean, known = KNOWN): string {
   return schema.type === undefined ? "any" : [schema.type].flat().map(one).join(" | ");
 }
 
-/** What the compiler says of the types next to the schemas. */
-function compared(name: string, known: Known): string {
+/** What the compiler says of types next to their schemas. */
+function beside(name: string, known: Known, types: [ours: string, schema: Schema][]): string {
   const lines = [
     'import type { ArenaEvents } from "../src/arena.ts";',
+    'import type { ClientEvents, Order } from "../src/events.ts";',
+    'export type { ArenaEvents, ClientEvents, Order };',
     "type Whole<T> = T extends readonly (infer I)[] ? Whole<I>[] : T extends object ? { [K in keyof T]-?: Whole<T[K]> } : T;",
     "declare function take<T>(value: T): void;",
   ];
-  for (const [event, { payload }] of Object.entries(known.events)) {
-    const ours = `ArenaEvents[${JSON.stringify(event.replace(/\{\w+\}/g, "*"))}]`;
+  for (const [ours, payload] of types) {
     const [said, all] = [typeOf(payload, false, known), typeOf(payload, true, known)];
     lines.push(
       // No field that is in one of them alone, or of another type there.
@@ -62,6 +63,12 @@ function compared(name: string, known: Known): string {
     );
   }
   return compile(name, lines);
+}
+
+/** The events of the game. */
+function compared(name: string, known: Known): string {
+  const events = Object.entries(known.events);
+  return beside(name, known, events.map(([event, { payload }]) => [`ArenaEvents[${JSON.stringify(event.replace(/\{\w+\}/g, "*"))}]`, payload]));
 }
 
 test("the types of events are those of the schemas", () => {
@@ -84,4 +91,23 @@ test("a field that is missing, of another type, or not always there is found", (
     compared("schemas-wrong", { ...KNOWN, events: { "gm.phase": { payload: { type: "object", required: ["turns"], properties: { type: { const: "phase" }, phase: { type: "string" }, turns: { type: "integer" } } } } } }),
     /optional/,
   );
+});
+
+// What the door itself says on any route, and what it can be told about the past.
+const DOOR = JSON.parse(readFileSync("../../services/ws-edge/src/asyncapi/door.json", "utf8")) as {
+  controls: Record<string, { schema: string }>;
+  document: { components: { schemas: Record<string, Schema>; messages: Record<string, { payload: Schema }> } };
+};
+
+test("the types of what the door tells of itself are those of its schemas", () => {
+  const { controls, document } = DOOR;
+  const known: Known = { events: {}, schemas: document.components.schemas };
+  const of = (name: string) => known.schemas[controls[`herald.${name}`]?.schema as string] as Schema;
+  const told = ["gap", "live", "replay", "presence", "join", "leave", "uplink"];
+  // The others are the client's own business.
+  assert.deepEqual(Object.keys(controls).sort(), [...told, "hello", "bye", "closed", "beat"].map((name) => `herald.${name}`).sort());
+  const order = document.components.messages["replay.order"]?.payload.properties?.data as Schema;
+  assert.equal(beside("door", known, [...told.map((name): [string, Schema] => [`ClientEvents["${name}"]`, of(name)]), ["Order", order]]), "");
+  const { reason: _, ...less } = of("replay").properties as Record<string, Schema>;
+  assert.match(beside("door-wrong", known, [['ClientEvents["replay"]', { ...of("replay"), properties: less }]]), /reason/);
 });

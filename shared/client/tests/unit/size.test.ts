@@ -15,6 +15,16 @@ test("the bundle is smaller than 6 kB, and needs nothing else", () => {
   assert.deepEqual([dependencies, sideEffects], [undefined, false]);
 });
 
+test("what the bundle calls otherwise is no name of the package", () => {
+  const inner = /INNER = \[(.*)\]/.exec(readFileSync("scripts/build.mjs", "utf8"))?.[1]?.match(/\w+/g) ?? [];
+  assert.ok(inner.length > 10);
+  const said = ["client", "events", "errors", "arena"].map((name) => readFileSync(`dist/${name}.d.ts`, "utf8")).join("\n");
+  const code = said.replace(/\/\*[\s\S]*?\*\//g, "");
+  for (const name of inner) {
+    assert.doesNotMatch(code, new RegExp(`^\\s*(readonly )?${name}[?(:]`, "m"), `${name} is one that others see`);
+  }
+});
+
 test("the types name no file that is not there", () => {
   const names = readdirSync("dist");
   for (const name of names.filter((name) => name.endsWith(".d.ts"))) {

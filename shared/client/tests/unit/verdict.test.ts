@@ -37,8 +37,9 @@ test("what the door says is kept, for people and for pauses", () => {
 
 test("a gap says where to go on", () => {
   const verdict = judge({ code: 4410, reason: "after=000000ab-7" });
-  assert.ok(verdict.act === "gap" && verdict.after === "000000ab-7");
-  assert.equal(judge({ code: 4410, reason: "" }).act, "retry");
+  assert.deepEqual([verdict.act, verdict.after], ["retry", "000000ab-7"]);
+  assert.equal(judge({ code: 4410, reason: "" }).after, undefined);
+  assert.equal(judge({ code: 4408, reason: "resume after=000000ab-7" }).after, undefined);
 });
 
 test("pauses are drawn from a range that doubles up to a limit", () => {
