@@ -149,6 +149,11 @@ impl Route {
         verifier: Option<&Arc<Verifier>>,
         peer: Peer,
     ) -> Answer {
+        let identity = match identity {
+            // Who has no token is told nothing of what they ask for. On a socket it may still come.
+            Err(refusal) if !self.is_socket() => return *Unwatched::Refused(refusal).answer(),
+            identity => identity,
+        };
         let opened = match self.asked(edge, session, &head, verifier, peer) {
             Ok(watch) => self.open(edge, watch, &head, identity).await,
             Err(answer) => Err(answer),

@@ -146,6 +146,8 @@ async fn who_has_no_good_token_is_told_why_and_shown_nothing() {
             "/sse/s1",
             "/app/sse/s1",
             "/gm/sse/s1",
+            // Not what else is wrong with it.
+            "/sse/s1?speed=0.1&snapshot=0",
             "/api/state",
             "/api/start",
             "/app/api/state",
