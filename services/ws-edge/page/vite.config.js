@@ -1,12 +1,12 @@
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vite";
 
-const client = fileURLToPath(new URL("../../../shared/client/src/index.ts", import.meta.url));
+const client = (name) => fileURLToPath(new URL(`../../../shared/client/src/${name}.ts`, import.meta.url));
 
 export default defineConfig({
   // Behind a proxy that cuts a path off, too.
   base: "./",
-  resolve: { alias: { "@herald/client": client } },
+  resolve: { alias: { "@herald/client/past": client("past"), "@herald/client": client("index") } },
   build: {
     target: "es2022",
     cssTarget: ["chrome123", "firefox120", "safari17.5"],

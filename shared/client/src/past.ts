@@ -17,11 +17,11 @@ export interface Summary {
   readonly types: Readonly<Record<string, number>>;
   /** Of names that are too rare to be counted one by one. */
   readonly other_types?: number;
-  readonly first: { readonly seq: number; readonly ts: number };
-  readonly last: { readonly seq: number; readonly ts: number };
+  readonly first: { readonly seq: number; readonly ts: number } | null;
+  readonly last: { readonly seq: number; readonly ts: number } | null;
   /** Whether the session is over. */
   readonly over: boolean;
-  /** Of a fork: the sequence up to which its log is the other's; the counts are of its own events. */
+  /** Of a fork: up to where its log is the other one's. The counts are of its own events, and so are `first` and `last`. */
   readonly forked_at?: number;
 }
 

@@ -9,7 +9,7 @@ import { runTests } from "../../../../shared/client/scripts/runner.mjs";
 process.chdir(fileURLToPath(new URL("..", import.meta.url)));
 process.exit(
   await runTests(process.argv.slice(2), build, {
-    external: ["playwright-core", "vite", "axe-core"], alias: { "@herald/client": "../../../shared/client/src/index.ts" },
+    external: ["playwright-core", "vite", "axe-core"], alias: { "@herald/client/past": "../../../shared/client/src/past.ts", "@herald/client": "../../../shared/client/src/index.ts" },
     jsx: "automatic", jsxImportSource: "preact",
   }),
 );

@@ -41,8 +41,8 @@ function App() {
     document.title = `${place}Herald`;
   }, [route.view, words]);
 
-  // One connection for a session, whatever view it is looked at in; a new one for a new token.
-  const watch = useMemo(() => (session ? new Watch(session, token) : undefined), [session, token]);
+  // One connection for a session, whatever view it is looked at in; a new one for a new token. Who comes to inspect reads its past first.
+  const watch = useMemo(() => (session ? new Watch(session, token, route.view === "inspect") : undefined), [session, token]);
   useEffect(() => {
     if (session) remember(session);
     // For people who look into the page with their browser's tools.
@@ -131,7 +131,7 @@ function Connection({ watch }: { watch: Watch }) {
       case "closed":
         return words.status[status.reason];
       default:
-        return words.status[status.state];
+        return watch.reading ? words.status.reading : words.status[status.state];
     }
   };
   // What a screen reader hears says no seconds.

@@ -72,3 +72,14 @@ export function useColours(): number {
   }, []);
   return count;
 }
+
+/** Whether the page is looked at. */
+export function useLooked(): boolean {
+  const [looked, set] = useState(!document.hidden);
+  useEffect(() => {
+    const changed = () => set(!document.hidden);
+    document.addEventListener("visibilitychange", changed);
+    return () => document.removeEventListener("visibilitychange", changed);
+  }, []);
+  return looked;
+}

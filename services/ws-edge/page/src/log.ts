@@ -99,10 +99,19 @@ export class Log {
 
   /** How many events were stored at that time or before: the index behind the last of them. */
   endAt(ts: number): number {
+    return this.#behind((entry) => entry.ts <= ts);
+  }
+
+  /** How many events have that sequence or a lower one: the index behind the last of them. */
+  endOf(seq: number): number {
+    return this.#behind((entry) => entry.seq <= seq);
+  }
+
+  #behind(is: (entry: Entry) => boolean): number {
     let [low, high] = [this.first, this.end];
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if ((this.at(middle) as Entry).ts <= ts) low = middle + 1;
+      if (is(this.at(middle) as Entry)) low = middle + 1;
       else high = middle;
     }
     return low;

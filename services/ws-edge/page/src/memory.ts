@@ -1,9 +1,9 @@
 // What the page remembers: of this tab until it is closed, of this browser until it is told to forget. Browsers may refuse both.
 
-type Where = "begun" | "wanted" | "token" | "tongue" | "theme" | "recent";
+type Where = "begun" | "wanted" | "token" | "operators" | "tongue" | "theme" | "recent";
 
 /** Of the tab: what is secret, and what belongs to a game that runs. The rest is the browser's. */
-const OF_THE_TAB: readonly Where[] = ["begun", "wanted", "token"];
+const OF_THE_TAB: readonly Where[] = ["begun", "wanted", "token", "operators"];
 
 export function kept<T>(where: Where, name = ""): T | undefined {
   try {

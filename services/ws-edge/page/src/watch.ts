@@ -1,7 +1,8 @@
 // One session being watched: the client's connection, the events it has brought, and the commands. Pages draw at most once a
 // frame, however many events come.
 
-import { connect, HeraldError, type GameStart, type Herald, type Lang, type NewsKind, type Status } from "@herald/client";
+import { connect, HeraldError, type From, type GameStart, type Herald, type Lang, type NewsKind, type Status } from "@herald/client";
+import { past, type Past, type Summary } from "@herald/client/past";
 import type { Entry } from "./entry.ts";
 import { begun, type Game } from "./game.ts";
 import { Log } from "./log.ts";
@@ -13,8 +14,10 @@ export interface Trouble {
   /** Of which command; none: of the connection. */
   command?: Command;
 }
-export type Command = "start" | "propose" | "choose" | "cancel";
+export type Command = "start" | "propose" | "choose" | "cancel" | "fork";
 
+/** Events of one request for the past: as many as the door gives at once. */
+const PAGE = 5000;
 /** Events that are taken in before the page is drawn again, so that a long past keeps nobody waiting. */
 const AT_ONCE = 2000;
 /** A connection that is away for so long is worth a word; before that it mostly is back. */
@@ -47,7 +50,15 @@ export class Watch {
   told: Game | null = null;
   /** The language the game was started in here. */
   lang: Lang | undefined;
-  #herald: Herald;
+  /** What is kept of the session, as the door counts it; none before it is known, or where nothing is. */
+  summary: Summary | null = null;
+  /** How many events were read when that was asked. */
+  counted = 0;
+  /** The past is being read. */
+  reading = false;
+  #past: Past;
+  #token: string;
+  #herald: Promise<Herald>;
   #incoming: Entry[] = [];
   #due = false;
   #asked = false;
@@ -56,21 +67,53 @@ export class Watch {
   #closed = false;
   #watchers = new Set<() => void>();
 
-  constructor(session: string, token: string) {
+  /** `reads`: what is kept is asked for page by page, and only what comes then is waited for; else all of it comes as it happened. */
+  constructor(session: string, token: string, reads: boolean) {
     this.session = session;
+    this.#token = token;
     const known = kept<Begun>("begun", session);
     if (known) {
       this.lang = known.lang;
       this.log.begin(known.after, known.start);
     }
-    const url = new URL(".", location.href);
-    this.#herald = connect({ url, session, from: "start", ...(token ? { token } : {}) });
-    this.#herald.on(">", ({ event, data, seq, ts }) => {
+    this.#past = past(this.place);
+    this.#herald = reads ? this.#read().then((next) => this.#open(next)) : Promise.resolve(this.#open("start"));
+  }
+
+  /** The session and its door, as the client has them. */
+  get place() {
+    return { url: new URL(".", location.href), session: this.session, ...(this.#token ? { token: this.#token } : {}) };
+  }
+
+  /** Reads what is kept; returns where to go on. What can't be read so comes by the connection, which says what is wrong, too. */
+  async #read(): Promise<From> {
+    let next: From = "start";
+    this.reading = true;
+    try {
+      for await (const page of this.#past.pages({ limit: PAGE })) {
+        if (this.#closed) break;
+        next = page.next;
+        const [first, last] = [page.gaps[0], page.gaps.at(-1)];
+        if (first && last) this.gap = { from: this.gap?.from ?? first.from, to: last.to };
+        for (const { event, data, seq, ts } of page.events) this.#incoming.push({ event, data, seq, ts, lag: null });
+        this.#soon();
+      }
+    } catch {
+      // See above.
+    }
+    this.reading = false;
+    return next;
+  }
+
+  #open(from: From): Herald {
+    const herald = connect({ ...this.place, from });
+    if (this.#closed) herald.close();
+    herald.on(">", ({ event, data, seq, ts }) => {
       const lag = this.#openedAt && ts >= this.#openedAt ? Date.now() - ts : null;
       this.#incoming.push({ event, data, seq, ts, lag });
       this.#soon();
     });
-    this.#herald.on("status", (status) => {
+    herald.on("status", (status) => {
       this.status = status;
       if (status.state === "open") this.#openedAt ||= Date.now();
       this.retryAt = status.state === "waiting" ? Date.now() + status.retryMs : 0;
@@ -86,10 +129,11 @@ export class Watch {
       }
       this.#changed();
     });
-    this.#herald.on("gap", ({ from, to }) => {
+    herald.on("gap", ({ from, to }) => {
       this.gap = { from, to };
       this.#changed();
     });
+    return herald;
   }
 
   subscribe(watcher: () => void): () => void {
@@ -99,7 +143,7 @@ export class Watch {
 
   close(): void {
     this.#closed = true;
-    this.#herald.close();
+    void this.#herald.then((herald) => herald.close());
     this.#watchers.clear();
   }
 
@@ -114,7 +158,7 @@ export class Watch {
   async start(lang: Lang): Promise<boolean> {
     const after = this.log.last?.seq ?? 0;
     return this.#send("start", async () => {
-      const start = await this.#herald.start({ lang });
+      const start = await (await this.#herald).start({ lang });
       this.lang = lang;
       this.log.begin(after, start);
       keep("begun", this.session, { after, start, lang } satisfies Begun);
@@ -122,11 +166,11 @@ export class Watch {
   }
 
   propose(lang: Lang): Promise<boolean> {
-    return this.#send("propose", () => this.#herald.propose({ lang: this.lang ?? lang }));
+    return this.#send("propose", async () => (await this.#herald).propose({ lang: this.lang ?? lang }));
   }
 
   choose(kind: NewsKind, lang: Lang): Promise<boolean> {
-    return this.#send("choose", () => this.#herald.choose(kind, { lang: this.lang ?? lang }));
+    return this.#send("choose", async () => (await this.#herald).choose(kind, { lang: this.lang ?? lang }));
   }
 
   /** Asks the Game Master how a game stands that was begun elsewhere: no event says how it began. At most once. */
@@ -134,7 +178,7 @@ export class Watch {
     if (this.#asked) return;
     this.#asked = true;
     try {
-      this.told = begun(await this.#herald.state());
+      this.told = begun(await (await this.#herald).state());
       this.#changed();
     } catch {
       // Then the gauges are known after the first turn.
@@ -142,7 +186,27 @@ export class Watch {
   }
 
   cancel(): Promise<boolean> {
-    return this.#send("cancel", () => this.#herald.cancel());
+    return this.#send("cancel", async () => (await this.#herald).cancel());
+  }
+
+  /** Makes a session that begins with the events of this one, up to and including that one. Returns its id. */
+  async fork(at: number): Promise<string | undefined> {
+    let made: string | undefined;
+    await this.#send("fork", async () => {
+      made = (await this.#past.fork(at)).session_id;
+    });
+    return made;
+  }
+
+  /** Asks the door what is kept of the session. Where it does not say, what was known stays. */
+  async count(): Promise<void> {
+    this.counted = this.log.end;
+    try {
+      this.summary = await this.#past.summary();
+      this.#changed();
+    } catch {
+      // The connection says what is wrong.
+    }
   }
 
   async #send(command: Command, act: () => Promise<unknown>): Promise<boolean> {

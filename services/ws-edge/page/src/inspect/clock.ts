@@ -18,3 +18,20 @@ export function marks(t0: number, t1: number, most: number): { at: number[]; sec
   for (let mark = Math.ceil(t0 / distance) * distance; mark <= t1 && at.length <= most; mark += distance) at.push(mark);
   return { at, seconds: distance >= 1000 };
 }
+
+/** `3 min 20 s`: the two largest units, in one piece. */
+export function duration(ms: number): string {
+  const seconds = Math.max(0, Math.round(ms / 1000));
+  const units: [number, string][] = [[86_400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+  const at = Math.max(0, units.findIndex(([size]) => seconds >= size));
+  if (!seconds) return `${Math.max(0, Math.round(ms))}\u00a0ms`;
+  const [[size, name], smaller] = [units[at] as [number, string], units[at + 1]];
+  const rest = smaller ? Math.floor((seconds % size) / smaller[0]) : 0;
+  return `${Math.floor(seconds / size)}\u00a0${name}${smaller && rest ? `\u00a0${rest}\u00a0${smaller[1]}` : ""}`;
+}
+
+/** `12.3 kB`. */
+export function bytes(n: number, tongue: string): string {
+  const [size, unit] = n < 1e3 ? [1, "B"] : n < 1e6 ? [1e3, "kB"] : [1e6, "MB"];
+  return `${(n / size).toLocaleString(tongue, { maximumFractionDigits: 1 })}\u00a0${unit}`;
+}

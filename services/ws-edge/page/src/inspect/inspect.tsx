@@ -1,7 +1,7 @@
 // A session looked into: its events on a timeline, any of them in detail, and the game as it was at any moment.
 
 import { useEffect, useMemo, useState } from "preact/hooks";
-import { useWatch } from "../hooks.ts";
+import { useLooked, useWatch } from "../hooks.ts";
 import { OpenSession } from "../open.tsx";
 import { TroubleBox } from "../trouble.tsx";
 import { useTongue, useWords } from "../words.ts";
@@ -14,7 +14,11 @@ import { List } from "./list.tsx";
 import { Plots } from "./plots.tsx";
 import { fitted, Timeline, type Range } from "./timeline.tsx";
 import { Transport } from "./transport.tsx";
-import { advance, LIVE, moment, seekIndex, shown, type Wind } from "./wind.ts";
+import { format } from "../route.ts";
+import { Operators } from "./operators.tsx";
+import { Player } from "./player.ts";
+import { Summary } from "./summary.tsx";
+import { advance, LIVE, moment, placeOf, seekIndex, shown, type Wind } from "./wind.ts";
 
 interface Props {
   watch: Watch | undefined;
@@ -29,6 +33,7 @@ export function Inspect({ watch, wrong, token, onToken }: Props & { wrong: strin
       <h1 class="unseen">{words.inspect}</h1>
       <OpenSession key={wrong} view="inspect" label={words.look.session} session={watch?.session ?? ""} wrong={wrong} class="open" />
       {watch ? <Session key={watch.session} watch={watch} token={token} onToken={onToken} /> : <p class="soft empty">{words.look.noSession}</p>}
+      <Operators token={token} onToken={onToken} session={watch?.session} />
     </div>
   );
 }
@@ -47,19 +52,27 @@ function Session({ watch, token, onToken }: Props & { watch: Watch }) {
   const [text, setText] = useState("");
   const [searched, setSearched] = useState(0);
 
-  // Playing: with the frames of the screen, so that it stops with a page that nobody looks at.
+  // Playing: the door does, and the page looks with each frame of the screen how far it is. It stops with a page that nobody looks at.
   const playing = wind.mode === "playing";
+  const looked = useLooked();
+  const player = useMemo(() => new Player(watch.place), [watch]);
+  useEffect(() => () => player.close(), [player]);
   useEffect(() => {
-    if (!playing) return undefined;
+    if (playing && looked) player.play(placeOf(wind, log), wind.speed);
+    else if (wind.mode === "live") player.close();
+    else player.pause();
+  }, [player, wind.mode, wind.speed, looked]);
+  useEffect(() => {
+    if (!playing || !looked) return undefined;
     let last = performance.now();
     let frame = requestAnimationFrame(function go(now) {
       const ms = Math.max(now - last, 0);
-      setWind((wind) => advance(wind, log, ms));
+      setWind((wind) => advance(wind, log, ms, player.door));
       last = now;
       frame = requestAnimationFrame(go);
     });
     return () => cancelAnimationFrame(frame);
-  }, [playing, log]);
+  }, [playing, looked, log, player]);
 
   const lanes = useMemo(() => new Lanes(), [watch]);
   lanes.read(log.entries(lanes.end, log.end), log.end);
@@ -83,7 +96,10 @@ function Session({ watch, token, onToken }: Props & { watch: Watch }) {
     }
   }, [at, range, wind.mode]);
   const count = (n: number) => n.toLocaleString(tongue);
-  const forgotten = log.first > 0;
+  const fork = async () => {
+    const made = await watch.fork(placeOf(wind, log));
+    if (made) location.hash = format({ view: "inspect", session: made });
+  };
   const choose = (index: number) => {
     pick(index);
     setWind((wind) => seekIndex(wind, log, index + 1));
@@ -91,12 +107,10 @@ function Session({ watch, token, onToken }: Props & { watch: Watch }) {
   return (
     <>
       <TroubleBox watch={watch} token={token} onToken={onToken} />
-      <p class="facts soft">
-        {log.end === 0 ? words.look.empty : words.look.events(count(log.end))}
-        {forgotten && <> · {words.look.kept(count(log.end - log.first))}</>}
-      </p>
+      <Summary watch={watch} onKind={setText} />
       <section class="time card" aria-label={words.look.timeline}>
-        <Transport log={log} wind={wind} setWind={setWind} range={seen} whole={range === null} setRange={setRange} />
+        <Transport log={log} wind={wind} setWind={setWind} range={seen} whole={range === null} setRange={setRange}
+          onFork={() => void fork()} forking={watch.pending === "fork"} />
         <Timeline log={log} wind={wind} setWind={setWind} lanes={lanes} range={seen} setRange={setRange} search={search}
           picked={picked} onPick={pick} version={watch.version} />
         <Plots log={log} range={seen} version={watch.version} />

@@ -14,9 +14,12 @@ interface Props {
   /** The range is all there is. */
   whole: boolean;
   setRange: (range: Range | null) => void;
+  /** A session is to be made that begins with what is shown. */
+  onFork: () => void;
+  forking: boolean;
 }
 
-export function Transport({ log, wind, setWind, range, whole, setRange }: Props) {
+export function Transport({ log, wind, setWind, range, whole, setRange, onFork, forking }: Props) {
   const words = useWords().look;
   const tongue = useTongue();
   const playing = wind.mode === "playing";
@@ -54,6 +57,9 @@ export function Transport({ log, wind, setWind, range, whole, setRange }: Props)
       </label>
       <p class="mono moment" id="moment">{log.end > 0 && end > log.first ? `${clock(at)} · ${number(end)} / ${number(log.end)}` : words.nothing}</p>
       <div class="keys zoom">
+        <button type="button" id="fork" title={words.forkHint} aria-disabled={forking || end <= log.first} onClick={() => forking || end <= log.first || onFork()}>
+          <Icon sign="fork" />{forking ? words.forking : words.fork}
+        </button>
         <Key name={words.zoomOut} sign="minus" act={() => zoom(2)} />
         <Key name={words.zoomIn} sign="plus" act={() => zoom(0.5)} />
         <button type="button" class="key" aria-pressed={whole} onClick={() => setRange(null)}>{words.fit}</button>
@@ -68,6 +74,7 @@ const SIGNS = {
   forth: "M5 3v10l6.5-5z",
   play: "M4 2.5v11L13 8z",
   pause: "M4 3h3v10H4zM9 3h3v10H9z",
+  fork: "M3.2 1.5h2v4.2L8 8.4l2.8-2.7V1.5h2v5L9 10.2v4.3H7v-4.3L3.2 6.5z",
   minus: "M3 7h10v2H3z",
   plus: "M7 3h2v4h4v2H9v4H7V9H3V7h4z",
 };

@@ -12,6 +12,20 @@ import { eventually, House } from "../../../../../shared/client/tests/system/hou
 import type { Log } from "../../src/log.ts";
 import { DESKTOP, launch, PHONE, Tab } from "./tab.ts";
 
+const SECRET = "a secret of at least thirty-two bytes";
+/** A door that asks for tokens. */
+const CLOSED = {
+  toml: '[[ws-edge.listeners]]\nbuiltin = "arena"\naddress = "127.0.0.1:0"\nauth = "jwt"\npage = true\n',
+  edge: { HERALD_JWT__SECRET: SECRET },
+};
+
+function tokenFor(claims: object): string {
+  const part = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const now = Math.floor(Date.now() / 1000);
+  const text = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub: "ann", iat: now, exp: now + 600, ...claims })}`;
+  return `${text}.${createHmac("sha256", SECRET).update(text).digest("base64url")}`;
+}
+
 /** What the page shows to its browser's tools. */
 declare const herald: { log: Log; session: string };
 
@@ -142,11 +156,15 @@ test("a game is played to its end by keyboard alone, seen by everybody, and woun
   await page.mouse.up();
   const shown = Number(await board.getAttribute("data-shown"));
   assert.ok(shown > 1 && shown < log.length, `${shown}`);
+  const sockets: string[] = [];
+  page.on("websocket", (socket) => sockets.push(new URL(socket.url()).search));
   await page.locator("#speed").selectOption("16");
   await page.locator("#play").click();
   await page.waitForFunction((shown) => Number(document.querySelector<HTMLElement>(".board")?.dataset.shown) > shown, shown);
   await page.locator('#live[aria-pressed="true"]').waitFor();
   assert.equal(Number(await board.getAttribute("data-shown")), log.length);
+  // The door has played it, from there.
+  assert.deepEqual(sockets, [`?after=${log[shown - 1]?.seq}&speed=16`]);
   assert.deepEqual((await titles()).map((title) => title.replace(/^\S+ /, "")), told(proposals[1] as number));
 
   // A filter, an event, and the command line that shows it again.
@@ -294,12 +312,199 @@ test("a session of 20,000 events stays usable", { skip, timeout: 90_000 }, async
   await tab.end();
 });
 
+/** A session whose events are known, and how long they took. */
+async function numbered(count: number, ms: number) {
+  const session = fresh();
+  const engine = await house.engine();
+  await engine.tell(session, 0, count, ms);
+  engine.close();
+  const log = await framesOf(house.port, session, ({ data }) => (data as { n: number }).n === count - 1);
+  return { session, log };
+}
+
+test("a session's past is asked for page by page, and played by the door in its own time", { skip, timeout: 90_000 }, async (t) => {
+  const { session, log } = await numbered(100, 4000);
+  const tab = await Tab.open(browser, url);
+  const { page } = tab;
+  const asked: string[] = [];
+  page.on("request", (request) => asked.push(new URL(request.url()).pathname));
+  const sockets: string[] = [];
+  page.on("websocket", (socket) => sockets.push(new URL(socket.url()).search));
+  await page.goto(`${url}#/inspect/${session}`);
+  await page.locator('#live[aria-pressed="true"]').waitFor();
+  await page.waitForFunction((n) => herald.log.end === n, log.length);
+  await page.locator('.link[data-state="open"]').waitFor();
+  assert.deepEqual(await inPage(tab), log);
+  assert.ok(asked.includes(`/sessions/${session}/events`), asked.join());
+  assert.match(sockets.join(), /^\?after=[0-9a-f]{8}-\d+$/, "the socket brings what comes then");
+  // What the door counts.
+  const facts = page.locator("#facts");
+  await facts.getByText("100 events").waitFor();
+  assert.match((await facts.textContent()) ?? "", /100 events · began .* · \d\ss long$/);
+  await page.locator(".kinds summary").click();
+  await page.locator(".kinds button", { hasText: "arena.agent.a1.output 25" }).click();
+  await page.locator('.row[aria-setsize="25"]').first().waitFor();
+  await tab.accessible("kinds of events");
+  await page.locator(".filter input").fill("");
+
+  const board = page.locator(".board");
+  const shown = async () => Number(await board.getAttribute("data-shown"));
+  const reached = (n: number) => page.waitForFunction((n) => Number(document.querySelector<HTMLElement>(".board")?.dataset.shown) >= n, n);
+  await page.locator("#timeline").press("Home");
+  await page.locator("#speed").selectOption("2");
+  const began = Date.now();
+  await page.locator("#play").click();
+  await reached(50);
+  const half = Date.now() - began;
+  // Halted it stays; then on, faster, from there.
+  await page.locator("#play").click();
+  await page.locator('#play[aria-label="Play from here"]').waitFor();
+  const halted = await shown();
+  await page.waitForTimeout(300);
+  assert.equal(await shown(), halted);
+  await page.locator("#speed").selectOption("8");
+  await page.locator("#play").click();
+  await page.locator('#live[aria-pressed="true"]').waitFor();
+  assert.equal(await shown(), log.length);
+  t.diagnostic(`2 of 4 seconds were played in ${half} ms at 2x, halted at ${halted}`);
+  assert.ok(half > 700, `${half} ms`);
+  assert.equal(sockets.filter((query) => query.includes("speed")).length, 1, "one connection has done all of it");
+
+  // An edge that dies while it plays is missed by nobody.
+  await page.locator("#timeline").press("Home");
+  await page.locator("#speed").selectOption("1");
+  await page.locator("#play").click();
+  await reached(20);
+  await house.closeDoor("SIGKILL");
+  await house.openDoor();
+  await page.locator('.link[data-state="open"]').waitFor();
+  await page.locator("#speed").selectOption("16");
+  await page.locator('#live[aria-pressed="true"]').waitFor();
+  assert.equal(await shown(), log.length);
+  assert.deepEqual(tab.errors.filter((error) => !/WebSocket connection|ERR_CONNECTION|ERR_INCOMPLETE|Failed to load resource/.test(error)), []);
+
+  // Where the door does not play, this device does.
+  await page.routeWebSocket(/speed=/, (socket) => socket.close({ code: 4403, reason: "no" }));
+  await page.locator("#timeline").press("Home");
+  await page.locator("#speed").selectOption("4");
+  await page.locator("#play").click();
+  await reached(50);
+  await page.locator("#live").click();
+  assert.equal(await shown(), log.length);
+  await tab.end();
+});
+
+test("a fork begins with what is shown, and is opened", { skip, timeout: 60_000 }, async () => {
+  const { session, log } = await numbered(40, 400);
+  const tab = await Tab.open(browser, `${url}#/inspect/${session}`);
+  const { page } = tab;
+  await page.waitForFunction((n) => herald.log.end === n, log.length);
+  await page.locator("#timeline").press("Home");
+  for (let at = 1; at < 15; at++) await page.locator("#timeline").press("ArrowRight");
+  await page.locator('.board[data-shown="15"]').waitFor();
+  await tab.tabTo("#fork");
+  await page.keyboard.press("Enter");
+  await page.waitForFunction(() => location.hash.startsWith("#/inspect/fork-"));
+  await page.waitForFunction(() => herald.session.startsWith("fork-") && herald.log.end === 15);
+  assert.deepEqual(await inPage(tab), log.slice(0, 15));
+  await page.locator("#facts", { hasText: "a fork" }).waitFor();
+  await tab.accessible("a fork");
+  await tab.shot("inspect-fork-desktop-light", true);
+  // It goes on by itself.
+  const engine = await house.engine();
+  await engine.tell(await page.evaluate(() => herald.session), 500, 3, 0);
+  engine.close();
+  await page.waitForFunction(() => herald.log.end === 18);
+  assert.deepEqual(tab.errors, []);
+
+  // Refused: in plain words, and nothing moves.
+  await page.route(/\/fork/, (route) => route.fulfill({ status: 409, json: { error: "this is the eighth fork" } }));
+  await page.locator("#fork").click();
+  await page.locator(".trouble", { hasText: "this is the eighth fork" }).waitFor();
+  assert.match(page.url(), /#\/inspect\/fork-/);
+  await tab.end();
+});
+
+test("operators see who watches what, and nobody else does", { skip, timeout: 90_000 }, async () => {
+  const closed = await House.start(CLOSED);
+  try {
+    const door = `http://127.0.0.1:${closed.port}/`;
+    const session = fresh();
+    const player = await Tab.open(browser, `${door}#/play/${session}`);
+    await player.page.locator(".trouble input").fill(tokenFor({ sub: "bob", sessions: [session] }));
+    await player.page.locator(".trouble button[type=submit]").click();
+    await player.page.locator('.link[data-state="open"]').waitFor();
+
+    const tab = await Tab.open(browser, `${door}#/inspect`);
+    const { page } = tab;
+    const part = page.locator(".operators");
+    await part.locator("summary").focus();
+    await page.keyboard.press("Enter");
+    await part.getByText("Enter a token with the role of an operator").waitFor();
+    await tab.accessible("operators without a token");
+    const enter = async (text: string) => {
+      await part.locator("input").fill(text);
+      await part.locator("button[type=submit]").click();
+    };
+    assert.deepEqual(tab.errors, []);
+    await enter(`${tokenFor({ role: "operator" })}x`);
+    await part.getByText("does not take this token").waitFor();
+    await enter(tokenFor({ sessions: ["*"] }));
+    await part.getByText("not an operator's").waitFor();
+    await tab.accessible("a token of somebody else");
+    await enter(tokenFor({ role: "operator", sessions: ["*"] }));
+    const row = part.locator("tr", { hasText: session });
+    await row.nth(1).waitFor();
+    assert.equal(await row.nth(0).locator("td").nth(0).textContent(), "1");
+    assert.match((await row.nth(1).textContent()) ?? "", /bob.*127\.0\.0\.1.*\/ws\/\{sid\}.*listening/);
+    assert.ok(!page.url().includes("eyJ"));
+    await tab.accessible("operators");
+    await tab.shot("inspect-operators-desktop-light", true);
+    // Another one comes, and is there within seconds.
+    const other = fresh();
+    await player.page.goto(`${door}#/play/${other}`);
+    await player.page.locator(".trouble input").fill(tokenFor({ sub: "eve", sessions: [other] }));
+    await player.page.locator(".trouble button[type=submit]").click();
+    await part.locator("tr", { hasText: "eve" }).waitFor();
+    await part.locator("a", { hasText: other }).first().click();
+    await page.waitForFunction((other) => location.hash === `#/inspect/${other}`, other);
+    await page.locator('.link[data-state="open"]').waitFor();
+    await part.locator('a[aria-current="true"]').first().waitFor();
+    assert.deepEqual(tab.errors.filter((error) => !/status of 40[134]/.test(error)), []);
+    await part.getByText("Forget the token").click();
+    await part.getByText("Enter a token with the role of an operator").waitFor();
+    await tab.end();
+
+    const phone = await Tab.open(browser, `${door}#/inspect`, PHONE);
+    await phone.page.locator(".operators summary").tap();
+    await phone.page.locator(".operators input").fill(tokenFor({ role: "operator", sessions: ["*"] }));
+    await phone.page.locator(".operators button[type=submit]").tap();
+    await phone.page.getByText("Comme le voit le processus").waitFor();
+    await phone.page.locator("tr", { hasText: "eve" }).waitFor();
+    await phone.accessible("operators on a phone");
+    await phone.shot("inspect-operators-phone-dark", true);
+    assert.deepEqual(phone.errors, []);
+    await phone.end();
+    await player.end();
+  } finally {
+    await closed.end();
+  }
+});
+
+test("a door that asks nobody has no lists, and says so in a sentence", { skip, timeout: 60_000 }, async () => {
+  const tab = await Tab.open(browser, `${url}#/inspect`);
+  const part = tab.page.locator(".operators");
+  await part.locator("summary").click();
+  await part.locator("input").fill(tokenFor({ role: "operator" }));
+  await part.locator("button[type=submit]").click();
+  await part.getByText("This door has no such lists").waitFor();
+  await tab.accessible("no lists");
+  assert.deepEqual(tab.errors.filter((error) => !/status of 404/.test(error)), []);
+  await tab.end();
+});
+
 test("a token that is wanted, refused or for something else is said in plain words, and another one is taken", { skip, timeout: 90_000 }, async () => {
-  const secret = "a secret of at least thirty-two bytes";
-  const closed = await House.start({
-    toml: '[[ws-edge.listeners]]\nbuiltin = "arena"\naddress = "127.0.0.1:0"\nauth = "jwt"\npage = true\n',
-    edge: { HERALD_JWT__SECRET: secret },
-  });
+  const closed = await House.start(CLOSED);
   try {
     const door = `http://127.0.0.1:${closed.port}/`;
     const session = fresh();
@@ -309,12 +514,7 @@ test("a token that is wanted, refused or for something else is said in plain wor
     await trouble.getByText("This door wants a valid token").waitFor();
     await tab.accessible("a token that is wanted");
     await tab.shot("play-token-desktop-light");
-    const part = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
-    const now = Math.floor(Date.now() / 1000);
-    const token = (sessions: string[]) => {
-      const text = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub: "ann", sessions, iat: now, exp: now + 600 })}`;
-      return `${text}.${createHmac("sha256", secret).update(text).digest("base64url")}`;
-    };
+    const token = (sessions: string[]) => tokenFor({ sessions });
     const enter = async (text: string) => {
       await trouble.locator("input").fill(text);
       await trouble.locator("button[type=submit]").click();
@@ -364,7 +564,8 @@ test("an address that leads nowhere, and a session that never was, are said in p
   await tab.accessible("an empty session");
   await page.goto(`${url}#/play/${session}`);
   await page.getByText("No game has begun in this session.").waitFor();
-  assert.deepEqual(tab.errors, []);
+  // The browser's own words on a past that is not there.
+  assert.deepEqual(tab.errors.filter((error) => !/status of 404/.test(error)), []);
   await tab.end();
 });
 

@@ -2,11 +2,11 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Log } from "../../src/log.ts";
 import { bins } from "../../src/inspect/bins.ts";
-import { clock, marks } from "../../src/inspect/clock.ts";
+import { bytes, clock, duration, marks } from "../../src/inspect/clock.ts";
 import { curl } from "../../src/inspect/curl.ts";
 import { parse, Search } from "../../src/inspect/filter.ts";
 import { Lanes } from "../../src/inspect/lanes.ts";
-import { advance, LIVE, moment, pause, play, seek, seekIndex, shown, step } from "../../src/inspect/wind.ts";
+import { advance, LIVE, moment, pause, placeOf, play, seek, seekIndex, shown, step } from "../../src/inspect/wind.ts";
 import { format, freshSession, isSession, parse as route } from "../../src/route.ts";
 import { preferred } from "../../src/words.ts";
 import { recorded } from "../recorded.ts";
@@ -33,6 +33,29 @@ test("winding back shows what was there at a moment, and playing goes on with th
   assert.deepEqual([pause(LIVE, log).mode, shown(pause(LIVE, log), log)], ["paused", all.length]);
   assert.equal(seekIndex(LIVE, log, 5).at, all[4]?.ts);
   assert.equal(play(LIVE, new Log()), LIVE);
+});
+
+test("where the door plays, its events are shown, and the moment waits for the next one", () => {
+  const at = (index: number) => all[index]?.ts as number;
+  const start = play(seekIndex({ ...LIVE, speed: 16 }, log, 26), log);
+  assert.equal(placeOf(start, log), all[25]?.seq);
+  assert.equal(placeOf(seekIndex(LIVE, log, 0), log), (all[0]?.seq as number) - 1);
+  const told = (index: number, live = false) => ({ place: all[index]?.seq, live });
+  assert.equal(advance(start, log, 1000, { place: undefined, live: false }), start, "it has not answered yet");
+  // However long it takes: not past the next event.
+  const waiting = advance(start, log, 1e6, told(25));
+  assert.deepEqual([waiting.at, shown(waiting, log), waiting.mode], [Math.max(at(26) - 1, at(25)), 26, "playing"]);
+  const further = advance(waiting, log, 16, told(40));
+  assert.deepEqual([further.at, shown(further, log)], [Math.min(at(40), Math.max(at(41) - 1, waiting.at)), 41]);
+  assert.equal(shown(advance(further, log, 16, told(30)), log), 41, "it never goes back by itself");
+  assert.equal(advance(further, log, 16, told(all.length - 1)).mode, "playing");
+  assert.equal(advance(further, log, 16, told(all.length - 1, true)).mode, "live");
+});
+
+test("times and sizes are told in their two largest units", () => {
+  const told = [0, 250, 1000, 59_600, 61_000, 200_000, 3_600_000, 5_400_000, 90_000_000].map((ms) => duration(ms).replaceAll("\u00a0", " "));
+  assert.deepEqual(told, ["0 ms", "250 ms", "1 s", "1 min", "1 min 1 s", "3 min 20 s", "1 h", "1 h 30 min", "1 d 1 h"]);
+  assert.deepEqual([0, 999, 12_345, 3e6].map((n) => bytes(n, "en").replace("\u00a0", " ")), ["0 B", "999 B", "12.3 kB", "3 MB"]);
 });
 
 test("each source has a lane, and there are not too many of them", () => {
