@@ -4,7 +4,7 @@ import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
-import { minifySync } from "oxc-minify";
+import { minifySync } from "rolldown/utils";
 
 /** Names of our own parts that nobody else sees: short ones do. See tests/unit/size.test.ts. */
 const INNER = ["act", "base", "begin", "behind", "drop", "frame", "greeted", "heard", "hello", "jump", "move", "query", "renewable", "request", "tokens"];

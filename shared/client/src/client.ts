@@ -64,7 +64,7 @@ export interface Herald<E extends EventMap = ArenaEvents> extends AsyncIterable<
   send(text: string): boolean;
   /** Plays the past, or plays it otherwise, from the next event or the place that is sought on. `replay` tells what came of it.
    *
-   * @throws HeraldError where `seek` is no place. */
+   * @throws HeraldError where `seek` is no place, or `speed` too low or too high. */
   replay(order: Order): void;
   /** Ends it: nothing comes any more. */
   close(): void;
@@ -181,6 +181,7 @@ class Client implements Herald<EventMap> {
     const { live, seek, pause, speed } = order;
     const to = live ? "live" : seek;
     const position = to === undefined ? undefined : new Position(to);
+    if (speed !== undefined && !(speed >= 0.1 && speed <= 64)) throw new HeraldError("bad_request", `speed: ${speed} is not 0.1 to 64`);
     // By the query of the next connection: what a broken one has not answered, and event streams are not told otherwise.
     this.#orders.push(() => {
       this.#position = position ?? this.#position;

@@ -24,7 +24,11 @@ function App() {
   const main = useRef<HTMLElement>(null);
 
   useEffect(() => {
-    const moved = () => setRoute(parse(location.hash));
+    const moved = () => {
+      setRoute(parse(location.hash));
+      // Another view begins at its beginning.
+      scrollTo(0, 0);
+    };
     addEventListener("hashchange", moved);
     return () => removeEventListener("hashchange", moved);
   }, []);

@@ -166,6 +166,7 @@ test("who watches what happens may go back, too", async (t) => {
   FakeSocket.last.hello(A, 100);
   FakeSocket.last.event(101, 90);
   assert.throws(() => herald.replay({ seek: "yesterday" }), /yesterday/);
+  for (const speed of [0, 65, NaN]) assert.throws(() => herald.replay({ speed }), /speed/);
   herald.replay({ seek: 90, speed: 4 });
   await settle();
   assert.equal(FakeSocket.last.query, "after=90&speed=4");

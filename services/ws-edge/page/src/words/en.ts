@@ -236,7 +236,7 @@ export const en = {
       none: "This door has no such lists: it asks nobody who they are. They are at its operations port.",
       away: "The door does not answer just now. It is asked again.",
       asking: "Asking…",
-      mine: "As the process sees it that answers at this door; another one behind the same address has its own.",
+      mine: "Seen by the edge that answers here; where several stand behind this address, each has its own lists.",
       sessions: "Sessions that are watched",
       connections: "Connections",
       over: "over",

@@ -238,7 +238,7 @@ export const fr: Words = {
       none: "Cette porte n'a pas de telles listes : elle ne demande à personne qui il est. Elles sont à son port d'exploitation.",
       away: "La porte ne répond pas à l'instant. On le lui redemande.",
       asking: "Demande en cours…",
-      mine: "Comme le voit le processus qui répond à cette porte ; un autre, derrière la même adresse, a les siennes.",
+      mine: "Vu par la porte qui répond ici ; s'il y en a plusieurs derrière cette adresse, chacune a ses propres listes.",
       sessions: "Sessions regardées",
       connections: "Connexions",
       over: "terminée",

@@ -479,7 +479,7 @@ test("operators see who watches what, and nobody else does", { skip, timeout: 90
     await phone.page.locator(".operators summary").tap();
     await phone.page.locator(".operators input").fill(tokenFor({ role: "operator", sessions: ["*"] }));
     await phone.page.locator(".operators button[type=submit]").tap();
-    await phone.page.getByText("Comme le voit le processus").waitFor();
+    await phone.page.getByText("Vu par la porte qui répond").waitFor();
     await phone.page.locator("tr", { hasText: "eve" }).waitFor();
     await phone.accessible("operators on a phone");
     await phone.shot("inspect-operators-phone-dark", true);
