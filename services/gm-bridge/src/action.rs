@@ -38,7 +38,12 @@ use herald_protocol::{
     record::{ActionKind, ActionRecord, Lang, NewsKind, WaitingCommand},
     subject,
 };
-use herald_runtime::{Context, nats::Nats, traces};
+use herald_runtime::{
+    Context,
+    bucket::{Bucket, BucketError},
+    nats::Nats,
+    traces,
+};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::{Instant, sleep, timeout},
@@ -56,7 +61,6 @@ use self::{
     running::{ActionLook, Running},
 };
 use crate::{
-    bucket::Bucket,
     config::{ActionConfig, ActionPolicy},
     game_master::GameMaster,
     metrics,
@@ -584,8 +588,8 @@ impl From<PublishFailure> for ActionError {
     }
 }
 
-impl From<crate::bucket::BucketError> for ActionError {
-    fn from(error: crate::bucket::BucketError) -> Self {
+impl From<BucketError> for ActionError {
+    fn from(error: BucketError) -> Self {
         tracing::warn!(error = &error as &dyn std::error::Error, "records of actions not available");
         Self::NotConnected
     }

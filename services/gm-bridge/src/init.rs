@@ -10,10 +10,10 @@ use herald_protocol::{
 
 use crate::{
     arena::{Arena, QueryParams},
-    bucket::BucketError,
     refusal::Refusal,
     sessions::Sessions,
 };
+use herald_runtime::bucket::BucketError;
 
 /// Initialises a session. With `tell`, the engine is told of it, unless a start has done that before.
 pub(crate) async fn init(

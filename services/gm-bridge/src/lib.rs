@@ -8,12 +8,11 @@
 //! through `arena`. All that is kept of a session is removed by `purge`.
 //!
 //! What holds: no bridge knows anything that another one does not; what decides is read through JetStream's leader
-//! (`bucket`); no request to a Game Master is ever repeated by itself; nothing of a superseded action follows the first
+//! ([`herald_runtime::bucket`]); no request to a Game Master is ever repeated by itself; nothing of a superseded action follows the first
 //! event of the one that superseded it.
 
 pub mod action;
 mod arena;
-mod bucket;
 pub mod config;
 pub mod game_master;
 mod health;

@@ -18,6 +18,7 @@ use herald_protocol::{
     subject,
 };
 use herald_runtime::{
+    bucket::{Bucket, BucketError, Slot},
     jetstream::{self, ApiError, Stored},
     nats::Nats,
 };
@@ -32,7 +33,6 @@ use self::{
 use crate::{
     action::{Lease, LeaseError},
     arena::EVENTS,
-    bucket::{Bucket, BucketError, Slot},
     config::GmConfig,
     game_master::{GameMaster, GameMasters},
     refusal::chain,

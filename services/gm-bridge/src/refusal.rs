@@ -7,13 +7,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use herald_protocol::id::InvalidToken;
-use herald_runtime::jetstream::PublishError;
+use herald_runtime::{bucket::BucketError, jetstream::PublishError};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{json, value::RawValue};
 
-use crate::{
-    action::ActionError, arena::ArenaError, bucket::BucketError, game_master::RequestError, metrics, pool::PoolError,
-};
+use crate::{action::ActionError, arena::ArenaError, game_master::RequestError, metrics, pool::PoolError};
 
 /// When it is worth trying again where an action must end first, in seconds: they take minutes, but there are many.
 const ROOM: u32 = 10;
@@ -128,7 +126,7 @@ impl From<BucketError> for Refusal {
         match error {
             // Somebody else wrote again and again.
             BucketError::Conflict { .. } => Self::busy(SOON),
-            BucketError::Unavailable { .. } => Self::nats(&error),
+            BucketError::Unavailable { .. } | BucketError::Unknown { .. } => Self::nats(&error),
         }
     }
 }

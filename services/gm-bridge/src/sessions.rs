@@ -1,9 +1,10 @@
 //! The records of sessions: which are known, how far their init came, which Game Master they play on.
 
 use herald_protocol::{SessionId, record::SessionRecord};
-use herald_runtime::nats::Nats;
-
-use crate::bucket::{Bucket, BucketError, Slot};
+use herald_runtime::{
+    bucket::{Bucket, BucketError, Slot},
+    nats::Nats,
+};
 
 /// The bucket that holds them. Its age limit is the time a session is known after its last action.
 pub(crate) const SESSIONS: &str = "SESSIONS";

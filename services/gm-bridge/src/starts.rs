@@ -8,7 +8,11 @@ mod record;
 use std::time::Duration;
 
 use herald_protocol::{SessionId, record::Lang};
-use herald_runtime::{Context, nats::Nats};
+use herald_runtime::{
+    Context,
+    bucket::{Bucket, BucketError},
+    nats::Nats,
+};
 use http::StatusCode;
 use tokio::{
     sync::oneshot,
@@ -20,7 +24,6 @@ pub(crate) use self::record::{Answer, StartRecord, start_key};
 use crate::{
     action::{Actions, Admission},
     arena::Arena,
-    bucket::{Bucket, BucketError},
     config::Config,
     metrics,
     pool::{Pool, now_ms},

@@ -13,6 +13,7 @@
 //! Invariants: the environment is read by [`config`] alone; a secret is in no log and in no printed configuration; a
 //! process that cannot reach NATS stays alive, says so in `/readyz`, and recovers by itself.
 
+pub mod bucket;
 pub mod config;
 pub mod health;
 pub mod http_over_nats;

@@ -7,6 +7,7 @@ use herald_protocol::{
     record::{ActionRecord, WaitingCommand},
     subject,
 };
+use herald_runtime::bucket::Slot;
 use tokio::{
     sync::watch,
     task::JoinHandle,
@@ -15,7 +16,6 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Shared, claim::Condition, ledger::LedgerError};
-use crate::bucket::Slot;
 
 /// Pause before a record that somebody else has just written is looked at again.
 pub(super) const RACE_PAUSE: Duration = Duration::from_millis(20);

@@ -8,7 +8,7 @@ use herald_protocol::{
 use herald_runtime::jetstream::{ApiError, Stored};
 
 use super::{ActionError, Shared, quota::Kept};
-use crate::bucket::{BucketError, Slot};
+use herald_runtime::bucket::{BucketError, Slot};
 
 /// The log's end and the record of a session.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use herald_protocol::{EventType, SessionId, record::AliasTarget, subject};
+use herald_runtime::bucket::{BucketError, Slot};
 use herald_runtime::jetstream::{self, ApiError};
 use tokio::time::{Instant, sleep};
 
@@ -11,12 +12,7 @@ use super::{
     Pool, PoolError, RACES, Seat,
     record::{GameMasterRecord, Previous, Standing, State, now_ms},
 };
-use crate::{
-    arena::EVENTS,
-    bucket::{BucketError, Slot},
-    config::WhenBusy,
-    starts::start_key,
-};
+use crate::{arena::EVENTS, config::WhenBusy, starts::start_key};
 
 /// How often the record of somebody else's start is looked at while it decides something.
 const LOOK: Duration = Duration::from_millis(150);

@@ -1,12 +1,12 @@
 //! What can be seen of the Game Masters from outside, for whoever looks into the running process.
 
+use herald_runtime::bucket::BucketError;
 use serde::Serialize;
 
 use super::{
     Pool,
     record::{State, now_ms},
 };
-use crate::bucket::BucketError;
 
 /// A Game Master, as all bridges know it.
 #[derive(Debug, Serialize)]

@@ -6,12 +6,13 @@ use std::{marker::PhantomData, time::Duration};
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
-use herald_runtime::{
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::{
     jetstream::{self, ACK_WAIT, ApiError, Expect, PublishError, Stored},
     nats::Nats,
 };
-use serde::{Serialize, de::DeserializeOwned};
-use tokio::time::{Instant, sleep, timeout};
 
 /// A write that meets another one to the same key under way is tried again after so long, then after twice as long, and so on
 /// up to [`LONGEST_PAUSE`].
@@ -29,7 +30,7 @@ const TIME_TO_LIVE: &str = "Nats-TTL";
 
 /// A bucket whose values are JSON records of one type.
 #[derive(Debug)]
-pub(crate) struct Bucket<T> {
+pub struct Bucket<T> {
     nats: Nats,
     name: &'static str,
     record: PhantomData<fn() -> T>,
@@ -37,33 +38,48 @@ pub(crate) struct Bucket<T> {
 
 /// What a key holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Slot<T> {
+pub struct Slot<T> {
     /// The record; `None` where there is none, or where what is there can't be read (and may be overwritten).
-    pub(crate) record: Option<T>,
+    pub record: Option<T>,
     /// The revision that the next write must name; 0 for a key that never was.
-    pub(crate) revision: u64,
+    pub revision: u64,
     /// When it was written, in ms since 1970, by the server's clock.
-    pub(crate) written_ms: u64,
+    pub written_ms: u64,
 }
 
 /// Why a record could not be read or written.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum BucketError {
-    /// JetStream did not answer, or not in time. A write may have been stored all the same.
+pub enum BucketError {
+    /// JetStream could not be asked, or refused. Of a write nothing was stored.
     #[error("bucket {bucket} is unavailable")]
     Unavailable {
+        /// Its name.
         bucket: &'static str,
+        /// What JetStream said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// JetStream did not answer in time: a write may have been stored all the same.
+    #[error("bucket {bucket} does not answer")]
+    Unknown {
+        /// Its name.
+        bucket: &'static str,
+        /// What became of the last try.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Somebody else wrote first.
     #[error("a record of bucket {bucket} was written by somebody else")]
-    Conflict { bucket: &'static str },
+    Conflict {
+        /// Its name.
+        bucket: &'static str,
+    },
 }
 
 impl BucketError {
     /// Whether somebody else wrote first: read again, decide again.
-    pub(crate) const fn is_conflict(&self) -> bool {
+    #[must_use]
+    pub const fn is_conflict(&self) -> bool {
         matches!(self, Self::Conflict { .. })
     }
 }
@@ -76,12 +92,16 @@ impl<T> Clone for Bucket<T> {
 
 impl<T: Serialize + DeserializeOwned> Bucket<T> {
     /// The bucket of that name; its owner has created it.
-    pub(crate) fn new(nats: &Nats, name: &'static str) -> Self {
+    #[must_use]
+    pub fn new(nats: &Nats, name: &'static str) -> Self {
         Self { nats: nats.clone(), name, record: PhantomData }
     }
 
     /// Reads a key through the leader.
-    pub(crate) async fn get(&self, key: &str) -> Result<Slot<T>, BucketError> {
+    ///
+    /// # Errors
+    /// [`BucketError::Unavailable`].
+    pub async fn get(&self, key: &str) -> Result<Slot<T>, BucketError> {
         let found =
             jetstream::last_by_subject_leader(&self.nats, &format!("KV_{}", self.name), &self.subject(key)).await;
         let stored = found.map_err(|error: ApiError| self.unavailable(error))?;
@@ -89,19 +109,19 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
     }
 
     /// Writes a key whose revision is still `revision` (0: that never was). Returns the new revision.
-    pub(crate) async fn write(&self, key: &str, record: &T, revision: u64) -> Result<u64, BucketError> {
+    ///
+    /// # Errors
+    /// [`BucketError`].
+    pub async fn write(&self, key: &str, record: &T, revision: u64) -> Result<u64, BucketError> {
         let payload = serde_json::to_vec(record).map_err(|error| self.unavailable(error))?;
         self.publish(key, HeaderMap::new(), payload.into(), revision).await
     }
 
     /// As [`Bucket::write`], for a record that is of interest for so long.
-    pub(crate) async fn write_for(
-        &self,
-        time: Duration,
-        key: &str,
-        record: &T,
-        revision: u64,
-    ) -> Result<u64, BucketError> {
+    ///
+    /// # Errors
+    /// [`BucketError`].
+    pub async fn write_for(&self, time: Duration, key: &str, record: &T, revision: u64) -> Result<u64, BucketError> {
         let mut headers = HeaderMap::new();
         headers.insert(TIME_TO_LIVE, format!("{}s", time.as_secs().max(1)));
         let payload = serde_json::to_vec(record).map_err(|error| self.unavailable(error))?;
@@ -109,7 +129,10 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
     }
 
     /// Deletes a key whose revision is still `revision`.
-    pub(crate) async fn delete(&self, key: &str, revision: u64) -> Result<u64, BucketError> {
+    ///
+    /// # Errors
+    /// [`BucketError`].
+    pub async fn delete(&self, key: &str, revision: u64) -> Result<u64, BucketError> {
         let mut headers = HeaderMap::new();
         headers.insert(OPERATION, "DEL");
         headers.insert(TIME_TO_LIVE, format!("{}s", MARK.as_secs()));
@@ -117,7 +140,10 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
     }
 
     /// Deletes a key, whatever stands there.
-    pub(crate) async fn clear(&self, key: &str) -> Result<(), BucketError> {
+    ///
+    /// # Errors
+    /// [`BucketError`].
+    pub async fn clear(&self, key: &str) -> Result<(), BucketError> {
         for _ in 0..RACES {
             let slot = self.get(key).await?;
             if slot.record.is_none() {
@@ -132,7 +158,10 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
     }
 
     /// Writes something under a key that holds no record, whatever stands there: proof that the bucket takes writes.
-    pub(crate) async fn mark(&self, key: &str, time: Duration) -> Result<(), BucketError> {
+    ///
+    /// # Errors
+    /// [`BucketError::Unavailable`].
+    pub async fn mark(&self, key: &str, time: Duration) -> Result<(), BucketError> {
         let mut headers = HeaderMap::new();
         headers.insert(TIME_TO_LIVE, format!("{}s", time.as_secs().max(1)));
         let subject = self.subject(key);
@@ -158,6 +187,9 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
                 Err(PublishError::Timeout) if again => unknown = true,
+                Err(error) if unknown || matches!(error, PublishError::Timeout | PublishError::Failed(_)) => {
+                    return Err(BucketError::Unknown { bucket: self.name, source: error.into() });
+                }
                 Err(error) => return Err(self.unavailable(error)),
             }
         }
@@ -166,7 +198,7 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
     /// What a write came to that was refused after a copy of it had left: the revision, if the copy is the last one.
     async fn stored(&self, subject: &str, id: &str) -> Result<u64, BucketError> {
         let last = jetstream::last_by_subject_leader(&self.nats, &format!("KV_{}", self.name), subject).await;
-        let last = last.map_err(|error| self.unavailable(error))?;
+        let last = last.map_err(|error| BucketError::Unknown { bucket: self.name, source: error.into() })?;
         let ours = last.filter(|last| last.message_id() == Some(id)).map(|last| last.sequence);
         ours.ok_or(BucketError::Conflict { bucket: self.name })
     }
@@ -194,7 +226,8 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
 
 impl<T> Slot<T> {
     /// The record, if it is there.
-    pub(crate) const fn record(&self) -> Option<&T> {
+    #[must_use]
+    pub const fn record(&self) -> Option<&T> {
         self.record.as_ref()
     }
 }
@@ -202,10 +235,10 @@ impl<T> Slot<T> {
 #[cfg(test)]
 mod tests {
     use futures_util::StreamExt;
-    use herald_runtime::{Context, config::Common, nats};
     use herald_testkit::{Nats as Server, within};
 
     use super::*;
+    use crate::{Context, config::Common, nats};
 
     #[tokio::test]
     async fn a_write_waits_for_one_under_way_for_about_as_long_as_a_request() {
