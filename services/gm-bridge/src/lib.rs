@@ -38,7 +38,6 @@ mod streams;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use async_nats::RequestErrorKind;
 use herald_protocol::Name;
 use herald_runtime::{
     Context,
@@ -66,8 +65,6 @@ use crate::{
 const SERVICE: &str = "gm";
 /// How long requests in work may take to end at the shutdown, of its 25 s; running actions have `action.drain`.
 const DRAIN: Duration = Duration::from_secs(20);
-/// How long to wait before subscriptions are asked to be confirmed again.
-const CONFIRM_AGAIN: Duration = Duration::from_millis(200);
 /// How long the connection for requests may take to close.
 const CLOSE: Duration = Duration::from_secs(2);
 
@@ -105,7 +102,7 @@ pub async fn start(config: Config, context: Context) -> anyhow::Result<()> {
     let service = Name::new(SERVICE)?;
     let server = http_over_nats::serve(&http, &service, &context.instance, routes::router(api), limits).await;
     let server = server.context("can't serve http.gm")?;
-    if stop.run_until_cancelled(heard(&http)).await.is_none() {
+    if stop.run_until_cancelled(http.subscribed()).await.is_none() {
         return Ok(());
     }
     context.supervise("roll call of the edges", async move { pool.run(stop).await });
@@ -119,18 +116,6 @@ pub async fn start(config: Config, context: Context) -> anyhow::Result<()> {
     // Answers given in the last moment leave with it.
     http.close(CLOSE).await;
     Ok(())
-}
-
-/// Waits until the server has taken what was sent so far: a subscription is none before. The library's flush waits only
-/// until it is written; an answer, here that nobody listens, comes behind everything before it.
-async fn heard(nats: &Nats) {
-    while let Err(error) = nats.client().request(nats.client().new_inbox(), "".into()).await {
-        if error.kind() == RequestErrorKind::NoResponders {
-            return;
-        }
-        tracing::warn!(%error, "subscriptions not confirmed yet");
-        tokio::time::sleep(CONFIRM_AGAIN).await;
-    }
 }
 
 fn api(nats: &Nats, config: Config, pool: Pool, context: &Context, drained: CancellationToken) -> anyhow::Result<Api> {

@@ -3,10 +3,7 @@
 use herald_protocol::subject;
 use herald_runtime::{
     Context,
-    jetstream::{
-        BucketSpec, StreamSpec,
-        epoch::{EpochOwner, StreamLife},
-    },
+    jetstream::{BucketSpec, StreamSpec, epoch::EpochOwner},
     nats::Nats,
 };
 
@@ -24,7 +21,7 @@ pub(crate) fn own(nats: &Nats, config: &StreamConfig, context: &Context) -> Epoc
         BucketSpec::new(ACTIONS),
     ];
     let owner = EpochOwner::spawn(nats, events(config), buckets);
-    context.supervise("condition of the streams", follow(&owner, context));
+    owner.report(context);
     owner
 }
 
@@ -34,32 +31,5 @@ pub(crate) fn events(config: &StreamConfig) -> StreamSpec {
         max_age: config.max_age.get(),
         max_bytes: config.max_bytes.as_u64(),
         ..StreamSpec::new(EVENTS, [subject::GM, subject::ARENA].map(|root| format!("{root}.>")))
-    }
-}
-
-/// Says how the stream is, until the owner or the process ends.
-fn follow(owner: &EpochOwner, context: &Context) -> impl Future<Output = ()> + Send + 'static {
-    let condition = context.health.condition("streams");
-    let stop = context.shutdown.token();
-    let (mut life, mut fault) = (owner.life(), owner.fault());
-    async move {
-        loop {
-            let state = match (*life.borrow_and_update(), fault.borrow_and_update().clone()) {
-                (_, Some(fault)) => Err(fault),
-                (StreamLife::Alive { .. }, None) => Ok(()),
-                (StreamLife::Unknown, None) => Err("not known".to_owned()),
-                (StreamLife::Rewritten, None) => Err("rewritten".to_owned()),
-            };
-            condition.set(state);
-            let changed = async {
-                tokio::select! {
-                    changed = life.changed() => changed,
-                    changed = fault.changed() => changed,
-                }
-            };
-            if !matches!(stop.run_until_cancelled(changed).await, Some(Ok(()))) {
-                return;
-            }
-        }
     }
 }

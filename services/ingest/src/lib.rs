@@ -24,12 +24,11 @@ mod streams;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use async_nats::RequestErrorKind;
 use herald_protocol::Name;
 use herald_runtime::{
     Context,
     http_over_nats::{self, Limits},
-    nats::{self, ConnectError, Nats},
+    nats::{self, ConnectError},
 };
 
 use crate::{auth::Gate, config::Config, log::Log, routes::Api};
@@ -38,8 +37,6 @@ use crate::{auth::Gate, config::Config, log::Log, routes::Api};
 const SERVICE: &str = "ingest";
 /// How long requests in work may take to end at the shutdown, of its 25 s.
 const DRAIN: Duration = Duration::from_secs(20);
-/// How long to wait before subscriptions are asked to be confirmed again.
-const CONFIRM_AGAIN: Duration = Duration::from_millis(200);
 /// How long the connection for requests may take to close.
 const CLOSE: Duration = Duration::from_secs(2);
 
@@ -76,7 +73,7 @@ pub async fn start(config: Config, context: Context) -> anyhow::Result<()> {
     let service = Name::new(SERVICE)?;
     let server = http_over_nats::serve(&http, &service, &context.instance, routes::router(api), limits).await;
     let server = server.context("can't serve http.ingest")?;
-    if stop.run_until_cancelled(heard(&http)).await.is_none() {
+    if stop.run_until_cancelled(http.subscribed()).await.is_none() {
         return Ok(());
     }
     context.health.started();
@@ -88,16 +85,4 @@ pub async fn start(config: Config, context: Context) -> anyhow::Result<()> {
     // Answers given in the last moment leave with it.
     http.close(CLOSE).await;
     Ok(())
-}
-
-/// Waits until the server has taken the subscriptions: it works off what a connection sends in turn, so an answer, here that
-/// nobody listens, comes behind them.
-async fn heard(nats: &Nats) {
-    while let Err(error) = nats.client().request(nats.client().new_inbox(), "".into()).await {
-        if error.kind() == RequestErrorKind::NoResponders {
-            return;
-        }
-        tracing::warn!(%error, "subscriptions not confirmed yet");
-        tokio::time::sleep(CONFIRM_AGAIN).await;
-    }
 }

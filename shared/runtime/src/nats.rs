@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Client, Event, jetstream};
+use async_nats::{Client, Event, RequestErrorKind, jetstream};
 use tokio::{
     sync::{Notify, Semaphore, watch},
     time::timeout,
@@ -34,6 +34,8 @@ pub use subscription::Subscription;
 
 /// How often the state is read beside the library's events, which it drops when 128 wait.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// How long to wait before subscriptions are asked to be confirmed again.
+const CONFIRM_AGAIN: Duration = Duration::from_millis(200);
 /// How long a server may refuse JetStream requests before it counts as having none: a starting one does for a moment.
 const JETSTREAM_PATIENCE: Duration = Duration::from_secs(3);
 /// The oldest nats-server whose JetStream has what Herald needs (atomic batches, per-message TTL, multi-last gets).
@@ -182,6 +184,18 @@ impl Nats {
     #[must_use]
     pub fn request_timeout(&self) -> Duration {
         self.inner.request_timeout
+    }
+
+    /// Waits until the server has taken the subscriptions made so far: it works off what a connection sends in turn, so an
+    /// answer, here that nobody listens, comes behind them. Safe to cancel.
+    pub async fn subscribed(&self) {
+        while let Err(error) = self.client().request(self.client().new_inbox(), "".into()).await {
+            if error.kind() == RequestErrorKind::NoResponders {
+                return;
+            }
+            tracing::warn!(%error, "subscriptions not confirmed yet");
+            tokio::time::sleep(CONFIRM_AGAIN).await;
+        }
     }
 
     /// Waits until the server has answered for JetStream; goes on waiting while it is away or has no leader.

@@ -135,6 +135,8 @@ pub struct StreamInfo {
     pub last_seq: u64,
     /// When that one was stored, in nanoseconds since 1970; 0 where there is none.
     pub last_time_ns: u64,
+    /// What time it was for the leader when it said all this, likewise; 0 where it does not say it.
+    pub now_ns: u64,
     /// How many messages it holds.
     pub messages: u64,
     /// How many bytes it holds.
@@ -389,6 +391,8 @@ struct InfoAnswer {
     created: String,
     state: State,
     cluster: Option<Cluster>,
+    #[serde(default)]
+    ts: String,
 }
 
 /// Who holds a stream, as its leader sees it.
@@ -427,7 +431,7 @@ struct State {
 
 impl From<InfoAnswer> for StreamInfo {
     fn from(answer: InfoAnswer) -> Self {
-        let InfoAnswer { config, created, state, cluster } = answer;
+        let InfoAnswer { config, created, state, cluster, ts } = answer;
         let others = cluster.map(|cluster| cluster.replicas).unwrap_or_default();
         let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
         let epoch = config.get("metadata").and_then(|metadata| metadata.get(headers::META_EPOCH));
@@ -438,6 +442,7 @@ impl From<InfoAnswer> for StreamInfo {
             first_seq: state.first_seq,
             last_seq: state.last_seq,
             last_time_ns: parse_time(&state.last_ts),
+            now_ns: parse_time(&ts),
             messages: state.messages,
             bytes: state.bytes,
             replicas: 1 + others.len(),

@@ -192,6 +192,7 @@ mod tests {
             created: created.to_owned(),
             first_seq: 1,
             last_seq: last.seq,
+            now_ns: 0,
             last_time_ns: last.time_ns,
             messages: last.seq,
             bytes: 0,

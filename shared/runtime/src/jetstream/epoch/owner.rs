@@ -16,6 +16,7 @@ use super::{
     watcher::{EVERY, Observer, Outcome},
 };
 use crate::{
+    Context,
     jetstream::{
         ApiError, BucketSpec, EnsureError, StreamInfo, StreamSpec,
         ensure::{ensure_bucket, ensure_stream, set_epoch, stream_info},
@@ -70,6 +71,33 @@ impl EpochOwner {
     #[must_use]
     pub fn fault(&self) -> watch::Receiver<Option<String>> {
         self.fault.clone()
+    }
+
+    /// Keeps the health condition `streams` true, until this is dropped or the process ends.
+    pub fn report(&self, context: &Context) {
+        let condition = context.health.condition("streams");
+        let stop = context.shutdown.token();
+        let (mut life, mut fault) = (self.life(), self.fault());
+        context.supervise("condition of the streams", async move {
+            loop {
+                let state = match (*life.borrow_and_update(), fault.borrow_and_update().clone()) {
+                    (_, Some(fault)) => Err(fault),
+                    (StreamLife::Alive { .. }, None) => Ok(()),
+                    (StreamLife::Unknown, None) => Err("not known".to_owned()),
+                    (StreamLife::Rewritten, None) => Err("rewritten".to_owned()),
+                };
+                condition.set(state);
+                let changed = async {
+                    tokio::select! {
+                        changed = life.changed() => changed,
+                        changed = fault.changed() => changed,
+                    }
+                };
+                if !matches!(stop.run_until_cancelled(changed).await, Some(Ok(()))) {
+                    return;
+                }
+            }
+        });
     }
 
     /// Waits until stream and buckets exist and the epoch is set. Safe to cancel.

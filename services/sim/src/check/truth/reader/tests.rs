@@ -29,6 +29,7 @@ fn info(epoch: u32, created: &str, first_seq: u64, last_seq: u64) -> StreamInfo 
         created: created.into(),
         first_seq,
         last_seq,
+        now_ns: 0,
         last_time_ns: last_seq * 10,
         messages: 0,
         bytes: 0,
