@@ -1,12 +1,15 @@
 //! What requests bring, and what is wrong with it: the shape of a field first (422, all faults at once), then its value (400).
 
+use std::collections::BTreeMap;
+
 use herald_protocol::SessionId;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json, value::RawValue};
 
-use crate::refusal::{Fault, Refusal};
+use crate::{
+    maze::size::{self, SizeError},
+    refusal::{Fault, Refusal},
+};
 
-/// Sizes of labyrinths.
-const SIZES: std::ops::RangeInclusive<i64> = 4..=10;
 /// Most characters of a seed.
 const LONGEST_SEED: usize = 100;
 /// Most characters of a client's id.
@@ -16,7 +19,8 @@ const LONGEST_CLIENT: usize = 255;
 #[derive(Debug, Default)]
 pub(crate) struct Form {
     body: Value,
-    fields: Map<String, Value>,
+    /// As texts: numbers of any length are numbers.
+    fields: BTreeMap<String, Box<RawValue>>,
     faults: Vec<Fault>,
     /// The body itself is no object: a field that lacks is not the fault.
     no_object: bool,
@@ -29,21 +33,22 @@ impl Form {
         if body.is_empty() {
             return form.broken("missing", vec![json!("body")], "Field required", Value::Null);
         }
-        match serde_json::from_slice(body) {
-            Ok(Value::Object(fields)) => {
-                form.body = Value::Object(fields.clone());
-                form.fields = fields;
-            }
-            Ok(other) => {
-                let msg = "Input should be a valid dictionary or object to extract fields from";
-                return form.broken("model_attributes_type", vec![json!("body")], msg, other);
-            }
+        match serde_json::from_slice::<Box<RawValue>>(body) {
             Err(error) => {
                 let at = json!(error.column());
-                return form.broken("json_invalid", vec![json!("body"), at], "JSON decode error", json!({}));
+                form.broken("json_invalid", vec![json!("body"), at], "JSON decode error", json!({}))
             }
+            Ok(text) => match serde_json::from_str(text.get()) {
+                Ok(fields) => {
+                    (form.body, form.fields) = (value(&text), fields);
+                    form
+                }
+                Err(_) => {
+                    let msg = "Input should be a valid dictionary or object to extract fields from";
+                    form.broken("model_attributes_type", vec![json!("body")], msg, value(&text))
+                }
+            },
         }
-        form
     }
 
     fn broken(mut self, kind: &'static str, loc: Vec<Value>, msg: &'static str, input: Value) -> Self {
@@ -58,11 +63,15 @@ impl Form {
 
     /// Takes a field that must be there.
     fn take(&mut self, field: &str) -> Option<Value> {
-        let value = self.fields.remove(field);
-        if value.is_none() && !self.no_object {
+        self.take_text(field).map(|text| value(&text))
+    }
+
+    fn take_text(&mut self, field: &str) -> Option<Box<RawValue>> {
+        let text = self.fields.remove(field);
+        if text.is_none() && !self.no_object {
             self.fault(field, "missing", "Field required", self.body.clone());
         }
-        value
+        text
     }
 
     /// Refuses what is wrong with the shape of what was taken so far.
@@ -72,19 +81,27 @@ impl Form {
 
     /// The size of a labyrinth.
     pub(crate) fn size(&mut self) -> Size {
-        let Some(value) = self.take("size") else { return Size(None) };
-        match integer(&value) {
-            Ok(size) => Size(Some(size)),
-            Err((kind, msg)) => {
-                self.fault("size", kind, msg, value);
-                Size(None)
-            }
+        let Some(text) = self.take_text("size") else { return Size(Err(SizeError::NotAnInteger)) };
+        let read = size::read(text.get());
+        if read == Err(SizeError::NotAnInteger) {
+            let input = value(&text);
+            let (kind, msg) = match input {
+                Value::Number(_) => {
+                    ("int_from_float", "Input should be a valid integer, got a number with a fractional part")
+                }
+                Value::String(_) => {
+                    ("int_parsing", "Input should be a valid integer, unable to parse string as an integer")
+                }
+                _ => ("int_type", "Input should be a valid integer"),
+            };
+            self.fault("size", kind, msg, input);
         }
+        Size(read)
     }
 
     /// The seed of a labyrinth, if there is one.
     pub(crate) fn seed(&mut self) -> Seed {
-        match self.fields.remove("seed") {
+        match self.fields.remove("seed").map(|text| value(&text)) {
             None | Some(Value::Null) => Seed(None),
             Some(Value::String(seed)) => Seed(Some(seed).filter(|seed| !seed.is_empty())),
             Some(other) => {
@@ -143,14 +160,18 @@ fn not_a_uuid(text: &str) -> Fault {
     Fault { kind: "uuid_parsing", loc, msg: "Input should be a valid UUID", input: json!(text) }
 }
 
+/// What a field holds. A number that is too large for us to calculate with is shown as nothing.
+fn value(text: &RawValue) -> Value {
+    serde_json::from_str(text.get()).unwrap_or_default()
+}
+
 /// A size of the right shape.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Size(Option<i64>);
+pub(crate) struct Size(Result<u8, SizeError>);
 
 impl Size {
     pub(crate) fn check(self) -> Result<u8, Refusal> {
-        let size = self.0.filter(|size| SIZES.contains(size)).and_then(|size| u8::try_from(size).ok());
-        size.ok_or(Refusal::bad("Size must be between 4 and 10"))
+        self.0.map_err(|_| Refusal::bad("Size must be between 4 and 10"))
     }
 }
 
@@ -191,38 +212,6 @@ fn is_forbidden(text: &str) -> bool {
 
 /// A type of fault, and what it says.
 type Wrong = (&'static str, &'static str);
-
-/// An integer as clients write it. One that is larger than any we know is as good as the largest.
-fn integer(value: &Value) -> Result<i64, Wrong> {
-    match value {
-        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
-            (Some(number), _) => Ok(number),
-            (None, Some(number)) if number.fract() == 0.0 => Ok(if number < 0.0 { i64::MIN } else { i64::MAX }),
-            _ => Err(("int_from_float", "Input should be a valid integer, got a number with a fractional part")),
-        },
-        Value::String(text) => digits(text.trim())
-            .ok_or(("int_parsing", "Input should be a valid integer, unable to parse string as an integer")),
-        _ => Err(("int_type", "Input should be a valid integer")),
-    }
-}
-
-/// `7`, `+7`, `007`, `7.0`.
-fn digits(text: &str) -> Option<i64> {
-    let (sign, rest) = match text.as_bytes().first()? {
-        b'-' => (-1, &text[1..]),
-        b'+' => (1, &text[1..]),
-        _ => (1, text),
-    };
-    let whole = match rest.split_once('.') {
-        Some((whole, zeros)) if !zeros.is_empty() && zeros.bytes().all(|byte| byte == b'0') => whole,
-        Some(_) => return None,
-        None => rest,
-    };
-    if whole.is_empty() || !whole.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    Some(whole.parse::<i64>().map_or(i64::MAX, |number| number * sign))
-}
 
 fn boolean(value: &Value) -> Result<bool, Wrong> {
     const PARSING: Wrong = ("bool_parsing", "Input should be a valid boolean, unable to interpret input");

@@ -35,6 +35,8 @@ const AT_ONCE: usize = 16;
 /// Statuses that are looked at by one reading, and how many bytes these may have.
 const STATUSES: usize = 128;
 const STATUSES_BYTES: usize = 16 << 20;
+/// How long the record of a destroyed session stays: longer than it takes somebody to come who was just let in.
+const LINGER_MS: u64 = 5_000;
 /// How long a change of the sweeper's may take.
 const PATIENCE: Duration = Duration::from_secs(4);
 
@@ -99,7 +101,7 @@ impl Sweeper {
             self.lobby.all.see(|entries| entries.values().cloned().partition(over)).await?;
         metrics::sessions(there.len());
         self.told.retain(|_, (_, at)| at.elapsed() < self.refresh);
-        all(gone.iter().map(|entry| self.bury(&entry.record.id, era, entry.revision))).await;
+        all(gone.iter().map(|entry| self.bury(entry, era))).await;
 
         let (strays, void) = self.astray(era, &there).await?;
         all(strays.iter().map(|(session, client, join)| self.take_out(session, client, join))).await;
@@ -107,22 +109,27 @@ impl Sweeper {
         self.tell(&there).await
     }
 
-    /// Ends a session whose era or time is over: nobody joins it any more, its viewers are told, its record goes. Another instance
+    /// Ends a session whose era or time is over: nobody joins it any more, its viewers are told, and with a later sweep its record
+    /// goes. Then that it is gone is said again, to those who were let in before and came too late to hear it. Another instance
     /// may go on with it at any step.
-    async fn bury(&self, id: &SessionId, era: u64, seen: u64) -> Result<(), SweepError> {
+    async fn bury(&self, entry: &Entry<Session>, era: u64) -> Result<(), SweepError> {
+        let id = &entry.record.id;
         let Some((mut session, mut revision)) = self.lobby.sessions.record(id).await? else { return Ok(()) };
-        if !session.is_over(era) && revision != seen {
+        if !session.is_over(era) && revision != entry.revision {
             // Somebody came just in time.
             return Ok(());
         }
-        if !session.destroyed {
+        let again = session.destroyed;
+        if !again {
             revision = self.lobby.sessions.mark_destroyed(&mut session, revision).await?;
             dies_at(Bug::DiesBurying);
         }
         self.lobby.teller.status(id, &session.status(), revision, None).await?;
-        self.lobby.teller.destroyed(&session, revision).await?;
-        self.lobby.sessions.remove(id, revision).await?;
-        metrics::swept("session");
+        self.lobby.teller.destroyed(&session, revision, again).await?;
+        if again && entry.record.destroyed && clock::now_ms().saturating_sub(entry.written_ms) > LINGER_MS {
+            self.lobby.sessions.remove(id, revision).await?;
+            metrics::swept("session");
+        }
         Ok(())
     }
 

@@ -82,10 +82,8 @@ impl Teller {
         last: Option<u64>,
     ) -> Option<u64> {
         let status = session.status();
-        let (told, ()) = tokio::join!(
-            self.status(&session.id, &status, revision, last),
-            self.events(session, revision, events)
-        );
+        let (told, ()) =
+            tokio::join!(self.status(&session.id, &status, revision, last), self.events(session, revision, events));
         told.inspect_err(|error| {
             metrics::status("failed");
             tracing::warn!(session = %session.id, error = error as &dyn std::error::Error, "a status was not told");
@@ -151,13 +149,9 @@ impl Teller {
         Ok(last.as_ref().map_or(Told { revision: 0, sequence: 0, at_ms: 0 }, told))
     }
 
-    /// Says that a session is gone, once.
-    pub(crate) async fn destroyed(&self, session: &Session, revision: u64) -> Result<(), TellError> {
-        let subject = subject(&session.id, "session.destroyed");
-        if jetstream::last_by_subject_leader(&self.nats, STREAM, &subject).await?.is_none() {
-            self.store(session, revision, 0, &Event::Destroyed).await?;
-        }
-        Ok(())
+    /// Says that a session is gone, for the first or for the second time.
+    pub(crate) async fn destroyed(&self, session: &Session, revision: u64, again: bool) -> Result<(), TellError> {
+        self.store(session, revision, usize::from(again), &Event::Destroyed).await.map_err(TellError::from)
     }
 
     /// Stores events, in their order. They are history: what is true is in the records, so one that is lost is only logged.

@@ -19,7 +19,7 @@
 //! }
 //! ```
 //!
-//! Parts by themselves: [`Nats`], [`NatsCluster`], [`Edge`], [`Bridge`], [`Ingest`], [`SimGm`], [`SimArena`], any other program by
+//! Parts by themselves: [`Nats`], [`NatsCluster`], [`Edge`], [`Bridge`], [`Ingest`], [`Lobby`], [`SimGm`], [`SimArena`], any other program by
 //! [`Launch`]. An edge is ready only when a bridge has made the streams: start the bridge first, or [`Edge::spawn`] it.
 //! Every server has the users of `nats/users.conf`: each service connects as its own, the tests as `operator` ([`users`]). A
 //! test fails where one of them was refused something, unless it is about that ([`NatsOptions::refuses`]).
@@ -71,6 +71,6 @@ mod wait;
 pub use cluster::NatsCluster;
 pub use nats::{Nats, NatsOptions};
 pub use service::{Launch, Service};
-pub use services::{Bridge, Edge, Ingest, Sim, SimArena, SimGm};
+pub use services::{Bridge, Edge, Ingest, Lobby, Sim, SimArena, SimGm};
 pub use system::{Plan, System};
 pub use wait::{eventually, within};

@@ -57,6 +57,10 @@ starter!(
     Ingest
 );
 starter!(
+    /// lobby: `Lobby::new(&nats).start().await`.
+    Lobby
+);
+starter!(
     /// The Game Master stand-in: `SimGm::new().arg("--no-door").start().await`.
     SimGm
 );
@@ -65,7 +69,7 @@ starter!(
     SimArena
 );
 
-/// What [`Edge`], [`Bridge`] and [`Ingest`] can be told beside.
+/// What [`Edge`], [`Bridge`], [`Ingest`] and [`Lobby`] can be told beside.
 macro_rules! service {
     ($name:ident) => {
         impl $name {
@@ -109,6 +113,7 @@ macro_rules! service {
 service!(Edge);
 service!(Bridge);
 service!(Ingest);
+service!(Lobby);
 
 impl Edge {
     /// An edge of its own port with the built-in configuration: the arena game.
@@ -162,6 +167,37 @@ impl Ingest {
     #[must_use]
     pub fn at(nats: &str) -> Self {
         Self(Launch::new("ingest").user("ingest").env("NATS_URL", nats))
+    }
+}
+
+/// Where the door of the lobby is configured, from the root of the repository.
+const LOBBY_DOOR: &str = "compose/edges/lobby.toml";
+/// What it says of the folder of the page.
+const LOBBY_PAGES: &str = "services/lobby/page/site";
+
+impl Lobby {
+    /// One as it comes.
+    #[must_use]
+    pub fn new(nats: &Nats) -> Self {
+        Self::at(&nats.url())
+    }
+
+    /// As [`Lobby::new`], with the addresses of its NATS, separated by commas.
+    #[must_use]
+    pub fn at(nats: &str) -> Self {
+        Self(Launch::new("lobby").user("lobby").env("NATS_URL", nats))
+    }
+
+    /// The door to it that we ship, at a port of its own.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn door(nats: &str) -> Edge {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let config = std::fs::read_to_string(root.join(LOBBY_DOOR)).expect("the door of the lobby");
+        assert!(config.contains(LOBBY_PAGES), "{LOBBY_DOOR} names no pages");
+        Edge::at(nats).config(config.replace(LOBBY_PAGES, &root.join(LOBBY_PAGES).display().to_string()))
     }
 }
 

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 /// All of them, with the variable their password is in.
-const USERS: [(&str, &str); 6] = [
+const USERS: [(&str, &str); 7] = [
     ("gm-bridge", "HERALD_NATS_GM_BRIDGE_PASSWORD"),
     ("ws-edge", "HERALD_NATS_WS_EDGE_PASSWORD"),
     ("ingest", "HERALD_NATS_INGEST_PASSWORD"),
+    ("lobby", "HERALD_NATS_LOBBY_PASSWORD"),
     ("arena", "HERALD_NATS_ARENA_PASSWORD"),
     (OPERATOR, "HERALD_NATS_OPERATOR_PASSWORD"),
     // The example that the file shows.

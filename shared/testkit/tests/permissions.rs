@@ -31,7 +31,8 @@ const RIGHTS: &[(&str, &[&str])] = &[
     ("PUB app.s1.chat.message", &["ingest"]),
     ("PUB app.s1._key.0", &["ingest"]),
     ("PUB app.init", &[]),
-    ("PUB lobby.s1.joined", &[]),
+    ("PUB lobby.s1.joined", &["lobby"]),
+    ("PUB lobby.init", &[]),
     ("PUB table.g1.turn", &[]),
     ("SUB gm.>", &[]),
     ("SUB gm.s1.proposal", &[]),
@@ -62,13 +63,15 @@ const RIGHTS: &[(&str, &[&str])] = &[
     ("PUB $JS.API.STREAM.PURGE.APP", &[]),
     ("PUB $JS.API.STREAM.DELETE.APP", &[]),
     ("PUB $JS.API.STREAM.MSG.DELETE.APP", &["ingest"]),
-    ("PUB $JS.API.STREAM.CREATE.LOBBY", &[]),
+    ("PUB $JS.API.STREAM.CREATE.LOBBY", &["lobby"]),
+    ("PUB $JS.API.STREAM.PURGE.LOBBY", &[]),
+    ("PUB $JS.API.STREAM.DELETE.KV_LOBBY_SESSION", &[]),
     ("PUB $JS.API.STREAM.CREATE.PRESENCE", &[]),
     ("PUB $JS.API.STREAM.DELETE.KV_SESSIONS", &[]),
     ("PUB $JS.API.STREAM.CREATE.KV_SESSIONS", &["gm-bridge"]),
     ("PUB $JS.API.STREAM.NAMES", &[]),
     ("PUB $JS.API.STREAM.LIST", &[]),
-    ("PUB $JS.API.INFO", &["gm-bridge", "ws-edge", "ingest"]),
+    ("PUB $JS.API.INFO", &["gm-bridge", "ws-edge", "ingest", "lobby"]),
     // Reading them.
     ("PUB $JS.API.STREAM.INFO.EVENTS", &["gm-bridge", "ws-edge"]),
     ("PUB $JS.API.STREAM.MSG.GET.EVENTS", &["gm-bridge", "ws-edge"]),
@@ -87,13 +90,20 @@ const RIGHTS: &[(&str, &[&str])] = &[
     ("PUB $JS.API.DIRECT.GET.APP", &["ws-edge"]),
     ("PUB $JS.API.CONSUMER.CREATE.APP.own", &["ws-edge"]),
     ("PUB $JS.API.CONSUMER.CREATE.APP", &[]),
-    ("PUB $JS.API.STREAM.INFO.LOBBY", &[]),
-    ("PUB $JS.API.STREAM.MSG.GET.LOBBY", &[]),
-    ("PUB $JS.API.CONSUMER.CREATE.LOBBY.own", &[]),
+    ("PUB $JS.API.STREAM.INFO.LOBBY", &["ws-edge", "lobby"]),
+    ("PUB $JS.API.STREAM.MSG.GET.LOBBY", &["ws-edge", "lobby"]),
+    ("PUB $JS.API.DIRECT.GET.LOBBY", &["ws-edge", "lobby"]),
+    ("PUB $JS.API.CONSUMER.CREATE.LOBBY.own", &["ws-edge"]),
+    ("PUB $JS.API.CONSUMER.CREATE.KV_LOBBY_CLIENT.own", &[]),
     // Records: the bridge's own; of all of them a door sees the aliases.
     ("PUB $KV.SESSIONS.s1", &["gm-bridge"]),
     ("PUB $KV.ACTIONS.s1", &["gm-bridge"]),
     ("PUB $KV.ALIASES.g1", &["gm-bridge"]),
+    ("PUB $KV.LOBBY_META.era", &["lobby"]),
+    ("PUB $KV.LOBBY_SESSION.s1", &["lobby"]),
+    ("PUB $KV.LOBBY_CLIENT.c1", &["lobby"]),
+    ("PUB $JS.API.STREAM.MSG.GET.KV_LOBBY_META", &["lobby"]),
+    ("PUB $JS.API.STREAM.MSG.GET.KV_LOBBY_CLIENT", &["lobby"]),
     ("SUB $KV.>", &[]),
     ("PUB $JS.API.STREAM.MSG.GET.KV_SESSIONS", &["gm-bridge"]),
     ("PUB $JS.API.STREAM.MSG.GET.KV_ACTIONS", &["gm-bridge"]),
@@ -109,6 +119,8 @@ const RIGHTS: &[(&str, &[&str])] = &[
     // Questions between services.
     ("PUB http.gm", &["gm-bridge", "ws-edge"]),
     ("PUB http.ingest", &["ws-edge", "ingest"]),
+    ("PUB http.lobby", &["ws-edge", "lobby"]),
+    ("SUB http.lobby lobby", &["lobby"]),
     ("PUB http.dice", &["ws-edge"]),
     ("SUB http.gm", &["gm-bridge"]),
     ("SUB http.gm gm", &["gm-bridge"]),
@@ -118,6 +130,7 @@ const RIGHTS: &[(&str, &[&str])] = &[
     ("SUB http.dice", &[]),
     ("PUB admit.dice", &["ws-edge"]),
     ("PUB admit.gm", &["ws-edge"]),
+    ("SUB admit.lobby lobby", &["lobby"]),
     ("PUB admit.dice.x", &[]),
     ("SUB admit.dice", &[]),
     ("SUB admit.dice dice", &[]),
@@ -151,13 +164,16 @@ const RIGHTS: &[(&str, &[&str])] = &[
     ("SUB epoch.EVENTS", &["gm-bridge"]),
     ("PUB epoch.APP", &["ws-edge"]),
     ("SUB epoch.APP", &["ingest"]),
-    ("SUB $SRV.PING", &["gm-bridge", "ingest"]),
+    ("PUB epoch.LOBBY", &["ws-edge"]),
+    ("SUB epoch.LOBBY", &["lobby"]),
+    ("SUB $SRV.PING", &["gm-bridge", "ingest", "lobby"]),
     ("SUB $SRV.*.ingest", &["ingest"]),
     ("SUB $SRV.*.dice", &[]),
     // Answers: each hears its own.
     ("SUB _INBOX.gm-bridge.>", &["gm-bridge"]),
     ("SUB _INBOX.ws-edge.>", &["ws-edge"]),
     ("SUB _INBOX.ingest.>", &["ingest"]),
+    ("SUB _INBOX.lobby.>", &["lobby"]),
     ("SUB _INBOX.operator.>", &[]),
     ("SUB _INBOX.arena.>", &[]),
     ("SUB _INBOX.*.>", &[]),
@@ -165,8 +181,9 @@ const RIGHTS: &[(&str, &[&str])] = &[
     ("SUB _INBOX.*", &[]),
     ("PUB _INBOX.gm-bridge.x", &["gm-bridge", "ws-edge"]),
     ("PUB _INBOX.ingest.x", &["ws-edge", "ingest"]),
-    ("PUB _INBOX.ws-edge.x", &["gm-bridge", "ingest"]),
-    ("PUB _INBOX.operator.x", &["gm-bridge", "ws-edge", "ingest"]),
+    ("PUB _INBOX.lobby.x", &["ws-edge", "lobby"]),
+    ("PUB _INBOX.ws-edge.x", &["gm-bridge", "ingest", "lobby"]),
+    ("PUB _INBOX.operator.x", &["gm-bridge", "ws-edge", "ingest", "lobby"]),
     ("PUB _INBOX.x", &[]),
     // The server itself.
     ("SUB $JS.EVENT.ADVISORY.>", &[]),
@@ -213,7 +230,7 @@ const OF_AN_ENGINE: &[(&str, &[&str])] = &[
     ("PUB http.gm", &["gm-bridge", "ws-edge"]),
     ("SUB _INBOX.dice.>", &["dice"]),
     ("SUB _INBOX.ws-edge.>", &["ws-edge"]),
-    ("PUB _INBOX.ws-edge.x", &["gm-bridge", "ingest", "dice"]),
+    ("PUB _INBOX.ws-edge.x", &["gm-bridge", "ingest", "lobby", "dice"]),
     ("PUB _INBOX.gm-bridge.x", &["gm-bridge", "ws-edge"]),
     ("PUB $JS.API.STREAM.CREATE.DICE", &["dice"]),
     ("PUB $JS.API.STREAM.PURGE.DICE", &[]),
@@ -315,7 +332,7 @@ fn refusing(config: &str) -> NatsOptions {
 async fn each_user_may_do_its_work_and_nothing_else() {
     within(LIMIT, async {
         let server = Nats::start_with(refusing("local.conf")).await;
-        check(&server, RIGHTS, &["gm-bridge", "ws-edge", "ingest", "arena", NOBODY], 1).await;
+        check(&server, RIGHTS, &["gm-bridge", "ws-edge", "ingest", "lobby", "arena", NOBODY], 1).await;
     })
     .await;
 }
@@ -326,7 +343,7 @@ async fn an_engine_of_its_own_may_do_its_work_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let config = users::with_dice(folder.path());
         let server = Nats::start_with(NatsOptions { config, refuses: true, ..NatsOptions::default() }).await;
-        check(&server, OF_AN_ENGINE, &["gm-bridge", "ws-edge", "ingest", "arena", "dice", NOBODY], 1).await;
+        check(&server, OF_AN_ENGINE, &["gm-bridge", "ws-edge", "ingest", "lobby", "arena", "dice", NOBODY], 1).await;
     })
     .await;
 }
@@ -339,7 +356,7 @@ async fn on_a_cluster_it_is_the_same_at_each_server() {
         // Each has read the file by itself.
         for (index, server) in cluster.servers.iter().enumerate() {
             if index == 0 {
-                check(server, RIGHTS, &["gm-bridge", "ws-edge", "ingest", "arena"], 3).await;
+                check(server, RIGHTS, &["gm-bridge", "ws-edge", "ingest", "lobby", "arena"], 3).await;
             }
             let mut edge = Raw::connect(server.address(), "ws-edge", &users::password("ws-edge")).await.unwrap();
             assert!(!edge.may("PUB gm.s1.proposal").await && edge.may("PUB epoch.EVENTS").await);
