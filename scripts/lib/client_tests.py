@@ -1,5 +1,5 @@
-"""The tests of what is written in TypeScript, the client (shared/client) and the page (services/ws-edge/page): types, units, and each of
-them against a real Herald in Node and in Chromium. The page's also build it anew, and compare it with what is committed."""
+"""The tests of what is written for browsers, the client (shared/client) and the pages (services/ws-edge/page, services/lobby/page): types,
+units, and each of them against a real Herald in Node and in Chromium. Those of a page that is built build it anew, and compare."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from packages import NotBrought, bring
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIENT = ROOT / "shared" / "client"
-PAGE = ROOT / "services" / "ws-edge" / "page"
+PAGES = {"page": ROOT / "services" / "ws-edge" / "page", "lobby's page": ROOT / "services" / "lobby" / "page"}
 OLDEST = 20
 # Seconds.
 LIMITS = {"ask": 60, "install": 300, "build": 1200, "apt": 600, "test": 420}
@@ -62,7 +62,7 @@ def binaries(run):
 
 
 def test(run, say, env, folder=CLIENT):
-    """Runs the tests of one of the two; (whether all is well, their output)."""
+    """Runs the tests of one of them; (whether all is well, their output)."""
     if not shutil.which("node") or not shutil.which("npm"):
         raise NotRun("no Node.js and npm on the PATH")
     if node_version(run(["node", "--version"], LIMITS["ask"], capture="stdout")[1]) < OLDEST:

@@ -37,6 +37,8 @@ export interface HouseOptions {
   arena?: boolean;
   /** Whether there is an engine for those who have none. */
   ingest?: boolean;
+  /** So many lobbies, in place of the Game Master and its bridge. */
+  lobbies?: number;
   /** The text of `herald.toml`. */
   toml?: string;
 }
@@ -75,6 +77,18 @@ export class House {
       const name = readdirSync(this.folder).find((name) => name.startsWith("nats-server") && name.endsWith(".ports"));
       return name === undefined ? undefined : Number(new URL(JSON.parse(readFileSync(join(this.folder, name), "utf8")).nats[0]).port);
     });
+    if (this.#options.lobbies) await this.#openLobbies(this.#options.lobbies);
+    else await this.#openGame();
+    if (this.#options.ingest) {
+      const ingest = this.#ports("ingest");
+      this.#run("ingest", "ingest", [], { HERALD_PORTS_FILE: ingest.file });
+      await ready(() => ingest.read().operations, "ingest");
+    }
+    await this.openDoor();
+    if (this.#options.arena) this.#run("arena", "sim", ["arena", "--speed", "50"]);
+  }
+
+  async #openGame(): Promise<void> {
     const gm = this.#ports("gm");
     const flags = ["gm", "--listen", "127.0.0.1:0", ...(this.#options.gm ?? ["--no-door", "--speed", "max"])];
     this.#run("gm", "sim", flags, { HERALD_PORTS_FILE: gm.file });
@@ -83,14 +97,13 @@ export class House {
     this.#run("gm-bridge", "gm-bridge", [], {
       GM_BASE_URL: `http://${master}`, HERALD_PORTS_FILE: bridge.file, HERALD_GM__CUT_CHOOSE: "0s", HERALD_GM__WHEN_BUSY: "takeover",
     });
-    if (this.#options.ingest) {
-      const ingest = this.#ports("ingest");
-      this.#run("ingest", "ingest", [], { HERALD_PORTS_FILE: ingest.file });
-      await ready(() => ingest.read().operations, "ingest");
-    }
-    await this.openDoor();
     await ready(() => bridge.read().operations, "gm-bridge");
-    if (this.#options.arena) this.#run("arena", "sim", ["arena", "--speed", "50"]);
+  }
+
+  async #openLobbies(count: number): Promise<void> {
+    const lobbies = Array.from({ length: count }, (_, number) => `lobby-${number}`).map((name) => ({ name, ports: this.#ports(name) }));
+    for (const { name, ports } of lobbies) this.#run(name, "lobby", [], { HERALD_PORTS_FILE: ports.file });
+    for (const { name, ports } of lobbies) await ready(() => ports.read().operations, name);
   }
 
   /** Starts the edge, where it was before if it has been there. */
