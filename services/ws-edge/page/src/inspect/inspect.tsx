@@ -120,7 +120,7 @@ function Session({ watch, token, onToken }: Props & { watch: Watch }) {
           <h2 id="events-title">{words.look.list}</h2>
           <label class="filter">
             <span class="unseen">{words.look.filter}</span>
-            <input type="search" placeholder={`${words.look.filter}: ${words.look.filterHint}`} value={text} spellcheck={false} autocomplete="off" onInput={(event) => setText(event.currentTarget.value)} />
+            <input type="search" placeholder={words.look.filterHint} value={text} spellcheck={false} autocomplete="off" onInput={(event) => setText(event.currentTarget.value)} />
           </label>
           <p class="soft matching" role="status">{search.test ? (done ? words.look.matching(count(search.found.length)) : words.look.searching) : ""}</p>
           <List log={log} found={search.found} end={end} picked={picked} onPick={choose} live={wind.mode === "live"} />

@@ -142,9 +142,9 @@ function Table<Row>({ list: { told, after, turn }, name, heads, children }: Tabl
   if (!told || typeof told === "string") return null;
   return (
     <section>
+      <h2>{name}</h2>
       <div class="wide" tabIndex={0} role="group" aria-label={name}>
-        <table>
-          <caption>{name}</caption>
+        <table aria-label={name}>
           {told.rows.length > 0 && <thead><tr>{heads.map((head) => <th key={head} scope="col">{head}</th>)}</tr></thead>}
           <tbody>{told.rows.map(children)}</tbody>
         </table>
