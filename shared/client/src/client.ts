@@ -87,6 +87,11 @@ const LONGEST_MS = 3_600_000;
 /** Whether it is a number that a door may say. */
 const isPlace = (value: unknown): value is number => typeof value === "number" && value >= 0;
 
+function checked(speed: number | undefined): number | undefined {
+  if (speed !== undefined && !(speed >= 0.1 && speed <= 64)) throw new HeraldError("bad_request", `speed: ${speed} is not 0.1 to 64`);
+  return speed;
+}
+
 class Client implements Herald<EventMap> {
   readonly session: string;
   readonly closed: Promise<Closed>;
@@ -132,7 +137,7 @@ class Client implements Herald<EventMap> {
     this.#door = door;
     this.session = options.session;
     this.#position = new Position(options.from);
-    this.#speed = options.speed;
+    this.#speed = checked(options.speed);
     this.#plays = !!options.speed && options.from !== "live";
     this.#tokens = door.tokens;
     this.closed = new Promise((resolve) => (this.#settle = resolve));
@@ -181,7 +186,7 @@ class Client implements Herald<EventMap> {
     const { live, seek, pause, speed } = order;
     const to = live ? "live" : seek;
     const position = to === undefined ? undefined : new Position(to);
-    if (speed !== undefined && !(speed >= 0.1 && speed <= 64)) throw new HeraldError("bad_request", `speed: ${speed} is not 0.1 to 64`);
+    checked(speed);
     // By the query of the next connection: what a broken one has not answered, and event streams are not told otherwise.
     this.#orders.push(() => {
       this.#position = position ?? this.#position;

@@ -97,6 +97,8 @@ export class Watch {
         if (first && last) this.gap = { from: this.gap?.from ?? first.from, to: last.to };
         for (const { event, data, seq, ts } of page.events) this.#incoming.push({ event, data, seq, ts, lag: null });
         this.#soon();
+        // A page that nobody looks at takes them in slowly: no more is asked for than it takes.
+        while (this.#incoming.length > PAGE && !this.#closed) await new Promise((resolve) => setTimeout(resolve, HIDDEN_MS));
       }
     } catch {
       // See above.

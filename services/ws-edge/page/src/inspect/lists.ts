@@ -49,13 +49,18 @@ export function isFinal(told: unknown): told is Refusal {
 export async function ask<Row>(list: "sessions" | "connections", after: string | null, token: string, signal: AbortSignal): Promise<Told<Row>> {
   const url = new URL(`operator/${list}?limit=${ROWS}`, new URL(".", location.href));
   if (after) url.searchParams.set("after", after);
+  const abort = new AbortController();
+  const timer = setTimeout(() => abort.abort(), PATIENCE_MS);
+  signal.addEventListener("abort", () => abort.abort());
   try {
     const headers = { authorization: `Bearer ${token}` };
-    const answer = await fetch(url, { headers, cache: "no-store", signal: AbortSignal.any([signal, AbortSignal.timeout(PATIENCE_MS)]) });
+    const answer = await fetch(url, { headers, cache: "no-store", signal: abort.signal });
     if (!answer.ok) return REFUSALS[answer.status] ?? "away";
     const told = (await answer.json()) as Record<string, unknown> & { next: string | null };
     return { rows: told[list] as Row[], next: told.next };
   } catch {
     return "away";
+  } finally {
+    clearTimeout(timer);
   }
 }

@@ -99,8 +99,10 @@ export class Player {
       this.#place = after;
       this.#live = true;
     }));
-    herald.on("status", ({ state }) => own(() => {
-      if (state === "closed") this.#refuse();
+    herald.on("status", (status) => own(() => {
+      // One that is full would be asked again and again.
+      const full = status.state === "waiting" && ["limited", "unavailable"].includes(status.error.code);
+      if (status.state === "closed" || (full && this.#sought !== undefined)) this.#refuse();
     }));
   }
 

@@ -89,6 +89,7 @@ test("who is halted for long gives its place back, and gets another one", () => 
 test("a door that refuses, is full, or does not answer is not waited for", () => {
   for (const refuse of [
     (fake: Fake) => fake.say("status", { state: "closed", reason: "refused" }),
+    (fake: Fake) => fake.say("status", { state: "waiting", error: { code: "limited" } }),
     (fake: Fake) => fake.say("replay", { state: "refused", after: 0, reason: "beyond" }),
     () => mock.timers.tick(4000),
   ]) {
