@@ -496,7 +496,11 @@ impl Connection {
     fn replay(&mut self, command: Result<Command, Malformed>) {
         self.take_over();
         let moved = match command {
-            Ok(command) => self.feed.command(&command),
+            Ok(command) => {
+                let begun = self.queue.front().filter(|_| self.written > 0);
+                let greeted = begun.map_or(self.place, |begun| begun.place).epoch;
+                self.feed.command(&command, greeted)
+            }
             Err(Malformed) => {
                 self.feed.refuse("malformed");
                 false

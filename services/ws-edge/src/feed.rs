@@ -249,8 +249,10 @@ impl Feed {
         let keep = usize::from(begun);
         let held: usize = queue.iter().skip(keep).map(|out| out.bytes.len()).sum();
         let back = queue.front().filter(|_| begun).map_or(sent, |first| first.place);
-        // Before its first event a connection has no place to come back to, and within a snapshot none.
-        let can_go_back = matches!(self.stage, Stage::Run) && back.seq > 0 && back.epoch == self.place.epoch;
+        // Before its first event a connection has no place to come back to, within a snapshot none, and where its client wanted to
+        // be elsewhere another one.
+        let has_place = matches!(self.stage, Stage::Run) && !self.has_moved_unsaid();
+        let can_go_back = has_place && back.seq > 0 && back.epoch == self.place.epoch;
         if held <= self.limits.held || !can_go_back {
             return;
         }
@@ -262,6 +264,7 @@ impl Feed {
         // What is let go may be the excuse for a trimmed past: it is told again.
         let excuse = self.excused.is_some_and(|at| back.seq <= at);
         (self.place, self.chain) = (back, excuse.then_some(0));
+        self.say_live_again();
     }
 
     /// Shows nothing more.
@@ -302,8 +305,10 @@ impl Feed {
         true
     }
 
-    /// What to do next. The listener must be ready to be offered frames by `token`, behind [`Feed::place`].
+    /// What to do next, everything that was handed out being sent. The listener must be ready to be offered frames by `token`,
+    /// behind [`Feed::place`].
     pub(crate) fn step(&mut self, token: u64) -> Step {
+        self.was_sent();
         loop {
             if let Some(close) = self.close.take() {
                 return Step::Close(close);
@@ -419,7 +424,8 @@ impl Feed {
 
     fn control(&mut self, control: &Control, cursor: Option<Cursor>) {
         if let Some(bytes) = self.view.control(control, cursor) {
-            self.ready.push(Out { bytes, place: self.place });
+            // What was read and is held until it is due is not sent before it.
+            self.ready.push(Out { bytes, place: Place { seq: self.shown(), ..self.place } });
         }
     }
 

@@ -180,6 +180,7 @@ impl Feed {
         let Some(head) = self.view.head(event) else { return };
         let tail = Tail { prev: self.chain, ..Tail::plain(event.seq, event.ts_ms) };
         let bytes = self.view.encode(&head, tail, Some(cursor(life.epoch, event.seq)));
+        let before = self.place.seq;
         if event.seq > self.owed_from {
             self.place.mark = self.place.mark.plus(bytes.len());
         }
@@ -187,7 +188,7 @@ impl Feed {
         self.chain = Some(event.seq);
         let out = Out { bytes, place: self.place };
         match self.timed.as_mut().filter(|timed| timed.playing) {
-            Some(timed) => timed.hold(event.ts_ms, out),
+            Some(timed) => timed.hold(event.ts_ms, out, before),
             None => self.ready.push(out),
         }
     }

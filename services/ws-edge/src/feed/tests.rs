@@ -19,12 +19,14 @@ use crate::{
     history::{Extent, HistoryError, Holes, Page, Proof, Snapshot},
     intake::{Life as StreamLife, Rings as _},
     log::{Batch, Budget, RingLimits},
+    replay::Pace,
     sessions::{Goes, SessionLimits},
     view::{Encoding, ViewOptions},
 };
 
 mod options;
 mod stream;
+mod timed;
 mod ways;
 
 use stream::Stream;
@@ -139,6 +141,13 @@ struct Client {
     at: Option<u64>,
     seen: u64,
     gaps: u64,
+    /// Events and gaps since it began or went elsewhere.
+    since: u64,
+    /// So often it was told that it shows what happens.
+    live: u64,
+    /// How fast it plays the past, if it does; and that it goes elsewhere, as soon as it is told where.
+    pace: Option<Pace>,
+    moves: bool,
     /// It began with what there was: what was deleted up to here is no loss of its.
     excused: u64,
 }
@@ -164,6 +173,10 @@ impl Client {
             at,
             seen: 0,
             gaps: 0,
+            since: 0,
+            live: 0,
+            pace: None,
+            moves: false,
             excused: 0,
         }
     }
@@ -194,12 +207,16 @@ impl Client {
         (self.pending, self.place, self.snapshot, self.excused) = (None, Place::default(), false, 0);
         self.queue.clear();
         (self.socket, self.feed) = Self::connect(&self.sessions, &self.view, start, self.limits);
+        self.moves = false;
+        if let Some(pace) = self.pace {
+            self.play(pace);
+        }
     }
 
     /// Gets what was made for it, at once.
     fn flush(&mut self, stream: &Stream) {
         let blocked = std::mem::take(&mut self.socket.state().blocked);
-        while !self.queue.is_empty() || self.feed.place().is_none() {
+        while !self.queue.is_empty() || !self.feed.ready.is_empty() {
             self.step(stream, 1, false);
         }
         self.socket.state().blocked = blocked;
@@ -219,6 +236,9 @@ impl Client {
             if number(told.epoch) != self.epoch {
                 // It was not yet told of its gap.
                 (self.epoch, self.at) = (number(told.epoch), Some(told.seq));
+            } else if self.moves {
+                // There, or where it was before, as far as word of it was sent.
+                self.at = Some(told.seq);
             } else if self.epoch == stream.told().epoch {
                 let stream = stream.told();
                 let (from, to) = (at.min(told.seq), at.max(told.seq));
@@ -275,7 +295,11 @@ impl Client {
         match step {
             Step::Listen => {}
             Step::Idle => unreachable!("it has a session"),
-            Step::Rest => unreachable!("nothing is played"),
+            Step::Rest => {
+                let wakes = self.feed.wakes_at().is_some();
+                std::thread::yield_now();
+                return wakes;
+            }
             Step::Send(outs) => self.queue = outs.into(),
             Step::Ask(question) => {
                 let answer = early.then(|| self.asked(stream, &question, page));
@@ -287,7 +311,7 @@ impl Client {
                     Close::Gap { after } => {
                         assert_eq!(self.view.encoding, Encoding::Plain);
                         (self.epoch, self.at) = (number(after.epoch), Some(after.seq));
-                        self.gaps += 1;
+                        (self.gaps, self.since) = (self.gaps + 1, self.since + 1);
                     }
                     Close::TooSlow { after } => assert!(self.at.is_none_or(|at| at <= after.seq)),
                     other => panic!("closed: {other:?}"),
@@ -344,7 +368,7 @@ impl Client {
             "herald.gap" => {
                 let (from, to) = (data["from"].as_u64().unwrap(), data["to"].as_u64().unwrap());
                 if data["reason"] == "trimmed" {
-                    let begun = self.seen > 0 || self.gaps > 0 || self.at != Some(0);
+                    let begun = self.since > 0 || self.at != Some(0);
                     let after = |event: &&Event| begun && self.at.is_some_and(|at| event.seq > at);
                     let missed =
                         |event: &&Event| shown(&self.view, event) && after(event) && !self.is_excused(event, stream);
@@ -355,9 +379,17 @@ impl Client {
                     self.epoch = 0;
                 }
                 self.at = Some(to);
-                self.gaps += 1;
+                (self.gaps, self.since) = (self.gaps + 1, self.since + 1);
             }
-            "herald.live" => (self.at, self.snapshot) = (data["after"].as_u64(), false),
+            "herald.live" => {
+                (self.at, self.snapshot) = (data["after"].as_u64(), false);
+                self.live += 1;
+            }
+            "herald.replay" => {
+                if data["state"] != "refused" && std::mem::take(&mut self.moves) {
+                    (self.at, self.since) = (data["after"].as_u64(), 0);
+                }
+            }
             _ if frame["snapshot"] == true => {}
             _ => {
                 let seq = frame["seq"].as_u64().unwrap();
@@ -369,7 +401,7 @@ impl Client {
                 let at = self.at.unwrap_or(seq - 1);
                 assert!(seq > at, "{seq} again, at {at}");
                 // Who begins with what there is does not miss what there is no more.
-                let from = if self.seen == 0 && self.gaps == 0 && at == 0 { stream.first - 1 } else { at };
+                let from = if self.since == 0 && at == 0 { stream.first - 1 } else { at };
                 assert!(!self.view.has_control() || self.epoch == stream.epoch, "of life {}", self.epoch);
                 let missed = stream.events.iter().filter(shown).filter(|event| !self.is_excused(event, stream));
                 let missed = missed.clone().find(|event| event.seq > from && event.seq < seq);
@@ -383,7 +415,7 @@ impl Client {
                     assert_eq!(between, None, "prev {prev} of {seq}");
                 }
                 self.at = Some(seq);
-                self.seen += 1;
+                (self.seen, self.since) = (self.seen + 1, self.since + 1);
             }
         }
     }
@@ -538,7 +570,7 @@ impl World {
         for deed in [Deed::Notice, Deed::Resume, Deed::Unblock, Deed::Hear(usize::MAX >> 1, true)] {
             self.happens(deed, client, page);
         }
-        for _ in 0..10_000 {
+        for _ in 0..1_000_000 {
             if !client.step(&self.stream, page, false) {
                 client.read(&self.stream);
                 return;

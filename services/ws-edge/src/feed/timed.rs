@@ -6,7 +6,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use herald_protocol::{Position, frame::Control};
+use herald_protocol::{Epoch, Position, frame::Control};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{Ask, BATCH, Feed, Out, Stage, Start, Step, is_foreign};
@@ -28,6 +28,10 @@ pub(super) struct Timed {
     held: VecDeque<(u64, Out)>,
     /// How far it was shown, while something is held.
     shown: u64,
+    /// How many sessions had been removed from the stream when that was asked for.
+    purges: u64,
+    /// Its client was moved elsewhere, and has yet to be sent word of that.
+    unsaid: bool,
     /// Its place among those that are played at a time.
     _turn: OwnedSemaphorePermit,
 }
@@ -38,20 +42,27 @@ struct Clock {
     pace: Pace,
     /// When the last event was due, and when it was stored, ms; none before the first, which is due at once.
     last: Option<(Instant, u64)>,
+    /// What has gone by since at other speeds.
+    spent: Duration,
     paused: Option<Instant>,
 }
 
 impl Clock {
     /// When something that was stored then is due; `None`: it was paused.
     fn due(&self, ts_ms: u64, now: Instant) -> Option<Instant> {
-        let due = self.last.map_or(now, |(at, was)| at + self.pace.pause(ts_ms.saturating_sub(was)));
+        let due = self.last.map_or(now, |(at, was)| at + self.pace.pause(ts_ms.saturating_sub(was), self.spent));
         self.paused.is_none().then_some(due)
     }
 
     /// That was shown, now.
     fn showed(&mut self, ts_ms: u64, due: Instant, now: Instant) {
         let at = if now.saturating_duration_since(due) > LATE { now } else { due };
-        self.last = Some((at, ts_ms));
+        (self.last, self.spent) = (Some((at, ts_ms)), Duration::ZERO);
+    }
+
+    /// What comes next is due at once.
+    fn restart(&mut self) {
+        (self.last, self.spent) = (None, Duration::ZERO);
     }
 
     fn pause(&mut self, now: Instant) {
@@ -68,7 +79,9 @@ impl Clock {
     fn change(&mut self, pace: Pace, now: Instant) {
         let now = self.paused.unwrap_or(now);
         if let Some((at, was)) = &mut self.last {
-            *was = was.saturating_add(self.pace.played(now.saturating_duration_since(*at)));
+            let gone = now.saturating_duration_since(*at);
+            *was = was.saturating_add(self.pace.played(gone));
+            self.spent = self.spent.saturating_add(gone);
             *at = (*at).max(now);
         }
         self.pace = pace;
@@ -76,8 +89,11 @@ impl Clock {
 }
 
 impl Timed {
-    /// Keeps an event until it is due.
-    pub(super) fn hold(&mut self, ts_ms: u64, out: Out) {
+    /// Keeps an event until it is due. `shown`: how far everything before it was shown, if that is all.
+    pub(super) fn hold(&mut self, ts_ms: u64, out: Out, shown: u64) {
+        if self.held.is_empty() {
+            self.shown = shown;
+        }
         self.held.push_back((ts_ms, out));
     }
 
@@ -90,13 +106,26 @@ impl Timed {
 impl Feed {
     /// Plays what it begins with at that pace.
     pub(crate) fn at_pace(&mut self, Played { pace, turn }: Played) {
-        let clock = Clock { pace, last: None, paused: None };
-        self.timed = Some(Box::new(Timed { clock, playing: true, held: VecDeque::new(), shown: 0, _turn: turn }));
+        let clock = Clock { pace, last: None, spent: Duration::ZERO, paused: None };
+        let (held, shown, purges, unsaid) = (VecDeque::new(), 0, 0, false);
+        self.timed = Some(Box::new(Timed { clock, playing: true, held, shown, purges, unsaid, _turn: turn }));
     }
 
     /// Whether it plays the past, or could.
     pub(crate) const fn is_timed(&self) -> bool {
         self.timed.is_some()
+    }
+
+    /// Everything that was handed out is sent.
+    pub(super) fn was_sent(&mut self) {
+        if let Some(timed) = &mut self.timed {
+            timed.unsaid &= !self.ready.is_empty();
+        }
+    }
+
+    /// Whether it has moved where its client does not know of yet.
+    pub(super) fn has_moved_unsaid(&self) -> bool {
+        self.timed.as_ref().is_some_and(|timed| timed.unsaid)
     }
 
     /// Whether it plays the past now.
@@ -116,7 +145,7 @@ impl Feed {
     }
 
     /// How far everything was shown.
-    fn shown(&self) -> u64 {
+    pub(super) fn shown(&self) -> u64 {
         self.timed.as_ref().filter(|timed| !timed.held.is_empty()).map_or(self.place.seq, |timed| timed.shown)
     }
 
@@ -134,7 +163,14 @@ impl Feed {
             self.stage = Stage::Start(Start::After(at));
             return None;
         }
-        let now = Instant::now();
+        let (now, purges) = (Instant::now(), self.sessions.purges());
+        if self.holds() && self.timed.as_ref().is_some_and(|timed| timed.purges != purges) {
+            // What is held may be of a session that is no more: it is read again, and what is missing then is told, also to
+            // who began with what there was, once they have seen something of it.
+            self.from_start &= self.shown() == 0;
+            self.forget_held();
+            return None;
+        }
         let timed = self.timed.as_mut()?;
         if let Some((ts_ms, _)) = timed.held.front() {
             if timed.clock.due(*ts_ms, now).is_none_or(|due| due > now) {
@@ -158,8 +194,10 @@ impl Feed {
         if timed.clock.paused.is_some() {
             return Some(Step::Rest);
         }
-        if self.place.seq < opening.head {
-            timed.shown = self.place.seq;
+        // Where many sessions are busy the head is never where it was when it was read up to; what counts is this session.
+        let has_all = self.place.seq >= opening.floor && seat.last_shown() <= self.place.seq;
+        if self.place.seq < opening.head && !has_all {
+            timed.purges = purges;
             let prev = if self.view.is_chained() { self.chain } else { Some(0) };
             let (epoch, after, upto) = (life.epoch, self.place.seq, opening.head);
             return Some(self.ask(Ask::Page { epoch, after, upto, prev, alone: true }));
@@ -171,7 +209,8 @@ impl Feed {
     /// From here on events are shown as they happen.
     fn go_live(&mut self, opening: &Opening) {
         if let Some(timed) = &mut self.timed {
-            (timed.playing, timed.clock.last, timed.clock.paused) = (false, None, None);
+            timed.clock.restart();
+            (timed.playing, timed.clock.paused) = (false, None);
         }
         // What came meanwhile was no debt.
         (self.place.mark, self.owed_from) = (opening.mark, opening.head);
@@ -187,8 +226,16 @@ impl Feed {
         }
     }
 
-    /// What its client wants of it. Returns whether it goes on elsewhere: then what was asked or to be sent before is of no interest.
-    pub(crate) fn command(&mut self, command: &Command) -> bool {
+    /// Says that it shows what happens, where that may be among what was let go.
+    pub(super) fn say_live_again(&mut self) {
+        if let (Some(here), true, false) = (self.place.cursor(), self.is_timed(), self.plays()) {
+            self.control(&Control::Live { after: here.seq }, Some(here));
+        }
+    }
+
+    /// What its client wants of it. Returns whether it goes on elsewhere: then what was asked or to be sent before is of no
+    /// interest. `greeted`: the life of the stream that its client knows of, with what was sent.
+    pub(crate) fn command(&mut self, command: &Command, greeted: Option<Epoch>) -> bool {
         let opening = self.seat.as_ref().and_then(|seat| seat.opening());
         let (Some(opening), Stage::Run, Some(life)) = (opening, self.stage, self.life) else {
             self.refuse("busy");
@@ -218,12 +265,16 @@ impl Feed {
             if at == Position::Seq(0) {
                 (self.from_start, self.chain) = (true, Some(0));
             }
+            if greeted != Some(opening.epoch) {
+                // It would take what follows for a part of the life that it knows.
+                self.control(&self.hello(&opening), Some(cursor(opening.epoch, at.seq())));
+            }
         }
         if let Some(timed) = &mut self.timed {
             if to.is_some() {
                 timed.drop_held();
-                timed.clock.last = None;
-                timed.playing = true;
+                timed.clock.restart();
+                (timed.playing, timed.unsaid) = (true, true);
             }
             if let Some(speed) = command.speed {
                 timed.clock.change(timed.clock.pace.at(speed), now);
@@ -271,7 +322,8 @@ mod tests {
     use super::*;
 
     fn clock(speed: f64, now: Instant) -> Clock {
-        let clock = Clock { pace: Pace::parse(&speed.to_string()).unwrap(), last: None, paused: None };
+        let pace = Pace::parse(&speed.to_string()).unwrap();
+        let clock = Clock { pace, last: None, spent: Duration::ZERO, paused: None };
         assert_eq!(clock.due(5_000, now), Some(now), "the first at once");
         clock
     }
@@ -306,6 +358,21 @@ mod tests {
         clock.resume(now + ms(5_100));
         clock.resume(now + ms(6_000));
         assert_eq!(clock.due(1_000, now), Some(now + ms(6_000)));
+    }
+
+    #[test]
+    fn a_pause_is_capped_however_often_the_speed_changes() {
+        let now = Instant::now();
+        let mut clock = clock(1.0, now);
+        clock.pace = clock.pace.capped("2").unwrap();
+        clock.showed(0, now, now);
+        for tenths in 1..=19 {
+            let speed = if tenths % 2 == 0 { "1" } else { "0.5" };
+            clock.change(clock.pace.at(Pace::parse(speed).unwrap()), now + ms(tenths * 100));
+        }
+        assert_eq!(clock.due(3_600_000, now), Some(now + ms(2_000)));
+        clock.showed(3_600_000, now + ms(2_000), now + ms(2_000));
+        assert_eq!(clock.due(7_200_000, now), Some(now + ms(4_000)), "and the next one anew");
     }
 
     #[test]

@@ -43,14 +43,14 @@ fn frame(input: &[u8]) -> Option<bool> {
 fn pace(text: &str) -> Option<u32> {
     let pace = Pace::parse(text)?;
     for ms in [0, 1, 999, 40_000, 86_400_000, u64::MAX] {
-        let pause = pace.pause(ms);
-        assert!(pause <= pace.pause(ms.saturating_add(1)));
+        let pause = pace.pause(ms, Duration::ZERO);
+        assert!(pause <= pace.pause(ms.saturating_add(1), Duration::ZERO));
         if ms < 1 << 40 {
             let played = pace.played(pause);
             assert!(played <= ms && ms - played <= 1, "{played} of {ms}");
         }
         let capped = pace.capped("2.5").expect("a cap");
-        assert_eq!(capped.pause(ms), pause.min(Duration::from_millis(2500)));
+        assert_eq!(capped.pause(ms, Duration::ZERO), pause.min(Duration::from_millis(2500)));
     }
     assert_eq!(Pace::parse(&speed_of(pace).to_string()), Some(pace));
     Some(pace.speed())

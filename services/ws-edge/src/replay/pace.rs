@@ -50,10 +50,10 @@ impl Pace {
         self.speed
     }
 
-    /// How long a pause takes that took `ms`.
-    pub(crate) fn pause(self, ms: u64) -> Duration {
+    /// How long a pause takes that took `ms`, of which so much has gone by at other speeds.
+    pub(crate) fn pause(self, ms: u64, spent: Duration) -> Duration {
         let pause = Duration::from_micros(ms.saturating_mul(1_000_000) / u64::from(self.speed));
-        self.max_gap.map_or(pause, |most| pause.min(Duration::from_millis(most.into())))
+        self.max_gap.map_or(pause, |most| pause.min(Duration::from_millis(most.into()).saturating_sub(spent)))
     }
 
     /// How many ms are played in that time.
@@ -139,10 +139,14 @@ mod tests {
     fn a_pace_divides_pauses_and_caps_them() {
         let pace = |text| Pace::parse(text).unwrap();
         for (text, ms, took) in [("4", 1_000, 250_000), ("0.1", 5, 50_000), ("64", 64, 1_000), ("1.500", 3, 2_000)] {
-            assert_eq!(pace(text).pause(ms), Duration::from_micros(took), "{text}");
+            assert_eq!(pace(text).pause(ms, Duration::ZERO), Duration::from_micros(took), "{text}");
         }
-        assert_eq!(pace("1").capped("0.5").unwrap().pause(9_000), Duration::from_millis(500));
-        assert_eq!(pace("2").capped("2").unwrap().pause(1_000), Duration::from_millis(500));
+        let capped = |speed, cap, ms, spent| pace(speed).capped(cap).unwrap().pause(ms, Duration::from_millis(spent));
+        assert_eq!(capped("1", "0.5", 9_000, 0), Duration::from_millis(500));
+        assert_eq!(capped("2", "2", 1_000, 0), Duration::from_millis(500));
+        assert_eq!(capped("1", "0.5", 9_000, 400), Duration::from_millis(100), "whatever it was spent at");
+        assert_eq!(capped("1", "0.5", 50, 400), Duration::from_millis(50));
+        assert_eq!(capped("1", "0.5", 9_000, 600), Duration::ZERO);
         assert_eq!((pace("4").played(Duration::from_millis(250)), pace("0.5").speed()), (1_000, 500));
         for bad in ["", "0", "0.09", "64.1", "-1", "+1", "1e1", "NaN", "inf", "1,5", " 1", "99999999999"] {
             assert_eq!(Pace::parse(bad), None, "{bad:?}");
