@@ -19,7 +19,7 @@ use herald_runtime::metrics::measured;
 use http::{HeaderMap, StatusCode};
 use metrics::{counter, gauge, histogram};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit},
     time::{Instant, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -140,19 +140,25 @@ impl Replays {
         answer
     }
 
-    async fn answered(&self, request: Request, headers: &HeaderMap) -> Result<Answer, Unread> {
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         // Never closed, so always granted.
-        let _turn = self.turns.acquire().await;
+        self.turns.acquire().await.ok()
+    }
+
+    async fn answered(&self, request: Request, headers: &HeaderMap) -> Result<Answer, Unread> {
         let Request { hub, session, view, asked, after, place, abort } = request;
         match asked {
             Asked::Session => {
+                let _turn = self.turn().await;
                 let summary = summary::read(&hub.past, &session, &view, &self.config).await?;
                 Ok(answer::json(StatusCode::OK, summary.to_string()))
             }
             Asked::Events(query) => {
                 let format = body::Format::of(headers);
                 let hold = body::Hold { place, abort, unread: self.unread, tasks: self.tasks.clone() };
-                let page = page::read(&hub.past, &session, &view, &query, after, &self.config).await?;
+                let proof = page::settled(&hub.past, after).await?;
+                let _turn = self.turn().await;
+                let page = page::read(&hub.past, &session, &view, &query, (after, &proof), &self.config).await?;
                 Ok(body::answer(&session, &page, format, hold))
             }
         }

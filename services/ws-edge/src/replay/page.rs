@@ -1,6 +1,6 @@
 //! Reading a page of a session's past.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use herald_protocol::{
     Cursor, Epoch, Position, SessionId,
@@ -58,18 +58,16 @@ struct Sheet<'a> {
     at: u64,
 }
 
-/// The events behind `after`, as many as fit.
+/// The events behind `after`, as many as fit, of a stream that is [`settled`].
 pub(super) async fn read(
     past: &Past,
     session: &SessionId,
-    view: &std::sync::Arc<View>,
+    view: &Arc<View>,
     query: &PageQuery,
-    after: Position,
+    (after, proof): (Position, &Proof),
     limits: &ReplayConfig,
 ) -> Result<Page, Unread> {
-    let proof = past.proof().await?;
     let epoch = proof.epoch.ok_or(Unread::InDoubt)?;
-    let proof = settled(past, proof, after, epoch).await?;
     let head = proof.extent.last;
     let mut sheet = Sheet {
         view,
@@ -107,13 +105,11 @@ pub(super) async fn read(
     Ok(Page { epoch, head, next: cursor(epoch, sheet.at), more: sheet.at < head, items: sheet.items })
 }
 
-/// What the stream holds; asked once more where a place is beyond its end: a leader just elected may answer from behind.
-async fn settled(
-    past: &Past,
-    proof: std::sync::Arc<Proof>,
-    after: Position,
-    epoch: Epoch,
-) -> Result<std::sync::Arc<Proof>, Unread> {
+/// What the stream holds; asked once more where a place is beyond its end: a leader just elected may answer from behind. Takes
+/// its time, and so nobody's turn.
+pub(super) async fn settled(past: &Past, after: Position) -> Result<Arc<Proof>, Unread> {
+    let proof = past.proof().await?;
+    let epoch = proof.epoch.ok_or(Unread::InDoubt)?;
     if is_foreign(after, epoch) || after.seq() <= proof.extent.last {
         return Ok(proof);
     }

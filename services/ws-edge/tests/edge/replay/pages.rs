@@ -1,6 +1,6 @@
 //! Pages of a session's past, and what there is of it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::{
     Router,
@@ -296,6 +296,52 @@ async fn reading_the_past_is_counted_as_watching_and_takes_its_turn() {
         eventually("the place is free again", BOUND, free).await;
         let outcome = ["kind=\"events\"", "outcome=\"read\""];
         assert_eq!(edge.metric("herald_replay_requests_total", &outcome).await, 1.0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_a_place_that_is_not_there_yet_holds_nobody_up() {
+    within(MINUTES, async {
+        let nats = Nats::start().await;
+        let engine = Engine::start(&nats).await;
+        let edge = Edge::new(&nats).set("replay.max_requests", 1).set("replay.timeout", "60s").start().await;
+        engine.publish("gm.S.phase", "{}").await;
+        let begun = Instant::now();
+        // Each of them looks again a second later.
+        let asked: Vec<_> = (0..12)
+            .map(|_| {
+                let url = edge.http("/sessions/S/events?after=999999");
+                tokio::spawn(async move { http::get(&url).await.expect_status(200).json() })
+            })
+            .collect();
+        for asked in asked {
+            assert_eq!(asked.await.unwrap()["gaps"][0]["reason"], "beyond");
+        }
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(10), "one behind the other: {took:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_says_nothing_of_what_it_does_not_show() {
+    within(MINUTES, async {
+        let nats = Nats::start().await;
+        let engine = Engine::start(&nats).await;
+        let route = |path: &str, transport: &str| {
+            format!("[[ws-edge.listeners.routes]]\npath = \"{path}\"\ntransport = \"{transport}\"\nroots = \"arena\"\n")
+        };
+        let routes = [route("/arena/{sid}", "session"), route("/arena/{sid}/events", "events")].concat();
+        let config = format!("[[ws-edge.listeners]]\nbuiltin = \"arena\"\n{routes}");
+        let edge = Edge::new(&nats).config(config).start().await;
+        engine.publish("gm.S.phase", "{}").await;
+        edge.get("/sessions/S").await.expect_status(200);
+        for path in ["/arena/S", "/arena/S/events", "/arena/never", "/arena/never/events"] {
+            edge.get(path).await.expect_status(404);
+        }
+        engine.publish("arena.S.agent.1.status", "{}").await;
+        assert_eq!(page(&edge, "/arena/S").await["types"], json!({ "arena.agent.1.status": 1 }));
     })
     .await;
 }
