@@ -25,7 +25,6 @@ mod fake;
 mod tests;
 
 use std::{
-    collections::BTreeMap,
     future::Future,
     sync::Arc,
     time::{Duration, Instant},
@@ -43,6 +42,7 @@ use tokio::{sync::Semaphore, time::timeout};
 use crate::{config::HistoryConfig, event::Event, sessions::LastWords};
 pub(crate) use flight::Flights;
 use flight::Waves;
+pub(crate) use forks::Counts;
 use forks::Forks;
 pub use holes::Holes;
 pub use purges::Purges;
@@ -288,17 +288,40 @@ impl History {
         shows: impl Fn(&Event) -> bool,
     ) -> Result<Vec<Event>, HistoryError> {
         let (inner, asked) = (&*self.inner, Asked::new(session, roots));
-        inner.gate.pass("tail", range::tail(&inner.reads, inner.page, &asked, most, shows)).await
+        let own = range::tail(&inner.reads, inner.page, &asked, u64::MAX, most, &shows);
+        let own = inner.gate.pass("tail", own).await?;
+        match self.lineage(session).await? {
+            Some(lineage) if own.len() < most => {
+                let mut all = self.tail_of_parts(&lineage, roots, most - own.len(), shows).await?;
+                all.extend(own);
+                Ok(all)
+            }
+            _ => Ok(own),
+        }
     }
 
-    /// How many messages of the session the stream holds, by subject, control events included, as its leader has it.
+    /// How many messages of the session the stream holds, by subject, control events included, as its leader has it; of what a
+    /// fork begins with those of `roots` at least, as far as no more than `most` events have to be read for it.
     ///
     /// # Errors
     /// [`HistoryError`]. Cancelling is safe.
-    pub async fn subjects(&self, session: &SessionId) -> Result<BTreeMap<String, u64>, HistoryError> {
+    pub(crate) async fn counts(
+        &self,
+        session: &SessionId,
+        roots: &[Arc<str>],
+        most: usize,
+    ) -> Result<Counts, HistoryError> {
         let reads = &self.inner.reads;
         let filter = subject::session_any_root(session);
-        self.inner.gate.pass("subjects", reads.subjects(&filter)).await
+        let own = self.inner.gate.pass("subjects", reads.subjects(&filter)).await?;
+        let mut counts = match self.lineage(session).await? {
+            Some(lineage) => self.count_parts(&lineage, session, roots, most).await?,
+            None => Counts { whole: true, ..Counts::default() },
+        };
+        for (subject, count) in own {
+            *counts.subjects.entry(subject).or_default() += count;
+        }
+        Ok(counts)
     }
 
     /// What was last said of the session's end, by whatever root, as the stream's leader has it.

@@ -432,10 +432,13 @@ impl Rings for Sessions {
         // Who is up to date gets the last of it all the same.
         self.flush();
         self.purges.fetch_add(1, Ordering::AcqRel);
-        let Some(session) = lock(&self.registry).sessions.get(&purged.session).cloned() else { return };
-        let mut state = lock(&session.state);
-        // Who is up to date stays so; who is not finds out in history that the rest is gone.
-        state.rooms.iter_mut().for_each(|room| room.log.forget());
+        // A fork may begin with it; which one does nobody has told us.
+        let may_show = |id: &SessionId| *id == purged.session || id.is_fork();
+        let all = lock(&self.registry).sessions.values().filter(|it| may_show(&it.id)).cloned().collect::<Vec<_>>();
+        for session in all {
+            // Who is up to date stays so; who is not finds out in history that the rest is gone.
+            lock(&session.state).rooms.iter_mut().for_each(|room| room.log.forget());
+        }
     }
 
     fn reset(&self, life: Life) {

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{InstanceId, SessionId};
+use crate::{
+    id::{InstanceId, SessionId},
+    subject::{EventSubject, FORK_TOPIC},
+};
 
 /// The language of a game.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -201,9 +204,13 @@ impl Forked {
     /// A fork of a fork of a fork ... ends here: each costs whoever reads the last one.
     pub const MAX_DEPTH: u32 = 8;
 
-    /// The record in a message of that sequence; `None` where it is none: it can only speak of what was stored before it.
+    /// The record in a session's first message; `None` where that is none. What comes later counts for nothing: nobody makes a
+    /// session that is there already begin with another one. And it can only speak of what was stored before it.
     #[must_use]
-    pub fn read(payload: &[u8], sequence: u64) -> Option<Self> {
+    pub fn read(subject: &str, payload: &[u8], sequence: u64) -> Option<Self> {
+        if EventSubject::parse(subject)?.topic != FORK_TOPIC {
+            return None;
+        }
         let forked: Self = serde_json::from_slice(payload).ok()?;
         (forked.at < sequence && (1..=Self::MAX_DEPTH).contains(&forked.depth)).then_some(forked)
     }
@@ -257,11 +264,15 @@ mod tests {
             let session = SessionId::new("s").unwrap();
             serde_json::to_vec(&Forked { session, first: 1, at, depth }).unwrap()
         };
-        assert_eq!(Forked::read(&record(9, 1), 10).map(|forked| (forked.at, forked.depth)), Some((9, 1)));
+        let read = |payload: &[u8]| Forked::read("gm.fork-1._fork", payload, 10);
+        assert_eq!(read(&record(9, 1)).map(|forked| (forked.at, forked.depth)), Some((9, 1)));
         for (at, depth) in [(10, 1), (9, 0), (9, 9)] {
-            assert_eq!(Forked::read(&record(at, depth), 10), None, "{at} {depth}");
+            assert_eq!(read(&record(at, depth)), None, "{at} {depth}");
         }
-        assert_eq!(Forked::read(b"{}", 10), None);
+        assert_eq!(read(b"{}"), None);
+        for other in ["gm.fork-1.phase", "gm.fork-1._fork.x", "gm._fork", ""] {
+            assert_eq!(Forked::read(other, &record(9, 1), 10), None, "{other}");
+        }
     }
 
     #[test]

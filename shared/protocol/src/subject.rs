@@ -65,12 +65,6 @@ pub fn fork(root: &str, session: &SessionId) -> String {
     format!("{root}.{session}.{FORK_TOPIC}")
 }
 
-/// `*.<sid>._fork`: the same, whatever root says it.
-#[must_use]
-pub fn fork_any_root(session: &SessionId) -> String {
-    format!("*.{session}.{FORK_TOPIC}")
-}
-
 /// `gm.<sid>.<type>`: one event of the Game Master.
 #[must_use]
 pub fn gm_event(session: &SessionId, event_type: &EventType) -> String {

@@ -5,7 +5,7 @@
 //! the ring again.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     event::Event,
-    history::{Extent, Flights, History, HistoryError, Holes, Page, Proof, SHARED_READS, Snapshot},
+    history::{Counts, Extent, Flights, History, HistoryError, Holes, Page, Proof, SHARED_READS, Snapshot},
     log::{Old, Piece},
     sessions::{LastWords, Sessions},
     view::{View, cursor},
@@ -155,15 +155,16 @@ impl Past {
     pub(crate) async fn behind(
         &self,
         session: &SessionId,
-        view: &View,
+        view: &Arc<View>,
         after: u64,
         most: usize,
     ) -> Result<(Vec<Event>, u64), HistoryError> {
         let last = self.history.proof().await?.extent.last;
         let (mut through, mut found) = (after, Vec::new());
         while through < last && found.len() < most {
-            let page = self.history.page(session, &view.roots, through, last).await?;
-            let shown = |event: &&Event| view.shows(event) && view.head(event).is_some();
+            let answer = self.page(session, view, through, last).await?;
+            let Some(page) = answer.page() else { break };
+            let shown = |event: &&Event| event.seq > through && view.shows(event) && view.head(event).is_some();
             found.extend(page.events.iter().filter(shown).take(most - found.len()).cloned());
             through = page.through;
         }
@@ -264,9 +265,14 @@ impl Past {
         Ok(self.history.lineage(session).await?.map(|lineage| lineage.own_from()))
     }
 
-    /// How many events of a session are kept, by subject.
-    pub(crate) async fn subjects(&self, session: &SessionId) -> Result<BTreeMap<String, u64>, HistoryError> {
-        self.history.subjects(session).await
+    /// How many events of a session are kept, by subject; `most` of them are read for that.
+    pub(crate) async fn counts(
+        &self,
+        session: &SessionId,
+        roots: &[Arc<str>],
+        most: usize,
+    ) -> Result<Counts, HistoryError> {
+        self.history.counts(session, roots, most).await
     }
 
     async fn join(&self, room: Room, ask: Ask) -> Result<Answer, HistoryError> {

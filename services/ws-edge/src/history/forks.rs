@@ -2,26 +2,29 @@
 //!
 //! A fork's first message says whose, and up to where. It is looked for where the session's id says that it is one, through the
 //! leader: a fork that somebody was told of is found, however far this edge has come. What is found never changes in this life
-//! of the stream.
+//! of the stream; a record that is not the first message counts for nothing.
 //!
 //! Its past is read piece by piece: the part of each log that it is made of, the oldest first. They follow each other in the
 //! stream, so that places, gaps and `prev` are what they are in any other log.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use herald_protocol::{Epoch, EventSubject, SessionId, TopicPattern, record::Forked, subject};
+use herald_protocol::{Epoch, EventSubject, SessionId, record::Forked, subject};
 use herald_runtime::jetstream::ApiError;
 
-use super::{History, HistoryError, PAGE_EVENTS, Page, Snapshot, reads::Reads};
+use super::{
+    History, HistoryError, PAGE_EVENTS, Page, Snapshot,
+    range::{self, Asked},
+    reads::Reads,
+    snapshot,
+};
 use crate::event::Event;
 
 /// Lineages that are remembered; with one more all are forgotten, and found again.
 const MOST: usize = 4096;
-/// Events of what a fork begins with that are looked through for its snapshot.
-const MOST_LOOKED: usize = 20_000;
 
 /// A part of a fork's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,10 +50,10 @@ pub(crate) struct Lineage {
 pub(super) async fn find(reads: &impl Reads, session: &SessionId) -> Result<Option<Lineage>, ApiError> {
     let (mut records, mut of) = (Vec::new(), session.clone());
     while of.is_fork() && records.len() < Forked::MAX_DEPTH as usize {
-        let Some(record) = reads.last(&subject::fork_any_root(&of)).await? else { break };
-        let Some(forked) = Forked::read(&record.payload, record.sequence) else { break };
+        let Some(first) = reads.next(&subject::session_any_root(&of), 1).await? else { break };
+        let Some(forked) = Forked::read(&first.subject, &first.payload, first.sequence) else { break };
         of = forked.session.clone();
-        records.push((forked, record.sequence));
+        records.push((forked, first.sequence));
     }
     let older = |older: Option<Lineage>, (forked, written)| {
         Some(Lineage::before(forked, written, older.as_ref().unwrap_or(&Lineage::OWN)))
@@ -117,36 +120,105 @@ impl History {
         filters: &[String],
         own: &Snapshot,
     ) -> Result<Arc<Snapshot>, HistoryError> {
-        let asked: Vec<_> = filters.iter().filter_map(|filter| EventSubject::parse(filter)).collect();
-        let roots: BTreeSet<Arc<str>> = asked.iter().map(|asked| asked.root.into()).collect();
-        let roots: Vec<_> = roots.into_iter().collect();
-        let patterns: Vec<_> =
-            asked.iter().filter_map(|it| Some((it.root, TopicPattern::parse(it.topic).ok()?))).collect();
-        let (mut last, mut looked, mut at) = (BTreeMap::new(), 0, 0);
-        for part in &lineage.parts {
-            while at < part.upto {
-                let page = self.own_page(&part.session, &roots, at, part.upto).await?;
-                looked += page.events.len();
-                at = page.through;
-                for event in &page.events {
-                    let parts = event.parts();
-                    if patterns.iter().any(|(root, pattern)| *root == parts.root && pattern.matches(parts.topic)) {
-                        last.insert((parts.root.to_owned(), parts.topic.to_owned()), event.clone());
-                    }
-                }
-                let bytes: usize = last.values().map(|event: &Event| event.payload.len()).sum();
-                if looked > MOST_LOOKED || bytes > self.inner.snapshot_bytes {
-                    // Its past in its place, as of any that is too large.
-                    return Ok(Arc::default());
-                }
-            }
+        let (inner, mut last) = (&*self.inner, BTreeMap::new());
+        for part in lineage.parts.iter().filter(|part| part.first <= part.upto) {
+            let of_part = |filter: &String| {
+                let EventSubject { root, topic, .. } = EventSubject::parse(filter)?;
+                Some(format!("{root}.{}.{topic}", part.session))
+            };
+            let filters: Vec<_> = filters.iter().filter_map(of_part).collect();
+            let read =
+                snapshot::as_of(&inner.reads, &part.session, (&filters, inner.page), part.upto, inner.snapshot_bytes);
+            let Some(events) = inner.gate.pass("snapshot", read).await? else {
+                // Its past in its place, as of any that is too large.
+                return Ok(Arc::default());
+            };
+            let named = |event: Event| ((event.root().to_owned(), event.topic().to_owned()), event);
+            last.extend(events.into_iter().map(named));
         }
         for event in &own.events {
             last.insert((event.root().to_owned(), event.topic().to_owned()), event.clone());
         }
         let mut events: Vec<_> = last.into_values().collect();
+        if events.iter().map(|event| event.payload.len()).sum::<usize>() > inner.snapshot_bytes {
+            return Ok(Arc::default());
+        }
         events.sort_unstable_by_key(|event| event.seq);
         Ok(Arc::new(Snapshot { events, cut: own.cut }))
+    }
+
+    /// As [`History::tail`], of what a fork begins with.
+    pub(super) async fn tail_of_parts(
+        &self,
+        lineage: &Lineage,
+        roots: &[Arc<str>],
+        most: usize,
+        shows: impl Fn(&Event) -> bool,
+    ) -> Result<Vec<Event>, HistoryError> {
+        let (inner, mut found) = (&*self.inner, Vec::new());
+        for part in lineage.parts.iter().rev().filter(|part| part.first <= part.upto) {
+            let asked = Asked::new(&part.session, roots);
+            let read = range::tail(&inner.reads, inner.page, &asked, part.upto, most - found.len(), &shows);
+            let mut events = inner.gate.pass("tail", read).await?;
+            events.append(&mut found);
+            found = events;
+            if found.len() >= most {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// As [`History::counts`], of what a fork begins with: where a log goes on behind that, its events up to there are read one by
+    /// one, `most` of them in all.
+    pub(super) async fn count_parts(
+        &self,
+        lineage: &Lineage,
+        session: &SessionId,
+        roots: &[Arc<str>],
+        mut most: usize,
+    ) -> Result<Counts, HistoryError> {
+        let (inner, mut counts) = (&*self.inner, Counts { whole: true, ..Counts::default() });
+        for part in lineage.parts.iter().filter(|part| part.first <= part.upto) {
+            let all = subject::session_any_root(&part.session);
+            let of_all = async {
+                // In this order: what is counted was there when it was the last.
+                let subjects = inner.reads.subjects(&all).await?;
+                let last = inner.reads.last(&all).await?;
+                Ok(subjects).map(|subjects| (subjects, last.map_or(0, |last| last.sequence)))
+            };
+            let (subjects, last) = inner.gate.pass("subjects", of_all).await?;
+            if last <= part.upto {
+                subjects.iter().for_each(|(subject, count)| counts.add(session, subject, *count));
+                continue;
+            }
+            let mut at = part.first.saturating_sub(1);
+            while at < part.upto && most > 0 {
+                let page = self.inner.page(&part.session, roots, at, part.upto).await?;
+                at = page.through;
+                most = most.saturating_sub(page.events.len().max(1));
+                page.events.iter().for_each(|event| counts.add(session, event.subject(), 1));
+            }
+            counts.whole &= at >= part.upto;
+        }
+        Ok(counts)
+    }
+}
+
+/// How many events are kept of a session, by their subjects.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Counts {
+    /// What a fork begins with is counted as its own.
+    pub(crate) subjects: BTreeMap<String, u64>,
+    /// Whether all of them are counted: of what a fork begins with that may be too much.
+    pub(crate) whole: bool,
+}
+
+impl Counts {
+    /// So many more on that subject of another session.
+    fn add(&mut self, session: &SessionId, subject: &str, count: u64) {
+        let Some(EventSubject { root, topic, .. }) = EventSubject::parse(subject) else { return };
+        *self.subjects.entry(format!("{root}.{session}.{topic}")).or_default() += count;
     }
 }
 
@@ -177,8 +249,9 @@ impl Lineage {
     /// stream holds; `removed`: up to where a session was removed.
     pub(crate) fn lost(&self, kept_from: u64, removed: impl Fn(&SessionId) -> u64) -> u64 {
         let lost = |part: &Part| {
-            let trimmed = if part.first < kept_from { kept_from.saturating_sub(1) } else { 0 };
-            trimmed.max(removed(&part.session)).min(part.upto)
+            let gone = kept_from.saturating_sub(1).max(removed(&part.session));
+            // What was gone when the fork was made is not of it: that session may have begun anew since.
+            if gone >= part.first { gone.min(part.upto) } else { 0 }
         };
         self.parts.iter().filter(|part| part.first <= part.upto).map(lost).max().unwrap_or(0)
     }
@@ -212,6 +285,7 @@ impl Forks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::history::{fake::Fake, range::PageSize};
 
     fn forked(session: &str, at: u64) -> Forked {
         Forked { session: session.parse().unwrap(), first: if session == "s" { 3 } else { 21 }, at, depth: 1 }
@@ -238,8 +312,36 @@ mod tests {
         let removed =
             |of: &'static str, upto: u64| fork.lost(1, move |session| if session.as_str() == of { upto } else { 0 });
         assert_eq!((removed("s", 99), removed("s", 4), removed("fork-1", 99), removed("other", 99)), (10, 4, 25, 0));
+        assert_eq!((removed("s", 2), removed("fork-1", 20)), (0, 0), "and began anew before the fork was made");
         let trimmed = |kept_from| fork.lost(kept_from, |_| 0);
         assert_eq!([3, 4, 11, 21, 23, 90].map(trimmed), [0, 3, 10, 10, 22, 25]);
+    }
+
+    #[tokio::test]
+    async fn the_state_of_what_a_fork_begins_with_is_that_of_then() {
+        let mut log = vec!["gm.s.state", "gm.s.phase", "gm.other.state", "gm.s.state", "arena.s.a.1"];
+        let upto = log.len() as u64;
+        log.extend(["gm.s.state", "gm.s.later", "gm.s.state"]);
+        // One that is rare, and one that was last said long ago.
+        log.splice(0..0, std::iter::once("gm.s.rare").chain(std::iter::repeat_n("gm.s.phase", 600)));
+        let (upto, size) = (upto + 601, PageSize { events: 50, bytes: 1 << 20 });
+        let all: Vec<String> = ["gm.s.>".to_owned(), "arena.s.>".to_owned()].into();
+        for (most_subjects, replica) in [(1024, u64::MAX), (4, u64::MAX), (1024, 3)] {
+            let fake = Fake::of(&log);
+            {
+                let mut state = fake.lock();
+                (state.most_subjects, state.pace) = (most_subjects, 10);
+                state.replica = state.replica.min(replica);
+            }
+            let session = "s".parse().unwrap();
+            let read = snapshot::as_of(&fake, &session, (&all, size), upto, 1 << 20).await.unwrap().unwrap();
+            let mut found: Vec<_> = read.iter().map(|event| (event.subject(), event.seq)).collect();
+            found.sort_unstable();
+            let then = [("arena.s.a.1", 606), ("gm.s.phase", 603), ("gm.s.rare", 1), ("gm.s.state", 605)];
+            assert_eq!(found, then, "{most_subjects} {replica}");
+        }
+        let fake = Fake::of(&log);
+        assert!(snapshot::as_of(&fake, &"s".parse().unwrap(), (&all, size), upto, 3).await.unwrap().is_none());
     }
 
     #[test]

@@ -49,6 +49,11 @@ impl<'a> Asked<'a> {
         Self { filter, roots }
     }
 
+    /// Those of one subject alone.
+    pub(super) fn of_subject(subject: &str, roots: &'a [Arc<str>]) -> Self {
+        Self { filter: subject.to_owned(), roots }
+    }
+
     pub(super) fn filter(&self) -> &str {
         &self.filter
     }
@@ -182,17 +187,19 @@ pub(super) async fn before(
     Ok(0)
 }
 
-/// The last events that `shows` accepts, `most` at most, in order.
+/// The last events up to `upto` that `shows` accepts, `most` at most, in order. The stream must have reached `upto`, or that is
+/// [`u64::MAX`].
 pub(super) async fn tail(
     reads: &impl Reads,
     size: PageSize,
     asked: &Asked<'_>,
+    upto: u64,
     most: usize,
     shows: impl Fn(&Event) -> bool,
 ) -> Result<Vec<Event>, ApiError> {
     let Some(last) = reads.last(asked.filter()).await? else { return Ok(vec![]) };
     let Some(first) = reads.next(asked.filter(), 1).await? else { return Ok(vec![]) };
-    let (mut end, mut window, mut found) = (last.sequence, WINDOW, VecDeque::new());
+    let (mut end, mut window, mut found) = (last.sequence.min(upto), WINDOW, VecDeque::new());
     while end >= first.sequence && found.len() < most {
         let start = end.saturating_sub(window).max(first.sequence - 1);
         let (mut after, mut earlier) = (start, VecDeque::new());

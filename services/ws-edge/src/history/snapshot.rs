@@ -1,9 +1,15 @@
 //! The state of things: the last event of each subject, as of one moment.
 
+use std::sync::Arc;
+
 use herald_protocol::{SessionId, subject};
 use herald_runtime::jetstream::{ApiError, Stored};
 
-use super::{Snapshot, reads::Reads};
+use super::{
+    Snapshot,
+    range::{self, Asked, PageSize},
+    reads::Reads,
+};
 use crate::event::Event;
 
 /// The last event of each of the session's subjects that match `filters`, with the cut they belong to: `most_bytes` of
@@ -28,6 +34,62 @@ pub(super) async fn snapshot(
         parts.push(part);
     }
     Ok(merge(parts))
+}
+
+/// The last event up to `upto`, which the stream has reached, of each of the session's subjects that match `filters`; `None`: these
+/// are too many, or more than `most_bytes`. Those that have moved on since are looked for one by one.
+pub(super) async fn as_of(
+    reads: &impl Reads,
+    session: &SessionId,
+    (filters, size): (&[String], PageSize),
+    upto: u64,
+    most_bytes: usize,
+) -> Result<Option<Vec<Event>>, ApiError> {
+    let cuts = match cut_behind(reads, session, filters, upto, most_bytes).await? {
+        Some(cut) => vec![cut],
+        None => {
+            let mut cuts = Vec::with_capacity(filters.len());
+            for filter in filters {
+                let cut = cut_behind(reads, session, std::slice::from_ref(filter), upto, most_bytes).await?;
+                let Some(cut) = cut else { return Ok(None) };
+                cuts.push(cut);
+            }
+            cuts
+        }
+    };
+    let (mut events, mut bytes) = (Vec::new(), 0);
+    for event in cuts.into_iter().flat_map(|cut| cut.events) {
+        let event = if event.seq <= upto {
+            Some(event)
+        } else {
+            let roots: [Arc<str>; 1] = [event.root().into()];
+            let asked = Asked::of_subject(event.subject(), &roots);
+            range::tail(reads, size, &asked, upto, 1, |_| true).await?.pop()
+        };
+        bytes += event.as_ref().map_or(0, |event| event.payload.len());
+        if bytes > most_bytes {
+            return Ok(None);
+        }
+        events.extend(event);
+    }
+    Ok(Some(events))
+}
+
+/// One cut that is not before `upto`: by a replica that has come so far.
+async fn cut_behind(
+    reads: &impl Reads,
+    session: &SessionId,
+    filters: &[String],
+    upto: u64,
+    most_bytes: usize,
+) -> Result<Option<Snapshot>, ApiError> {
+    for attempt in 0.. {
+        match cut(reads, session, filters, most_bytes).await? {
+            Some(early) if early.cut < upto => reads.pause(attempt).await,
+            cut => return Ok(cut),
+        }
+    }
+    unreachable!("attempts are not counted to the end of u32")
 }
 
 /// One cut through all of `filters`; `None` where that is too much for one answer.

@@ -124,13 +124,16 @@ proptest! {
     #[test]
     fn a_tail_is_the_last_shown_events_wherever_they_are(
         subjects in subjects(), roots in some_roots(), far in any::<bool>(), page in 1_u32..8, most in 1_usize..9,
+        upto in 0_u64..80,
     ) {
         let quiet = if far { 5_000 } else { 0 };
         let fake = Fake::of(subjects.into_iter().chain(std::iter::repeat_n("", quiet)).chain(["gm.s._action"]));
+        let upto = if upto < 40 { upto } else { u64::MAX };
         let mut expected = shown(&fake, &roots, is_shown);
+        expected.retain(|seq| *seq <= upto);
         expected.drain(..expected.len().saturating_sub(most));
         let asked = Asked::new(&SESSION, &roots);
-        let tail = run(range::tail(&fake, size(page), &asked, most, is_shown)).unwrap();
+        let tail = run(range::tail(&fake, size(page), &asked, upto, most, is_shown)).unwrap();
         prop_assert_eq!(tail.iter().map(|event| event.seq).collect::<Vec<_>>(), expected);
     }
 

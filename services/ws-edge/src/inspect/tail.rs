@@ -25,7 +25,7 @@ const EVENTS: (usize, usize) = (20, 500);
 pub(super) struct Shown {
     path: String,
     stream: String,
-    view: View,
+    view: Arc<View>,
 }
 
 impl Shown {
@@ -37,7 +37,7 @@ impl Shown {
         let shown = routes.into_iter().map(|(listener, route)| Self {
             path: route.path.clone(),
             stream: route.stream.clone(),
-            view: View {
+            view: Arc::new(View {
                 roots: route.roots.iter().map(Name::as_str).map(Arc::from).collect(),
                 hidden: route.hidden.clone(),
                 snapshot: Vec::new(),
@@ -49,7 +49,7 @@ impl Shown {
                 encoding: Encoding::Plain,
                 veils: Vec::new(),
                 options: ViewOptions { topics: route.topics.clone(), ..ViewOptions::default() },
-            },
+            }),
         });
         shown.collect()
     }

@@ -19,11 +19,11 @@ pub(super) async fn read(
 ) -> Result<Value, Unread> {
     let before = past.proof().await?;
     let (epoch, head) = (before.epoch.ok_or(Unread::InDoubt)?, before.extent.last);
-    let subjects = past.subjects(session).await?;
+    let kept = past.counts(session, &view.roots, limits.max_events).await?;
     let words = past.last_words(session).await?;
-    let known = !subjects.is_empty();
-    let counts = Counts::of(subjects, view, limits.max_types);
-    // Of one that was removed no more is left than that it is over.
+    let known = kept.subjects.keys().any(|subject| is_of(&view.roots, subject));
+    let counts = Counts::of(kept.subjects, view, limits.max_types);
+    // Of one that was removed no more is left than that it is over; and what other paths show is no business of this one.
     if !known || counts.all == 0 && words.is_over() {
         return Err(Unread::Nothing);
     }
@@ -47,10 +47,18 @@ pub(super) async fn read(
     if let Some(at) = past.forked_at(session).await? {
         summary["forked_at"] = at.into();
     }
+    if !kept.whole {
+        summary["uncounted"] = true.into();
+    }
     if counts.others > 0 {
         summary["other_types"] = counts.others.into();
     }
     Ok(summary)
+}
+
+/// Whether a subject is of one of these roots.
+fn is_of(roots: &[Arc<str>], subject: &str) -> bool {
+    subject.split_once('.').is_some_and(|(root, _)| roots.iter().any(|known| **known == *root))
 }
 
 /// How many events there are of each kind.

@@ -2,16 +2,18 @@
 //!
 //! Nothing is copied: the first message of a fork, `<root>.<fork>._fork`, says whose log it begins with, and up to where. It
 //! comes behind all that it refers to, in the same stream; so sequences go on rising from the one log into the other, and what it
-//! refers to is trimmed before it is. Its id says that it is one ([`SessionId::is_fork`]): nobody has to ask of others.
+//! refers to is trimmed before it is. Its id says that it is one ([`SessionId::is_fork`]): nobody has to ask of others. A record that
+//! is not a session's first message is none: nobody changes later what a session began with.
 
 use async_nats::HeaderMap;
-use herald_protocol::{Position, SessionId, record::Forked, subject};
+use herald_protocol::{EventSubject, Position, SessionId, record::Forked, subject};
 use uuid::Uuid;
 
 use super::{
     ensure::stream_info,
     publish::{PublishError, publish_surely},
-    read::{last_by_subject_leader, next_by_subject_leader},
+    purge::subjects,
+    read::{Stored, next_by_subject_leader},
     request::ApiError,
 };
 use crate::nats::Nats;
@@ -30,7 +32,7 @@ pub struct Fork {
 /// Why there is no fork.
 #[derive(Debug, thiserror::Error)]
 pub enum ForkError {
-    /// Nothing is kept of the session.
+    /// Nothing is kept of the session, but perhaps that it was removed.
     #[error("nothing is kept of the session")]
     NoSession,
     /// Nothing of it is kept up to there.
@@ -77,7 +79,10 @@ pub async fn fork(
     if at > info.last_seq {
         return Err(ForkError::Beyond);
     }
-    let before = origin(nats, stream, parent).await?;
+    let before = made_of(parent, &first);
+    if before.is_none() && !says_something(nats, stream, &all).await? {
+        return Err(ForkError::NoSession);
+    }
     // What a fork begins with lies before its own first message.
     let kept_from = before.as_ref().map_or(first.sequence, |_| info.first_seq);
     if at < kept_from.max(1) {
@@ -104,6 +109,17 @@ pub async fn origin(nats: &Nats, stream: &str, session: &SessionId) -> Result<Op
     if !session.is_fork() {
         return Ok(None);
     }
-    let record = last_by_subject_leader(nats, stream, &subject::fork_any_root(session)).await?;
-    Ok(record.and_then(|record| Forked::read(&record.payload, record.sequence)))
+    let first = next_by_subject_leader(nats, stream, 1, &subject::session_any_root(session)).await?;
+    Ok(first.and_then(|first| made_of(session, &first)))
+}
+
+/// The same, by its first message.
+fn made_of(session: &SessionId, first: &Stored) -> Option<Forked> {
+    if session.is_fork() { Forked::read(&first.subject, &first.payload, first.sequence) } else { None }
+}
+
+/// Whether anything is kept of a session but control events: of one that was removed some are left.
+async fn says_something(nats: &Nats, stream: &str, all: &str) -> Result<bool, ApiError> {
+    let kept = subjects(nats, stream, all).await?;
+    Ok(kept.keys().any(|subject| EventSubject::parse(subject).is_some_and(|subject| !subject.is_control())))
 }

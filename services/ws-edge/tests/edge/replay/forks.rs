@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use herald_protocol::{Position, SessionId};
 use herald_runtime::jetstream::{Fork, ForkError, fork, purge_below};
-use herald_testkit::{Edge, Nats, Service, eventually, sse, within, ws};
+use herald_testkit::{Edge, Nats, Service, eventually, http, sse, within, ws};
 use serde_json::{Value, json};
 
 use crate::support::Engine;
@@ -46,6 +46,14 @@ async fn shown(edge: &Service, path: &str, protocols: &[&str], last: u64) -> Vec
     client.wait_for("the last one", BOUND, |frame| frame.seq() == Some(last)).await;
     client.check_order();
     client.events().iter().filter_map(ws::Frame::seq).collect()
+}
+
+/// As its owner does: nothing of the session is left but that it was removed.
+async fn remove(engine: &Engine, session: &str, events: u64) {
+    let action = engine.publish(&format!("gm.{session}._action"), r#"{"n":9,"kind":"cancel"}"#).await;
+    let word = json!({ "session": session, "upto": action - 1, "events": events });
+    engine.publish("gm._purged", word.to_string()).await;
+    purge_below(&engine.nats, "EVENTS", &format!("*.{session}.>"), action).await.unwrap();
 }
 
 async fn page(edge: &Service, path: &str) -> Value {
@@ -98,7 +106,12 @@ async fn a_fork_is_the_other_log_up_to_there_and_then_its_own() {
             let rest = page(edge, &format!("/sessions/{session}/events?after={next}")).await;
             assert_eq!(seqs(&rest), expected[7..]);
             let told = page(edge, &format!("/sessions/{session}")).await;
-            assert_eq!((&told["events"], &told["forked_at"]), (&json!(10), &json!(at)), "of its own");
+            assert_eq!(
+                (&told["events"], &told["forked_at"]),
+                (&json!(30), &json!(at)),
+                "what it begins with is counted"
+            );
+            assert_eq!((&told["types"], told.get("uncounted")), (&json!({ "gm.phase": 30 }), None));
             assert_eq!((&told["first"]["seq"], &told["last"]["seq"]), (&json!(parent[0]), &json!(last)));
             assert_eq!(shown(edge, "/ws/S?after=0", ws::V1, parent[29]).await[..30], parent, "the other one goes on");
         }
@@ -139,6 +152,142 @@ async fn a_fork_has_the_state_of_the_moment_it_was_made_at() {
             };
             eventually("its own word counts", BOUND, known).await;
         }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fork_is_counted_and_looked_at_as_a_whole() {
+    within(MINUTES, async {
+        let nats = Nats::start().await;
+        let engine = Engine::start(&nats).await;
+        let edge = Edge::new(&nats).set("replay.max_events", 20).set("history.page", "200B").start().await;
+        engine.publish("arena.S.input.fakenews", "{}").await;
+        let parent = publish(&engine, "S", 1..=15).await;
+        let told = async |session: &str| page(&edge, &format!("/sessions/{session}")).await;
+        // Of a log that ends there all are counted, of one that goes on those up to there, and of a longer one not all.
+        let whole = forked(&engine, "S", parent[14]).await.session;
+        let part = forked(&engine, "S", parent[9]).await.session;
+        assert_eq!(told(whole.as_str()).await["types"], json!({ "gm.phase": 15 }));
+        publish(&engine, "S", 16..=40).await;
+        let own = publish(&engine, part.as_str(), 11..=12).await;
+        let of_part = told(part.as_str()).await;
+        assert_eq!((&of_part["types"], of_part.get("uncounted")), (&json!({ "gm.phase": 12 }), None));
+        let of_both = forked(&engine, part.as_str(), own[0]).await.session;
+        assert_eq!(told(of_both.as_str()).await["types"], json!({ "gm.phase": 11 }));
+        let long = publish(&engine, "S", 41..=41).await;
+        let long = forked(&engine, "S", long[0]).await.session;
+        publish(&engine, "S", 42..=42).await;
+        let of_long = told(long.as_str()).await;
+        assert_eq!(of_long["uncounted"], true);
+        assert!(of_long["events"].as_u64().unwrap() < 41, "{of_long}");
+        // The end of it, for who looks from inside.
+        let url = |query: &str| format!("http://{}/inspect/sessions/{of_both}/tail{query}", edge.operations());
+        let tail = async |query: &str| seqs(&http::get(&url(query)).await.expect_status(200).json());
+        let expected = [&parent[..10], &own[..1]].concat();
+        assert_eq!(tail("?n=3").await, expected[8..]);
+        assert_eq!(tail("?n=500").await, expected);
+        assert_eq!(tail(&format!("?after={}", parent[4])).await, expected[5..]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_changes_what_a_session_began_with() {
+    within(MINUTES, async {
+        let nats = Nats::start().await;
+        let engine = Engine::start(&nats).await;
+        let mine = publish(&engine, "mine", 1..=3).await;
+        publish(&engine, "secret", 1..=3).await;
+        let fork = forked(&engine, "mine", mine[1]).await.session;
+        let own = publish(&engine, fork.as_str(), 3..=3).await;
+        let plain = "fork-0123456789abcdef0123456789abcdef";
+        let said = publish(&engine, plain, 1..=1).await;
+        // A record that comes later, by whatever root.
+        for session in [fork.as_str(), plain] {
+            for root in ["gm", "arena"] {
+                let record = json!({ "session": "secret", "first": 1, "at": said[0], "depth": 1 });
+                engine.publish(&format!("{root}.{session}._fork"), record.to_string()).await;
+            }
+        }
+        for shelf in ["64MiB", "0B"] {
+            let edge = Edge::new(&nats).set("history.shelf", shelf).start().await;
+            let expected = [&mine[..2], &own].concat();
+            assert_eq!(shown(&edge, &format!("/ws/{fork}?after=0"), ws::V1, own[0]).await, expected);
+            assert_eq!(shown(&edge, &format!("/ws/{plain}?after=0"), ws::V1, said[0]).await, said);
+        }
+        let depth = forked(&engine, fork.as_str(), own[0]).await.session;
+        let edge = Edge::new(&nats).start().await;
+        assert_eq!(seqs(&page(&edge, &format!("/sessions/{depth}/events")).await), [&mine[..2], &own].concat());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_removed_is_no_part_of_a_fork_and_what_came_then_is() {
+    within(MINUTES, async {
+        let nats = Nats::start().await;
+        let engine = Engine::start(&nats).await;
+        publish(&engine, "other", 1..=1).await;
+        publish(&engine, "S", 1..=4).await;
+        remove(&engine, "S", 4).await;
+        engine.publish("gm.S._over", "{}").await;
+        let last = engine.publish("gm.other.phase", "{}").await;
+        assert!(
+            matches!(refused(&engine, "S", &last.to_string()).await, ForkError::NoSession),
+            "nothing is left of it"
+        );
+        let anew = publish(&engine, "S", 5..=6).await;
+        let fork = forked(&engine, "S", anew[1]).await.session;
+        let own = publish(&engine, fork.as_str(), 7..=7).await;
+        for shelf in ["64MiB", "0B"] {
+            let edge = Edge::new(&nats).set("history.shelf", shelf).start().await;
+            let client = ws::Client::connect(&edge.ws(&format!("/ws/{fork}?after=0")), ws::V1).await;
+            client.wait_for("the last one", BOUND, |frame| frame.seq() == Some(own[0])).await;
+            let gaps: Vec<_> = client.frames().into_iter().filter(|frame| frame.event() == "herald.gap").collect();
+            assert!(gaps.is_empty(), "nothing of it is missing: {gaps:?}");
+            let read = page(&edge, &format!("/sessions/{fork}/events")).await;
+            assert_eq!((seqs(&read), &read["gaps"]), ([&anew[..], &own].concat(), &json!([])));
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_removed_is_gone_from_the_memory_of_forks_too() {
+    within(MINUTES, async {
+        let nats = Nats::start().await;
+        let engine = Engine::start(&nats).await;
+        let edge = Edge::new(&nats).start().await;
+        let parent = publish(&engine, "S", 1..=5).await;
+        let fork = forked(&engine, "S", parent[4]).await.session;
+        let own = publish(&engine, fork.as_str(), 6..=7).await;
+        // Who reads all of it fills the ring, and keeps it.
+        let path = format!("/ws/{fork}?after=0");
+        let first = ws::Client::connect(&edge.ws(&path), ws::V1).await;
+        first.wait_for("the last one", BOUND, |frame| frame.seq() == Some(own[1])).await;
+        // Who plays it crawls, and holds the rest.
+        let crawls = ws::Client::connect(&edge.ws(&format!("{path}&speed=0.1")), ws::V1).await;
+        crawls.send_text(json!({ "event": "herald.replay", "data": { "pause": true } }).to_string()).await;
+        remove(&engine, "S", 5).await;
+        let known = async || {
+            let client = ws::Client::connect(&edge.ws(&path), ws::V1).await;
+            client.wait_for("the last one", BOUND, |frame| frame.seq() == Some(own[1])).await;
+            let seen: Vec<_> = client.events().iter().filter_map(ws::Frame::seq).collect();
+            if seen == own { Ok(()) } else { Err(seen) }
+        };
+        eventually("its removal is known", BOUND, known).await;
+        let next = publish(&engine, fork.as_str(), 8..=8).await;
+        first.wait_for("what comes next", BOUND, |frame| frame.seq() == Some(next[0])).await;
+        first.check_order();
+        let held = crawls.events().len();
+        crawls
+            .send_text(json!({ "event": "herald.replay", "data": { "pause": false, "speed": 64 } }).to_string())
+            .await;
+        crawls.wait_for("the last one", BOUND, |frame| frame.seq() == Some(next[0])).await;
+        let seen: Vec<_> = crawls.events().iter().filter_map(ws::Frame::seq).collect();
+        assert_eq!(seen[held..], [&own[..], &next].concat(), "after {held} of it");
+        crawls.check_order();
     })
     .await;
 }
