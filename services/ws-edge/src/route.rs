@@ -1,50 +1,38 @@
 //! A path under which a session can be watched: from a request to a connection.
 
+mod introduction;
+mod serving;
 mod unwatched;
+mod watch;
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc};
 
-use axum::body::Body;
-use bytes::Bytes;
-use futures_util::FutureExt as _;
-use herald_protocol::{Close, Name, Position, SessionId};
+use herald_protocol::{Name, Position, SessionId};
 use http::request::Parts;
 use hyper::upgrade::OnUpgrade;
 use percent_encoding::percent_decode_str;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::{sleep, timeout},
-};
 
 use crate::{
-    admission::{self, BadParameter, Gate, Inquiry, Welcome},
+    admission::{self, BadParameter, Gate},
     answer::{self, Answer},
     beat::Beats,
     config::{ListenerConfig, PresenceMode, Refuse, RouteConfig, StartConfig, Transport},
-    connection,
     dialect::{Avatars, Dialect, DialectName},
     door::Peer,
     edge::{Edge, Upstream},
     feed::{Setup, Start, Target},
-    guests::{Entrance, Guest, MailLimits, Who},
-    handshake::{Asked, Handshake, take_over},
-    identity::{self, Identity, Lease, LetIn, Refusal, Unheard, Verifier},
-    limits::{AddressTicket, WatchTicket},
-    metrics::Counted,
+    guests::{Entrance, Guest, MailLimits},
+    handshake::{Asked, Handshake},
+    identity::{Identity, Lease, LetIn, Refusal, Verifier},
     newest::NewestRule,
-    replay::{self, Pace},
-    sse,
+    replay,
     uplink::UplinkRule,
     view::{Delivery, Encoding, Topics, View, ViewOptions, Visible},
-    websocket,
 };
+pub(crate) use serving::read_to_end;
+use serving::{send_away, serve, stream};
 use unwatched::Unwatched;
-
-/// So often a socket that is at its end is read without a pause, a KiB each time.
-const LAST_READS: usize = 128;
-/// Between further ones.
-const LAST_PAUSE: Duration = Duration::from_millis(100);
+use watch::{Admitted, Pass, Permit, Wanted, Watch};
 
 /// One route of one listener.
 pub struct Route {
@@ -433,55 +421,6 @@ impl Route {
         !self.visible.is_empty() || uplink.is_some() || newest.is_some() || *presence != PresenceMode::Off
     }
 
-    /// Hears from an open socket who it is, then serves it as any other.
-    async fn introduce(
-        self: Arc<Self>,
-        edge: Arc<Edge>,
-        upgrade: OnUpgrade,
-        watch: Watch,
-        encoding: Encoding,
-        guest: AddressTicket,
-    ) {
-        let mut guest = Some(guest);
-        let Some((mut tcp, leftover)) = take_over(upgrade).await else { return };
-        let admitted = tokio::select! {
-            biased;
-            () = edge.drain.called() => Err(Unheard::Close(Close::Restart { after: None })),
-            admitted = self.introduced(&edge, (&mut tcp, leftover), &watch, encoding, &mut guest) => admitted,
-        };
-        match admitted {
-            Ok((leftover, admitted)) => begin(&edge, tcp, leftover, watch.peer, admitted),
-            Err(Unheard::Close(close)) => farewell(&edge, tcp, &close).await,
-            Err(Unheard::Gone) => {}
-        }
-    }
-
-    async fn introduced(
-        &self,
-        edge: &Edge,
-        (tcp, leftover): (&mut TcpStream, Bytes),
-        watch: &Watch,
-        encoding: Encoding,
-        guest: &mut Option<AddressTicket>,
-    ) -> Result<(Bytes, Admitted), Unheard> {
-        let not_ready = || Unheard::Close(Unwatched::NotReady.close());
-        let verifier = watch.verifier.as_ref().ok_or_else(not_ready)?;
-        let (token, leftover) = identity::hear(tcp, leftover, verifier, edge.per_connection.inbound_message).await?;
-        let verified = verifier.verify(&token).await;
-        let permit = verified.map_err(Unwatched::Refused);
-        let permit = permit.and_then(|claims| self.permit(watch, Identity::Known(claims)));
-        let upstream = edge.upstream().ok_or_else(not_ready)?;
-        let refused = |unwatched: Unwatched| Unheard::Close(unwatched.close());
-        let pass = self.pass(upstream, watch, permit.map_err(refused)?).await.map_err(refused)?;
-        // From here on it counts as one that watches, or that is sent away after all.
-        drop(guest.take());
-        let admitted = self.admit(edge, upstream, watch, encoding, &pass);
-        if admitted.is_err() {
-            *guest = edge.limits.admit_guest(&watch.peer.place, watch.peer.address.ip()).ok();
-        }
-        Ok((leftover, admitted.map_err(refused)?))
-    }
-
     /// `None` where the route's stream or bucket is not followed by this process, which it is once the process is up.
     fn setup(&self, edge: &Edge, upstream: &Upstream, watch: &Watch, pass: &Pass, encoding: Encoding) -> Option<Setup> {
         let target = match &self.alias {
@@ -508,146 +447,6 @@ impl Route {
             encoding,
             veils: self.visible.iter().filter_map(|rule| rule.veil(pass.user(), pass.role())).collect(),
             options: self.options.clone(),
-        }
-    }
-}
-
-/// What somebody asks to watch.
-struct Watch {
-    wanted: Wanted,
-    dialect: Option<DialectName>,
-    /// How fast, if it is the past in its own time.
-    pace: Option<Pace>,
-    start: Start,
-    /// What of the past, where it is not to be watched.
-    past: Option<replay::Asked>,
-    verifier: Option<Arc<Verifier>>,
-    /// What an engine is asked about it, where the route has one.
-    inquiry: Option<Inquiry>,
-    peer: Peer,
-}
-
-/// Which session somebody asks for.
-enum Wanted {
-    /// This one.
-    One(SessionId),
-    /// The one that an engine names.
-    Any,
-    /// What can't be one.
-    Nonsense,
-}
-
-impl Wanted {
-    const fn session(&self) -> Option<&SessionId> {
-        match self {
-            Self::One(session) => Some(session),
-            Self::Any | Self::Nonsense => None,
-        }
-    }
-}
-
-/// Somebody who may watch what they asked for, as far as it is not an engine that says so.
-struct Permit(Identity);
-
-/// Somebody who may watch.
-struct Pass {
-    identity: Identity,
-    /// This session, or what that alias stands for.
-    session: SessionId,
-    /// What the engine said that let them in.
-    welcome: Option<Arc<Welcome>>,
-}
-
-impl Pass {
-    /// Who it is: as the engine says, else as their token does.
-    fn user(&self) -> Option<&str> {
-        self.said(|welcome| welcome.user.as_deref()).or_else(|| self.identity.user())
-    }
-
-    /// What they are, likewise.
-    fn role(&self) -> Option<&str> {
-        self.said(|welcome| welcome.role.as_deref()).or_else(|| self.identity.role())
-    }
-
-    /// What others call them.
-    fn name(&self) -> Option<&str> {
-        self.said(|welcome| welcome.display_name.as_deref())
-    }
-
-    /// All of that.
-    fn who(&self) -> Who {
-        let shared = |text: Option<&str>| text.map(Arc::from);
-        Who { user: shared(self.user()), role: shared(self.role()), name: shared(self.name()) }
-    }
-
-    fn said<'a>(&'a self, what: impl FnOnce(&'a Welcome) -> Option<&'a str>) -> Option<&'a str> {
-        self.welcome.as_deref().and_then(what)
-    }
-}
-
-/// What somebody needs who may watch.
-struct Admitted {
-    setup: Setup,
-    place: WatchTicket,
-    lease: Option<Box<Lease>>,
-}
-
-/// The events of a session as the body of a response.
-fn stream(edge: &Edge, watch: Watch, admitted: Admitted) -> Answer {
-    let Admitted { setup, place, lease } = admitted;
-    let (ends, peer) = (lease.map(|lease| lease.ends()), watch.peer);
-    let (limits, drain) = (edge.per_connection.clone(), edge.drain.clone());
-    let (response, feeding) = sse::respond(setup, ends, limits, edge.comment, drain, peer.abort.clone());
-    edge.tasks.spawn(async move {
-        let _counted = Counted::watching("sse");
-        feeding.await;
-        drop((place, peer));
-    });
-    response.map(Body::new)
-}
-
-/// Waits for the socket behind the handshake, then has it served.
-async fn serve(edge: Arc<Edge>, upgrade: OnUpgrade, peer: Peer, admitted: Admitted) {
-    if let Some((tcp, leftover)) = take_over(upgrade).await {
-        begin(&edge, tcp, leftover, peer, admitted);
-    }
-}
-
-/// Has a socket served to its end in a task of its own, which is as small as it can be: most of them sleep for hours.
-fn begin(edge: &Edge, tcp: TcpStream, leftover: Bytes, peer: Peer, admitted: Admitted) {
-    let Admitted { setup, place, lease } = admitted;
-    let (counted, places) = (Counted::watching("socket"), (place, peer.place));
-    let serving = connection::serve(tcp, leftover, setup, lease, edge.per_connection.clone(), edge.drain.clone());
-    edge.tasks.spawn(serving.map(move |()| drop((counted, places))));
-}
-
-/// Closes a socket as soon as it is open, in a way that its client understands.
-async fn send_away(edge: Arc<Edge>, upgrade: OnUpgrade, close: Close, places: (Peer, AddressTicket)) {
-    if let Some((tcp, _)) = take_over(upgrade).await {
-        farewell(&edge, tcp, &close).await;
-    }
-    drop(places);
-}
-
-/// Closes an open socket that shows nothing yet.
-async fn farewell(edge: &Edge, mut tcp: TcpStream, close: &Close) {
-    let closing = async {
-        if tcp.write_all(&websocket::close_frame(close)).await.is_ok() && tcp.shutdown().await.is_ok() {
-            read_to_end(&mut tcp).await;
-        }
-    };
-    // Whoever does not answer the close is closed all the same.
-    let _late = timeout(edge.per_connection.close_timeout, closing).await;
-}
-
-/// A socket dropped with unread bytes in it takes the close frame back. What was on its way is read at once, whatever else is
-/// sent slowly: nobody can know that it is thrown away, and who means ill does not care.
-pub(crate) async fn read_to_end(tcp: &mut TcpStream) {
-    let (mut thrown_away, mut reads) = ([0; 1024], 0);
-    while tcp.read(&mut thrown_away).await.is_ok_and(|read| read > 0) {
-        reads += 1;
-        if reads > LAST_READS {
-            sleep(LAST_PAUSE).await;
         }
     }
 }
