@@ -101,8 +101,10 @@ impl Form {
 
     /// The seed of a labyrinth, if there is one.
     pub(crate) fn seed(&mut self) -> Seed {
-        match self.fields.remove("seed").map(|text| value(&text)) {
-            None | Some(Value::Null) => Seed(None),
+        // What can't be read is shown as null, and is none.
+        let text = self.fields.remove("seed").filter(|text| text.get() != "null");
+        match text.map(|text| value(&text)) {
+            None => Seed(None),
             Some(Value::String(seed)) => Seed(Some(seed).filter(|seed| !seed.is_empty())),
             Some(other) => {
                 self.fault("seed", "string_type", "Input should be a valid string", other);

@@ -108,6 +108,18 @@ impl Until {
     }
 }
 
+/// What the path names. What is not UTF-8 is no text, and nothing is called so: it is as if there were none.
+struct Named(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+        let name = Path::from_request_parts(parts, state).await;
+        Ok(Self(name.map_or_else(|_| String::new(), |Path(name)| name)))
+    }
+}
+
 /// A session as lists show it, and the legacy create.
 #[derive(Serialize)]
 struct Listed<'a> {
@@ -190,7 +202,7 @@ async fn generate(body: Body) -> Answer {
     Ok(Json(Labyrinth::of(size, &seed, (maze.start_x, maze.start_y), &maze.map)?).into_response())
 }
 
-async fn labyrinth(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Answer {
+async fn labyrinth(State(api): State<Arc<Api>>, Named(id): Named) -> Answer {
     let session = existing(&api, &id).await?;
     let Session { size, seed, start_x, start_y, map, .. } = &session;
     Ok(Json(Labyrinth::of(*size, seed, (*start_x, *start_y), map)?).into_response())
@@ -220,7 +232,7 @@ fn bears(headers: &HeaderMap, token: &str) -> bool {
     scheme.eq_ignore_ascii_case("bearer") && hash(given.trim()).as_ref() == hash(token).as_ref()
 }
 
-async fn join(State(api): State<Arc<Api>>, until: Until, Path(id): Path<String>, body: Body) -> Answer {
+async fn join(State(api): State<Arc<Api>>, until: Until, Named(id): Named, body: Body) -> Answer {
     let mut form = form(body)?;
     let (id, client) = (form.session(&id), form.client());
     form.finish()?;
@@ -250,7 +262,7 @@ async fn leave(State(api): State<Arc<Api>>, until: Until, body: Body) -> Answer 
     Err(Refusal::not_found("Client not connected to any session"))
 }
 
-async fn clients(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Answer {
+async fn clients(State(api): State<Arc<Api>>, Named(id): Named) -> Answer {
     let session = existing(&api, &id).await?;
     let client =
         |player: &crate::record::Player| json!({ "client_id": player.client_id, "connected_at": player.connected_at });
@@ -258,7 +270,7 @@ async fn clients(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Answer 
     Ok(Json(json!({ "clients": clients })).into_response())
 }
 
-async fn client_state(State(api): State<Arc<Api>>, Path(client): Path<String>) -> Answer {
+async fn client_state(State(api): State<Arc<Api>>, Named(client): Named) -> Answer {
     let session = api.lobby.members.session_of(&client).await?;
     let id = session.as_ref().map(|session| session.id.clone());
     let details = session.map_or(Value::Null, |session| {
@@ -272,7 +284,7 @@ async fn client_state(State(api): State<Arc<Api>>, Path(client): Path<String>) -
     Ok(Json(answer).into_response())
 }
 
-async fn ready(State(api): State<Arc<Api>>, until: Until, Path(id): Path<String>, body: Body) -> Answer {
+async fn ready(State(api): State<Arc<Api>>, until: Until, Named(id): Named, body: Body) -> Answer {
     let mut form = form(body)?;
     let (id, client, ready) = (form.session(&id), form.client(), form.ready());
     form.finish()?;
@@ -282,7 +294,7 @@ async fn ready(State(api): State<Arc<Api>>, until: Until, Path(id): Path<String>
     Ok(Json(status).into_response())
 }
 
-async fn status(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Answer {
+async fn status(State(api): State<Arc<Api>>, Named(id): Named) -> Answer {
     let session = match input::session_id(&id) {
         Some(id) => api.lobby.session(&id).await?,
         None => None,
@@ -290,7 +302,7 @@ async fn status(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Answer {
     Ok(Json(session.map_or_else(Status::default, |session| session.status())).into_response())
 }
 
-async fn reference(State(api): State<Arc<Api>>, Path(table): Path<String>) -> Answer {
+async fn reference(State(api): State<Arc<Api>>, Named(table): Named) -> Answer {
     let body = api.reference.get(&table).ok_or_else(not_found)?;
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }

@@ -165,3 +165,13 @@ proptest! {
         prop_assert!(form.finish().is_err());
     }
 }
+
+#[test]
+fn a_seed_that_can_t_be_read_is_not_taken_for_none() {
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    for text in [r#""\ud800""#, "1e400", &deep] {
+        assert_eq!(kinds(seed(text)), ["string_type"], "{text}");
+    }
+    assert_eq!((kinds(client(r#""\ud800""#)), kinds(ready("1e400"))), (vec!["string_type"], vec!["bool_type"]));
+    assert!(seed("null").is_ok_and(|seed| seed.len() == 32) && seed(" null ").is_ok());
+}

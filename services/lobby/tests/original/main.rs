@@ -101,3 +101,22 @@ async fn all_fifteen_tiles_are_pictures_at_the_door() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_in_a_path_that_is_no_text_is_nobody_s() {
+    within(MINUTE, async {
+        let nats = Nats::start().await;
+        let _lobby = Lobby::new(&nats).start().await;
+        let edge = Lobby::door(&nats.url()).start().await;
+        for name in ["%FF", "%C3", "%ED%A0%80"] {
+            let get = async |path: String| edge.get(&format!("/api/game_sessions/{path}")).await;
+            let nobody = serde_json::json!({ "client_id": "", "connected_session": null, "session_details": null });
+            assert_eq!(get(format!("client_state/{name}")).await.expect_status(200).json(), nobody, "{name}");
+            let empty = serde_json::json!({ "players": [], "all_ready": false });
+            assert_eq!(get(format!("{name}/status")).await.expect_status(200).json(), empty, "{name}");
+            let fault = get(format!("{name}/clients")).await.expect_status(422).json();
+            assert_eq!(fault["detail"][0]["loc"], serde_json::json!(["path", "session_id"]), "{name}");
+        }
+    })
+    .await;
+}
