@@ -7,7 +7,7 @@ import { build } from "esbuild";
 import { minifySync } from "rolldown/utils";
 
 /** Names of our own parts that nobody else sees: short ones do. See tests/unit/size.test.ts. */
-const INNER = ["act", "base", "begin", "behind", "drop", "frame", "greeted", "heard", "hello", "jump", "move", "query", "renewable", "request", "tokens"];
+const INNER = ["act", "base", "begin", "behind", "drop", "end", "frame", "full", "greeted", "heard", "hello", "jump", "move", "query", "renewable", "request", "tokens"];
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 process.chdir(root);

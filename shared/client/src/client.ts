@@ -195,7 +195,14 @@ class Client implements Herald<EventMap> {
       this.#halted = !live && (pause ?? this.#halted);
     });
     if (this.#plays && this.send(JSON.stringify({ event: "herald.replay", data: order }))) return;
-    if (!/wait|closed/.test(this.#status.state)) this.#connect();
+    // It goes on in its own time.
+    if (/wait|closed/.test(this.#status.state)) this.#follow();
+    else this.#connect();
+  }
+
+  /** Follows what was ordered and not answered. */
+  #follow(): void {
+    for (const follow of this.#orders.splice(0)) follow();
   }
 
   close(): void {
@@ -206,7 +213,7 @@ class Client implements Herald<EventMap> {
 
   async #connect(): Promise<void> {
     this.#leave();
-    for (const follow of this.#orders.splice(0)) follow();
+    this.#follow();
     if (this.#halted) return this.#set({ state: "paused" });
     const run = this.#run;
     // Nothing of the last one counts any more.
@@ -276,7 +283,7 @@ class Client implements Herald<EventMap> {
       case "live": {
         const { after } = data;
         if (!isPlace(after)) return this.#ended(run, { code: NONSENSE });
-        this.#position.live(after);
+        this.#position.move(after);
         this.#plays = false;
         const shown = this.#snapshot;
         this.#snapshot = [];

@@ -111,12 +111,7 @@ export class Position {
     return gap;
   }
 
-  /** `herald.live`: the snapshot is complete, and everything behind its cut is to come. */
-  live(after: number): void {
-    this.#arrive(after);
-  }
-
-  /** `herald.replay`: what comes next is behind that place, be it before what was seen. */
+  /** `herald.live`, `herald.replay`: everything behind that place is to come, be it before what was seen. */
   move(after: number): void {
     this.#arrive(after);
     if (!after) this.#from = "start";

@@ -127,7 +127,7 @@ test("a snapshot is a place once it is complete", () => {
   position.begin();
   position.hello(A, 50);
   assert.equal(position.query, "snapshot=1");
-  position.live(48);
+  position.move(48);
   assert.equal(position.cursor, `${A}-48`);
   assert.equal(position.event(49, 40), "new");
 });
