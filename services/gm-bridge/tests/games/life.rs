@@ -25,8 +25,12 @@ async fn delete(house: &House, session: &str) -> Reply {
 
 /// Asks as somebody whose door has verified who they are.
 async fn delete_as(house: &House, session: &str, role: &str, sessions: &str) -> Reply {
-    let mut request =
-        Request::builder().method(Method::DELETE).uri(format!("/sessions/{session}")).body(Body::empty()).unwrap();
+    ask_as(house, (Method::DELETE, &format!("/sessions/{session}")), role, sessions).await
+}
+
+/// The same, for something else.
+async fn ask_as(house: &House, (method, path): (Method, &str), role: &str, sessions: &str) -> Reply {
+    let mut request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
     let caller = herald_runtime::http_over_nats::Caller::new("ann", Some(role), sessions.parse().unwrap());
     request.extensions_mut().insert(caller.unwrap());
     house.send("event", request).await
@@ -360,6 +364,14 @@ async fn a_session_is_forked_by_one_record_and_both_go_on() {
         ] {
             assert_eq!(post(&house, &format!("/sessions/{s}/fork?{query}")).await.expect(400).error(), error);
         }
+        // Who may open another session, a fork of this one too, gets nothing of it that way.
+        let path = format!("/sessions/{s}/fork");
+        let fork_as = async |role: &str, sessions: &str| ask_as(&house, (Method::POST, &path), role, sessions).await;
+        for sessions in ["another", "", &fork] {
+            assert_eq!(fork_as("player", sessions).await.expect(403).error(), "This session is not yours");
+        }
+        fork_as("player", &s).await.expect(201);
+        fork_as("operator", "").await.expect(201);
         // A game in the fork, and the end of it.
         assert_eq!(post(&house, &format!("/sessions/{s}/end")).await.expect(200).json(), json!({"status": "over"}));
         play(&house, &fork).await;
@@ -370,6 +382,14 @@ async fn a_session_is_forked_by_one_record_and_both_go_on() {
         );
         assert!(!log(&house, &fork).await.contains(&"gm._fork".to_owned()));
         assert!(log(&house, &s).await.contains(&"gm.result".to_owned()), "the other one is still there");
+        // Of what is left of a session that was removed there is nothing to be forked.
+        for removed in [&fork, &s] {
+            delete(&house, removed).await.expect(200);
+            assert_eq!(
+                post(&house, &format!("/sessions/{removed}/fork")).await.expect(404).error(),
+                "Session not found"
+            );
+        }
     })
     .await;
 }
