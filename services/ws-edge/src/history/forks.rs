@@ -71,7 +71,8 @@ impl History {
             return Ok(None);
         }
         let (life, removed) = (self.believed(), self.purges.of(session));
-        if let Some(known) = self.forks.known(session, life, removed) {
+        let known = self.forks.known(session, life, removed);
+        if let Some(known) = known.filter(|known| !known.is_cut(|session| self.purges.of(session))) {
             return Ok(Some(known));
         }
         let inner = &self.inner;
@@ -245,6 +246,12 @@ impl Lineage {
         self.written
     }
 
+    /// Whether a fork that it was made of, by way of which it begins with others, was removed since: with its record the way is
+    /// gone, here as for who has never known it. `removed`: up to where a session was removed.
+    fn is_cut(&self, removed: impl Fn(&SessionId) -> u64) -> bool {
+        self.parts.iter().skip(1).any(|part| removed(&part.session) >= part.first)
+    }
+
     /// Up to where something is missing of what it begins with; 0: all of it is there. `kept_from`: the first sequence that the
     /// stream holds; `removed`: up to where a session was removed.
     pub(crate) fn lost(&self, kept_from: u64, removed: impl Fn(&SessionId) -> u64) -> u64 {
@@ -342,6 +349,19 @@ mod tests {
         }
         let fake = Fake::of(&log);
         assert!(snapshot::as_of(&fake, &"s".parse().unwrap(), (&all, size), upto, 3).await.unwrap().is_none());
+    }
+
+    #[test]
+    fn the_way_to_others_is_gone_with_the_fork_it_led_by() {
+        let fork = Lineage::before(forked("fork-1", 25), 30, &Lineage::before(forked("s", 10), 20, &Lineage::OWN));
+        let is_cut =
+            |of: &'static str, upto: u64| fork.is_cut(move |session| if session.as_str() == of { upto } else { 0 });
+        assert_eq!(
+            [("fork-1", 20), ("s", 99), ("fork-1", 21)].map(|(of, upto)| is_cut(of, upto)),
+            [false, false, true]
+        );
+        let found_again = Lineage::before(forked("fork-1", 25), 30, &Lineage::OWN);
+        assert!(!found_again.is_cut(|_| 99), "nothing more to be found");
     }
 
     #[test]

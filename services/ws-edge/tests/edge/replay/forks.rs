@@ -293,6 +293,33 @@ async fn what_is_removed_is_gone_from_the_memory_of_forks_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_a_fork_led_by_one_that_is_removed_all_edges_show_the_same() {
+    within(MINUTES, async {
+        let nats = Nats::start().await;
+        let engine = Engine::start(&nats).await;
+        let first = publish(&engine, "S", 1..=3).await;
+        let between = forked(&engine, "S", first[2]).await.session;
+        let second = publish(&engine, between.as_str(), 4..=5).await;
+        let last = forked(&engine, between.as_str(), second[1]).await.session;
+        let third = publish(&engine, last.as_str(), 6..=6).await;
+        let path = format!("/sessions/{last}/events");
+        let knows = Edge::new(&nats).start().await;
+        assert_eq!(seqs(&page(&knows, &path).await), [&first[..], &second, &third].concat());
+        remove(&engine, between.as_str(), 3).await;
+        let fresh = Edge::new(&nats).set("history.shelf", "0B").start().await;
+        for edge in [&knows, &fresh] {
+            eventually("its removal is known", BOUND, async || {
+                let told = page(edge, &path).await;
+                let gap = json!([{ "from": 1, "to": second[1], "reason": "removed" }]);
+                if (seqs(&told), &told["gaps"]) == (third.clone(), &gap) { Ok(()) } else { Err(told) }
+            })
+            .await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_fork_of_a_fork_begins_with_both_and_ends_somewhere() {
     within(MINUTES, async {
         let nats = Nats::start().await;
