@@ -9,17 +9,18 @@ use std::{
     time::Duration,
 };
 
-use herald_testkit::{Ingest, Service, System, sse, within, ws};
+use herald_testkit::{Ingest, Lobby, Service, System, sse, within, ws};
 
 const SOON: Duration = Duration::from_secs(30);
 const SESSION: &str = "5e551040-0000-4000-8000-0000000000ee";
 
 /// Where the metrics of each table are counted, and explained.
-const SOURCES: [(&str, &str); 4] = [
+const SOURCES: [(&str, &str); 5] = [
     ("shared", "shared/runtime/src"),
     ("ws-edge", "services/ws-edge/src"),
     ("gm-bridge", "services/gm-bridge/src"),
     ("ingest", "services/ingest/src"),
+    ("lobby", "services/lobby/src"),
 ];
 
 fn repository() -> &'static Path {
@@ -142,6 +143,7 @@ async fn what_services_show_is_what_the_readme_says() {
     within(Duration::from_secs(90), async {
         let system = System::start().await;
         let ingest = Ingest::new(&system.nats).start().await;
+        let lobby = Lobby::new(&system.nats).start().await;
         let edge = &system.edges[0];
         let socket = ws::Client::connect(&edge.ws(&format!("/ws/{SESSION}?after=0")), ws::V1).await;
         let stream = sse::Client::connect(&edge.http(&format!("/sse/{SESSION}")), None).await;
@@ -155,6 +157,7 @@ async fn what_services_show_is_what_the_readme_says() {
         let of_edge = check(edge, "ws-edge").await;
         let of_bridge = check(&system.bridges[0], "gm-bridge").await;
         check(&ingest, "ingest").await;
+        check(&lobby, "lobby").await;
         for metric in ["herald_delivery_seconds", "herald_gaps_total", "herald_ready", "herald_forwards_running_count"]
         {
             assert!(of_edge.contains(metric), "{metric}");

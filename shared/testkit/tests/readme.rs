@@ -60,7 +60,7 @@ fn the_configuration_tables_name_every_key_with_its_default() {
     let table = |name: &str| {
         documented(between(&readme, &format!("<!-- config:{name} -->"), &format!("<!-- /config:{name} -->")))
     };
-    for service in ["gm-bridge", "ws-edge", "ingest"] {
+    for service in ["gm-bridge", "ws-edge", "ingest", "lobby"] {
         let [shared, own] = printed(service);
         for (section, mut printed) in [("shared", shared), (service, own)] {
             let mut documented = table(section);
