@@ -21,8 +21,10 @@ export interface Summary {
   readonly last: { readonly seq: number; readonly ts: number } | null;
   /** Whether the session is over. */
   readonly over: boolean;
-  /** Of a fork: up to where its log is the other one's. The counts are of its own events, and so are `first` and `last`. */
+  /** Of a fork: up to where its log is the other one's. */
   readonly forked_at?: number;
+  /** Of a fork of a long log: not all that it begins with is counted. */
+  readonly uncounted?: true;
 }
 
 /** Some events, in order. */

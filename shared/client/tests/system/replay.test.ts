@@ -162,6 +162,8 @@ test("a fork begins with the other one's events, and goes on by itself", { timeo
   const forked = await past({ url, session }).fork(at);
   assert.equal(forked.at, at);
   assert.match(forked.session_id, /^fork-/);
+  const { events, forked_at } = await past({ url, session: forked.session_id }).summary();
+  assert.deepEqual([events, forked_at], [50, at]);
   const { seen, live } = play(t, { session: forked.session_id, speed: 64 });
   await eventually("its past", () => live.length > 0);
   assert.deepEqual(seen, log.slice(0, 50));

@@ -40,7 +40,7 @@ export function Summary({ watch, onKind }: { watch: Watch; onKind: (kind: string
       <p class="facts soft" id="facts">{facts.filter(Boolean).join(" · ")}</p>
       {kinds.length > 0 && (
         <details class="kinds">
-          <summary>{(summary?.forked_at === undefined ? words.kinds : words.ownKinds)(count(kinds.length))}</summary>
+          <summary>{(summary?.uncounted ? words.someKinds : words.kinds)(count(kinds.length))}</summary>
           <ul>
             {kinds.map(([kind, times]) => (
               <li key={kind}><button type="button" class="mono" title={words.filterBy(kind)} onClick={() => onKind(kind)}>{kind} <b>{count(times)}</b></button></li>

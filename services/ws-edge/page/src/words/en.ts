@@ -206,7 +206,7 @@ export const en = {
     over: "over",
     forked: "a fork: begins with another session's events",
     kinds: (n: string) => `Kinds of events: ${n}`,
-    ownKinds: (n: string) => `Kinds of its own events: ${n}`,
+    someKinds: (n: string) => `Kinds of events, not all of them counted: ${n}`,
     others: "others",
     filterBy: (kind: string) => `Show ${kind} only`,
     zoomIn: "Closer",

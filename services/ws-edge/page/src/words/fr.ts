@@ -208,7 +208,7 @@ export const fr: Words = {
     over: "terminée",
     forked: "une bifurcation : commence par les événements d'une autre session",
     kinds: (n: string) => `Sortes d'événements : ${n}`,
-    ownKinds: (n: string) => `Sortes d'événements qui lui sont propres : ${n}`,
+    someKinds: (n: string) => `Sortes d'événements, pas tous comptés : ${n}`,
     others: "autres",
     filterBy: (kind: string) => `Ne montrer que ${kind}`,
     zoomIn: "Plus près",

@@ -416,6 +416,7 @@ test("a fork begins with what is shown, and is opened", { skip, timeout: 60_000 
   await page.waitForFunction(() => herald.session.startsWith("fork-") && herald.log.end === 15);
   assert.deepEqual(await inPage(tab), log.slice(0, 15));
   await page.locator("#facts", { hasText: "a fork" }).waitFor();
+  await page.locator(".kinds summary", { hasText: "Kinds of events: 4" }).waitFor();
   await tab.accessible("a fork");
   await page.locator(".tools select").nth(0).selectOption("fr");
   await page.locator("#facts", { hasText: "une bifurcation" }).waitFor();
