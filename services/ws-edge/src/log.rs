@@ -135,9 +135,10 @@ impl Log {
 
     /// The last shown event, 0 where there is none or that is not known yet.
     #[must_use]
-    pub const fn last_shown(&self) -> u64 {
+    pub fn last_shown(&self) -> u64 {
         match self.chain {
-            Chain::Known(seq) => seq,
+            // A view whose frames do not name the one before never asked which that was; history may have been put in front.
+            Chain::Known(seq) => seq.max(self.ring.last()),
             Chain::Unknown { .. } => 0,
         }
     }

@@ -204,6 +204,12 @@ impl Ring {
         self.floor
     }
 
+    /// The last event it holds, 0 where it holds none.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.frames.back().map_or(0, |frame| frame.seq)
+    }
+
     /// What the ring has ever taken.
     #[must_use]
     pub const fn mark(&self) -> Mark {

@@ -91,6 +91,28 @@ async fn events_come_in_their_own_time_divided_by_the_speed_and_then_live() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_past_that_is_in_memory_is_played_in_its_own_time_too() {
+    within(MINUTES, async {
+        let (_nats, engine, edge) = edge().await;
+        publish(&engine).await;
+        // Who has read all of it back leaves it in the ring of their view.
+        let stream = sse::Client::connect(&edge.http("/sse/S?after=0"), None).await;
+        stream.wait_events(5, BOUND).await;
+        let plain = ws::Client::connect(&edge.ws("/ws/S?after=0"), ws::PLAIN).await;
+        plain.wait_events(5, BOUND).await;
+        let begun = Instant::now();
+        let played = sse::Client::connect(&edge.http("/sse/S?after=0&speed=1"), None).await;
+        let socket = ws::Client::connect(&edge.ws("/ws/S?after=0&speed=1"), ws::PLAIN).await;
+        played.wait_events(5, BOUND).await;
+        assert!(begun.elapsed() >= GAP * 2 - Duration::from_millis(20), "{:?}", begun.elapsed());
+        played.wait_for("live", BOUND, |event| event.event == "herald.live").await;
+        socket.wait_events(5, BOUND).await;
+        assert!(begun.elapsed() >= GAP * 2 - Duration::from_millis(20), "{:?}", begun.elapsed());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_viewer_halts_goes_on_faster_elsewhere_and_to_what_happens() {
     within(MINUTES, async {
         let nats = Nats::start().await;
