@@ -6,6 +6,7 @@ the programs, paths, entry points and users that compose/ relies on, and no more
 not with those that a registry would have given. Grafana is not among Debian's packages, and has none.
 """
 
+import hashlib
 import io
 import os
 import re
@@ -55,10 +56,21 @@ class Maker:
         named = references()
         self.debian()
         for repository, recipe in recipes.items():
-            if repository in named:
+            # One that was kept is taken again, or everything that was built on it would be built anew.
+            if repository in named and self.made_of(named[repository]) != self.sources():
                 self.say(f"stand-in for {named[repository]}")
                 recipe(named[repository])
         return [name for repository, name in named.items() if repository not in recipes]
+
+    @staticmethod
+    def sources():
+        """What they are made of, as a hash: the crates and the toolchain, and this file."""
+        rustc = subprocess.run(["rustc", "--version"], capture_output=True, check=True).stdout
+        return hashlib.sha256((ROOT / "Cargo.lock").read_bytes() + Path(__file__).read_bytes() + rustc).hexdigest()
+
+    def made_of(self, name):
+        found = self.run(["image", "inspect", name, "--format", '{{index .Config.Labels "herald.sources"}}'], check=False)
+        return found.stdout.decode().strip()
 
     def has(self, name):
         return self.run(["image", "inspect", name], check=False).returncode == 0
@@ -91,7 +103,7 @@ class Maker:
     def build(self, name, dockerfile, folders=()):
         """Builds an image from lines of a Dockerfile and folders or files (`what it is called there`, path, names left out)."""
         lines = io.BytesIO("\n".join(dockerfile).encode())
-        command = subprocess.Popen([*self.docker, "build", "--quiet", "--tag", name, "-"], env=self.env, stdin=subprocess.PIPE,
+        command = subprocess.Popen([*self.docker, "build", "--quiet", "--tag", name, "--label", f"herald.sources={self.sources()}", "-"], env=self.env, stdin=subprocess.PIPE,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         try:
             with tarfile.open(fileobj=command.stdin, mode="w|") as tar:
