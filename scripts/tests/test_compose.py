@@ -177,7 +177,7 @@ class Compose(unittest.TestCase):
                 listeners = tomllib.loads(file.read_text())["ws-edge"]["listeners"]
                 self.assertTrue(listeners)
                 for entry in listeners:
-                    self.assertTrue(entry["address"].startswith("0.0.0.0:"))
+                    self.assertRegex(entry["address"], r"^[\d.]+:\d+$")
                     for table in (entry, *entry.get("routes", ()), *entry.get("forwards", ())):
                         names = {name for name in table if not isinstance(table[name], dict)}
                         self.assertLessEqual(names, listener | {"routes", "forwards"})
@@ -329,6 +329,11 @@ class Kubernetes(unittest.TestCase):
             for mount in container.get("volumeMounts", ()):
                 if mount["name"] == "edges":
                     self.assertTrue((COMPOSE / "edges" / mount["subPath"]).exists())
+
+    def test_each_password_is_among_the_secrets(self):
+        text = (COMPOSE / "kubernetes/herald.yaml").read_text()
+        for variable in {*re.findall(r"^            user: .* \$(HERALD_\w+)", USERS, re.MULTILINE), "HERALD_NATS_ROUTE_PASSWORD"}:
+            self.assertIn(f"--from-literal={variable}=", text)
 
     def test_services_lead_to_pods_that_listen(self):
         pods = {entry["metadata"]["labels"]["app"]: entry["spec"]["template"]["spec"]["containers"][0] for entry in self.workloads}
