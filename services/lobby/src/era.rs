@@ -12,6 +12,8 @@ use crate::{fresh::Fresh, streams::META};
 
 /// The key of the era.
 const KEY: &str = "era";
+/// Most lost races in a row before the next era is not begun: each was one that somebody else began.
+const RACES: u32 = 64;
 
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct Record {
@@ -38,7 +40,7 @@ impl Era {
 
     /// Begins the next one: with that, all sessions, members and bindings are gone.
     pub(crate) async fn next(&self) -> Result<u64, BucketError> {
-        loop {
+        for _ in 0..RACES {
             let slot = self.records.get(KEY).await?;
             let next = Record { era: slot.record.unwrap_or_default().era + 1 };
             match self.records.write(KEY, &next, slot.revision).await {
@@ -46,5 +48,6 @@ impl Era {
                 written => return written.map(|_| next.era),
             }
         }
+        Err(BucketError::Conflict { bucket: META })
     }
 }
