@@ -1,6 +1,6 @@
 //! What a request brings: one event, or a line for each (NDJSON). All of it is read before anything is stored.
 
-use std::fmt;
+use std::{borrow::Cow, collections::HashSet, fmt};
 
 use bytes::Bytes;
 use herald_protocol::{SessionId, Topic};
@@ -128,10 +128,11 @@ fn one(
     if event.data.len() > limits.max_event.as_usize() {
         return Err(event.too_large(limits.max_event));
     }
-    if depth(&event.data) > limits.max_depth {
-        return Err(bad(&format!("data is nested deeper than {}", limits.max_depth)));
+    match look_into(&event.data, limits.max_depth) {
+        Ok(()) => Ok(event),
+        Err(Odd::Deep) => Err(bad(&format!("data is nested deeper than {}", limits.max_depth))),
+        Err(Odd::Twice(name)) => Err(bad(&format!("data has the name {name} twice in one object"))),
     }
-    Ok(event)
 }
 
 /// What an object of a body holds, and the first thing that is wrong about its names.
@@ -190,27 +191,70 @@ fn is_subject(topic: &Topic, session: &SessionId) -> bool {
     words.next() == Some(session.as_str()) && words.next().is_some()
 }
 
-/// How deep arrays and objects are nested in valid JSON.
-fn depth(json: &[u8]) -> usize {
-    let (mut depth, mut deepest, mut bytes) = (0_usize, 0, json.iter());
-    while let Some(byte) = bytes.next() {
+/// What is odd about data although it is valid JSON.
+#[derive(Debug, PartialEq, Eq)]
+enum Odd {
+    /// Arrays and objects in each other, deeper than readers follow.
+    Deep,
+    /// A name stands in an object twice: one reader takes the first value, another one the last. It is cut where it is long.
+    Twice(String),
+}
+
+/// So much of a name is said again.
+const NAME_SHOWN: usize = 64;
+
+/// Looks for what is odd about valid JSON.
+fn look_into(json: &[u8], max_depth: usize) -> Result<(), Odd> {
+    let mut inside: Vec<Option<HashSet<Cow<'_, str>>>> = Vec::new();
+    // A string is a name where an object has just begun, or gone on behind a comma.
+    let (mut at, mut names) = (0, false);
+    while let Some(byte) = json.get(at) {
+        at += 1;
         match byte {
             b'[' | b'{' => {
-                depth += 1;
-                deepest = deepest.max(depth);
+                if inside.len() == max_depth {
+                    return Err(Odd::Deep);
+                }
+                names = *byte == b'{';
+                inside.push(names.then(HashSet::new));
             }
-            b']' | b'}' => depth = depth.saturating_sub(1),
+            b']' | b'}' => {
+                inside.pop();
+            }
+            b',' => names = inside.last().is_some_and(Option::is_some),
             b'"' => {
-                while let Some(byte) = bytes.next().filter(|byte| **byte != b'"') {
-                    if *byte == b'\\' {
-                        bytes.next();
+                let text = string_at(json, at);
+                at += text.len() + 1;
+                if let (true, Some(Some(known))) = (std::mem::take(&mut names), inside.last_mut()) {
+                    let name = unescaped(text);
+                    if known.contains(&name) {
+                        return Err(Odd::Twice(format!("{:?}", name.chars().take(NAME_SHOWN).collect::<String>())));
                     }
+                    known.insert(name);
                 }
             }
             _ => {}
         }
     }
-    deepest
+    Ok(())
+}
+
+/// The string whose text begins there, without its quotes.
+fn string_at(json: &[u8], begin: usize) -> &[u8] {
+    let mut end = begin;
+    while let Some(byte) = json.get(end).filter(|byte| **byte != b'"') {
+        end += if *byte == b'\\' { 2 } else { 1 };
+    }
+    json.get(begin..end).unwrap_or_default()
+}
+
+/// What a string between quotes says. Half of a pair of surrogates says nothing: it stands for itself.
+fn unescaped(text: &[u8]) -> Cow<'_, str> {
+    let plain = String::from_utf8_lossy(text);
+    if !text.contains(&b'\\') {
+        return plain;
+    }
+    serde_json::from_str(&format!("\"{plain}\"")).map_or(plain, Cow::Owned)
 }
 
 fn placed(line: Option<usize>, text: &str) -> String {
@@ -369,11 +413,47 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_name_stands_in_an_object_of_data_once() {
+        let look = |data: &str| look_into(data.as_bytes(), 9);
+        for fine in [
+            r#"{"a":1,"b":{"a":2},"c":[{"a":3},{"a":4}],"d":"a"}"#,
+            r#"["a","a",{"a":"a"}]"#,
+            r#"{"a":{},"A":[],"":"","a\\":"b\",\"a"}"#,
+            r#"{"\ud800":1,"\ud801":2}"#,
+            r#""a""#,
+        ] {
+            assert_eq!(look(fine), Ok(()), "{fine}");
+        }
+        for (odd, name) in [
+            (r#"{"a":1,"a":1}"#, "a"),
+            (r#"{"a":[1,2],"b":{"x":",","x":2}}"#, "x"),
+            (r#"[{"a":{"b":1}, "c" : [] ,"\u0061" :2}]"#, "a"),
+            (r#"{"":1,"b":{},"":2}"#, ""),
+        ] {
+            assert_eq!(look(odd), Err(Odd::Twice(format!("{name:?}"))), "{odd}");
+        }
+        let body = r#"{"topic":"a","data":{"k":1,"k":2}}"#;
+        let refusal = events(Form::One, body).unwrap_err();
+        assert_eq!(
+            (refusal.status, &*refusal.text),
+            (StatusCode::BAD_REQUEST, "data has the name \"k\" twice in one object")
+        );
+    }
+
     proptest! {
         #[test]
         fn no_body_breaks_the_reader(body in proptest::collection::vec(any::<u8>(), 0..200), lines: bool) {
             let form = if lines { Form::Lines } else { Form::One };
             let _ = read(form, &body.into(), &session(), &LIMITS);
+        }
+
+        /// As many names as a reader that keeps the last of each has left: none was there twice.
+        #[test]
+        fn a_name_twice_is_found_wherever_it_stands(data in r#"\{("[ab]":(\{("[ab]":[0-9],){0,2}"c":"x,"\}|\["a","b"\]|1),){0,3}"d":1\}"#) {
+            let kept = serde_json::from_str::<serde_json::Value>(&data).unwrap().to_string();
+            let names = |text: &str| text.matches("\":").count();
+            prop_assert_eq!(look_into(data.as_bytes(), 9).is_ok(), names(&data) == names(&kept), "{}", data);
         }
 
         #[test]
