@@ -75,12 +75,15 @@ pub enum Refused {
     /// It had to wait, and its connection was closed meanwhile.
     #[error("the connection is closed")]
     Closed,
+    /// It did not arrive wholly, and too many others have not either.
+    #[error("too many messages have arrived in part")]
+    Unfinished,
 }
 
 impl Refused {
     /// All of them.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Away, Self::Busy, Self::TooLarge, Self::NoSession, Self::Nobody, Self::Closed];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Away, Self::Busy, Self::TooLarge, Self::NoSession, Self::Nobody, Self::Closed, Self::Unfinished];
 
     /// Its name, to clients and in metrics.
     #[must_use]
@@ -92,6 +95,7 @@ impl Refused {
             Self::NoSession => "no_session",
             Self::Nobody => "nobody",
             Self::Closed => "closed",
+            Self::Unfinished => "unfinished",
         }
     }
 
@@ -101,7 +105,7 @@ impl Refused {
         match self {
             Self::Busy => Duration::from_millis(500),
             Self::Away | Self::NoSession | Self::Nobody => Duration::from_secs(2),
-            Self::TooLarge | Self::Closed => Duration::ZERO,
+            Self::TooLarge | Self::Closed | Self::Unfinished => Duration::ZERO,
         }
     }
 
@@ -118,6 +122,9 @@ pub struct Uplink {
     /// Bytes in the queue.
     waiting: AtomicUsize,
     most: usize,
+    /// Bytes of messages that have yet to arrive wholly.
+    unfinished: AtomicUsize,
+    most_unfinished: usize,
 }
 
 /// What waits for NATS, to be carried there by [`Uplink::carry`].
@@ -174,13 +181,27 @@ impl Uplink {
             queue,
             waiting: AtomicUsize::new(0),
             most: config.queue_bytes.as_usize(),
+            unfinished: AtomicUsize::new(0),
+            most_unfinished: config.unfinished.as_usize(),
         };
         let uplink = Arc::new(uplink);
         let bytes = |uplink: &Self| uplink.waiting.load(Ordering::Relaxed);
         let messages = |uplink: &Self| uplink.queue.max_capacity() - uplink.queue.capacity();
+        let unfinished = |uplink: &Self| uplink.unfinished.load(Ordering::Relaxed);
+        measured(gauge!("herald_uplink_unfinished_bytes"), &uplink, unfinished);
         measured(gauge!("herald_uplink_waiting_bytes"), &uplink, bytes);
         measured(gauge!("herald_uplink_waiting_count"), &uplink, messages);
         (uplink, Waiting(waiting))
+    }
+
+    /// A message that has yet to arrive wholly took so many bytes, and takes so many now. Whether there is room for it.
+    pub(crate) fn arriving(&self, took: usize, takes: usize) -> bool {
+        let Some(more) = takes.checked_sub(took) else {
+            self.unfinished.fetch_sub(took - takes, Ordering::Relaxed);
+            return true;
+        };
+        let fits = |all: usize| all.checked_add(more).filter(|sum| *sum <= self.most_unfinished);
+        self.unfinished.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
     }
 
     /// Sends what a guest says. Never waits.

@@ -124,6 +124,10 @@ impl Check {
         if ring.total < ring.bytes {
             self.fault("ring.total", "must be at least ring.bytes");
         }
+        if config.uplink.unfinished < uplink::SMALLEST_UNFINISHED {
+            let least = uplink::SMALLEST_UNFINISHED;
+            self.fault("uplink.unfinished", format!("must be at least {least}, which the largest message takes"));
+        }
         if config.words.total < config.words.queue_bytes {
             self.fault("words.total", "must be at least words.queue_bytes");
         }

@@ -70,11 +70,14 @@ pub struct UplinkConfig {
     pub queue: usize,
     /// Their bytes. Default 8MiB.
     pub queue_bytes: ByteSize,
+    /// Bytes of messages that have arrived in part, beyond 4 KiB of each; whose message finds no room is closed with 1013.
+    /// Default 64MiB.
+    pub unfinished: ByteSize,
 }
 
 impl Default for UplinkConfig {
     fn default() -> Self {
-        Self { queue: 4096, queue_bytes: ByteSize::from_mib(8) }
+        Self { queue: 4096, queue_bytes: ByteSize::from_mib(8), unfinished: ByteSize::from_mib(64) }
     }
 }
 
@@ -95,6 +98,8 @@ impl Default for WordsConfig {
     }
 }
 
+/// What the largest message takes while it arrives: its place grows by doubling.
+pub(super) const SMALLEST_UNFINISHED: ByteSize = ByteSize::from_mib(2);
 /// A message is held in memory while it arrives, and by NATS for whoever is slow.
 const LARGEST: ByteSize = ByteSize::from_mib(1);
 /// More a second is no person at a keyboard.

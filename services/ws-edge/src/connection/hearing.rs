@@ -66,8 +66,12 @@ impl Connection {
         if bytes > 0 {
             self.heartbeat.heard();
         }
-        if let Some(upward) = &mut self.upward {
-            upward.fresh();
+        let now = Instant::now();
+        if self.inflow.is_paid(now) && self.upward.as_ref().is_none_or(|upward| upward.is_paid(now)) {
+            self.inflow.rested();
+            if let Some(upward) = &mut self.upward {
+                upward.rested();
+            }
         }
         self.look_at(input)?;
         match self.inflow.read(&self.limits.inflow, self.inbound.take_frames(), bytes, Instant::now()) {
@@ -94,6 +98,10 @@ impl Connection {
                 Received::Pong => {}
                 Received::Close(_) => return Err(End::Asked),
             }
+        }
+        if let Some(upward) = &mut self.upward {
+            let (bytes, binary) = self.inbound.unfinished();
+            upward.arriving(bytes, binary)?;
         }
         Ok(())
     }

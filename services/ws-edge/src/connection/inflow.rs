@@ -26,7 +26,7 @@ pub struct InflowLimits {
 pub(super) struct Inflow {
     /// When all that was read would have come at the allowed rate.
     paid_until: Instant,
-    /// Since when it has sent more than it may, without a moment in which it had paid for everything.
+    /// Since when it has sent more than it may, without a rest.
     over_since: Option<Instant>,
 }
 
@@ -52,28 +52,22 @@ impl Inflow {
         Self { paid_until: now, over_since: None }
     }
 
+    /// Whether everything that was read by now has had its time.
+    pub(super) fn is_paid(&self, now: Instant) -> bool {
+        self.paid_until <= now
+    }
+
+    /// The client has rested: by each measure that it is held to, everything was paid before it sent more. By one of them alone
+    /// it may be paid while it waits because of another.
+    pub(super) const fn rested(&mut self) {
+        self.over_since = None;
+    }
+
     /// So much was read. Returns whether that was more than may be read at once: then the client is to wait.
     ///
     /// # Errors
-    /// [`Flood`] where it has been too much for too long.
+    /// [`Flood`] where it has been too much for too long, without a rest.
     pub(super) fn read(
-        &mut self,
-        limits: &InflowLimits,
-        frames: u32,
-        bytes: usize,
-        now: Instant,
-    ) -> Result<bool, Flood> {
-        if self.paid_until <= now {
-            self.over_since = None;
-        }
-        self.read_late(limits, frames, bytes, now)
-    }
-
-    /// The same of what was there before and had to wait: however late it is looked at, the client has not rested.
-    ///
-    /// # Errors
-    /// As [`Inflow::read`].
-    pub(super) fn read_late(
         &mut self,
         limits: &InflowLimits,
         frames: u32,
@@ -118,6 +112,8 @@ mod tests {
         assert_eq!(inflow.read(&LIMITS, 1, 0, start + SECOND / 2), Ok(false), "told once");
         // Bytes take their time, too, and both add up.
         let rested = start + 10 * SECOND;
+        assert!(inflow.is_paid(rested) && !inflow.is_paid(start + SECOND));
+        inflow.rested();
         assert_eq!(inflow.read(&LIMITS, 5, 10_000, rested), Ok(true));
         assert_eq!(inflow.waits_until(&LIMITS, rested), Some(rested + SECOND / 2));
     }
@@ -137,20 +133,24 @@ mod tests {
 
         let mut inflow = Inflow::new(start);
         for round in 0..20 {
-            assert!(inflow.read(&LIMITS, 20, 0, start + 3 * SECOND * round).is_ok());
+            let now = start + 3 * SECOND * round;
+            assert!(inflow.is_paid(now));
+            inflow.rested();
+            assert!(inflow.read(&LIMITS, 20, 0, now).is_ok());
         }
     }
 
     #[test]
-    fn what_had_to_wait_is_no_rest_however_late_it_is_looked_at() {
+    fn what_is_paid_is_no_rest_before_somebody_says_so() {
         let start = Instant::now();
         let mut inflow = Inflow::new(start);
         assert_eq!(inflow.read(&LIMITS, 15, 0, start), Ok(true));
         let late = |seconds: u32| start + seconds * SECOND;
-        assert_eq!(inflow.read_late(&LIMITS, 1, 0, late(4)), Ok(false), "as fast as before");
+        assert_eq!(inflow.read(&LIMITS, 1, 0, late(4)), Ok(false), "as fast as before");
         assert_eq!(inflow.waits_until(&LIMITS, late(4)), None);
-        assert_eq!(inflow.read_late(&LIMITS, 15, 0, late(4)), Ok(false), "told once");
-        assert_eq!(inflow.read_late(&LIMITS, 15, 0, late(8)), Err(Flood));
+        assert_eq!(inflow.read(&LIMITS, 15, 0, late(4)), Ok(false), "told once");
+        assert_eq!(inflow.read(&LIMITS, 15, 0, late(8)), Err(Flood));
+        inflow.rested();
         assert_eq!(inflow.read(&LIMITS, 1, 0, late(20)), Ok(false), "a rest is one");
         assert_eq!(inflow.over_since, None);
     }

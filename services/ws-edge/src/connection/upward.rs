@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     guests::Guest,
-    uplink::{Uplink, UplinkRule},
+    uplink::{Refused, Uplink, UplinkRule},
 };
 
 /// The way up of one client.
@@ -22,15 +22,18 @@ pub(super) struct Upward {
     pace: Inflow,
     /// What was read behind a message that was one too many: it is looked at once its time has come.
     held: Vec<u8>,
-    /// What is looked at has been held.
-    late: bool,
+    /// What a message that has yet to arrive wholly takes, as far as that is counted.
+    unfinished: usize,
 }
+
+/// What each client may have in hand uncounted: two reads' worth, so that who sends little is never in anybody's way.
+const UNCOUNTED: usize = 4096;
 
 impl Upward {
     /// That of a guest; `None` where its route lets it send nothing.
     pub(super) fn of(guest: &Guest, uplink: Option<Arc<Uplink>>) -> Option<Box<Self>> {
         let (rule, uplink) = guest.entrance.uplink.clone().zip(uplink)?;
-        Some(Box::new(Self { uplink, rule, pace: Inflow::new(Instant::now()), held: Vec::new(), late: false }))
+        Some(Box::new(Self { uplink, rule, pace: Inflow::new(Instant::now()), held: Vec::new(), unfinished: 0 }))
     }
 
     /// Largest message.
@@ -55,8 +58,7 @@ impl Upward {
             guest.refuse(refused);
         }
         let now = Instant::now();
-        let read = if self.late { Inflow::read_late } else { Inflow::read };
-        match read(&mut self.pace, &self.rule.pace, 1, bytes, now) {
+        match self.pace.read(&self.rule.pace, 1, bytes, now) {
             Err(Flood) => return Err(End::Broken(Close::Policy("too many messages"))),
             Ok(false) => {}
             Ok(true) => {
@@ -79,13 +81,32 @@ impl Upward {
     }
 
     /// What waits to be looked at, at the end.
-    pub(super) fn held(self) -> Vec<u8> {
-        self.held
+    pub(super) fn held(mut self) -> Vec<u8> {
+        std::mem::take(&mut self.held)
     }
 
-    /// What is looked at now has just come.
-    pub(super) fn fresh(&mut self) {
-        self.late = false;
+    /// Whether everything that was heard by now has had its time, and nothing waits.
+    pub(super) fn is_paid(&self, now: Instant) -> bool {
+        self.held.is_empty() && self.pace.is_paid(now)
+    }
+
+    /// As [`Inflow::rested`].
+    pub(super) const fn rested(&mut self) {
+        self.pace.rested();
+    }
+
+    /// A message that has yet to arrive wholly takes so many bytes by now.
+    pub(super) fn arriving(&mut self, bytes: usize, binary: bool) -> Result<(), End> {
+        let counted = bytes.saturating_sub(UNCOUNTED);
+        if counted == self.unfinished {
+            return Ok(());
+        }
+        if !self.uplink.arriving(self.unfinished, counted) {
+            Refused::Unfinished.count(if binary { UplinkKind::Binary } else { UplinkKind::Text });
+            return Err(End::Broken(Close::TryLater("too many messages have arrived in part")));
+        }
+        self.unfinished = counted;
+        Ok(())
     }
 
     /// Until when no further message is to be looked at, if that is not over.
@@ -101,9 +122,12 @@ impl Upward {
     /// What is to be looked at now.
     pub(super) fn due(&mut self, now: Instant) -> Option<Vec<u8>> {
         let due = !self.held.is_empty() && self.waits_until(now).is_none();
-        due.then(|| {
-            self.late = true;
-            std::mem::take(&mut self.held)
-        })
+        due.then(|| std::mem::take(&mut self.held))
+    }
+}
+
+impl Drop for Upward {
+    fn drop(&mut self) {
+        self.uplink.arriving(self.unfinished, 0);
     }
 }

@@ -176,6 +176,11 @@ impl Inbound {
         self.kept.take().map(|keeping| keeping.kept)
     }
 
+    /// What a message that is kept and has not arrived wholly takes by now, in bytes, and whether it is one of bytes.
+    pub fn unfinished(&self) -> (usize, bool) {
+        self.kept.as_ref().map_or((0, false), |keeping| (keeping.kept.message.capacity(), keeping.kept.binary))
+    }
+
     /// The text of that message, if it was a text and was kept.
     pub fn take_text(&mut self) -> Option<Vec<u8>> {
         self.take().filter(|kept| !kept.binary).map(|kept| kept.message)

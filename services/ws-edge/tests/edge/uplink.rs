@@ -1,5 +1,6 @@
 //! What clients send up, what engines say to one of them, and what is for some of them alone.
 
+mod floods;
 mod misuse;
 mod newest;
 mod up;
