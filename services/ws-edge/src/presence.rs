@@ -103,13 +103,13 @@ impl Watcher for Arc<Presence> {
         let Some(room_id) = room_of(guest, session) else { return };
         let (user, role, name) = (guest.user.as_ref(), guest.role.as_ref(), guest.name.as_ref());
         let person = person(guest.conn.as_str(), user, role, name, now_ms());
-        let count = {
+        {
             let mut book = self.book();
             book.enter(&room_id, person, post::is_told(guest));
-            book.count(&room_id)
-        };
+            // Before anybody can find out what has changed since then, and tell it: else the older number would come behind the newer.
+            post::say(guest, &Control::Presence { count: book.count(&room_id) });
+        }
         self.changed.notify_one();
-        post::say(guest, &Control::Presence { count });
     }
 
     fn left(&self, guest: &Arc<Guest>, session: &SessionId) {

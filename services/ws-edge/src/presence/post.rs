@@ -236,6 +236,38 @@ mod tests {
         told.into_iter().for_each(|(room_id, told)| tell(guests, &room_id, told));
     }
 
+    #[test]
+    fn the_last_number_that_somebody_is_told_is_the_one_that_is_so() {
+        let edge = InstanceId::new("edge-1").unwrap();
+        let session = SessionId::new("s").unwrap();
+        let mut by = entrance("dice");
+        by.presence = PresenceMode::Count;
+        let by = Arc::new(by);
+        for round in 0..2000 {
+            let presence = Presence::new(&edge, [Arc::from("dice")], &PresenceConfig::default());
+            let guests = Guests::new(&edge, vec![Box::new(presence.clone())]);
+            // They come, and are told, all at the same time.
+            let all_here = std::sync::Barrier::new(3);
+            let comes = |user: &'static str| {
+                all_here.wait();
+                let mut stay = guests.admit(guest(&by, Some(user), None));
+                stay.show(Some(&session));
+                stay
+            };
+            let stays = std::thread::scope(|threads| {
+                let stays = ["ann", "bob"].map(|user| threads.spawn(move || comes(user)));
+                all_here.wait();
+                (0..20).for_each(|_| tells(&presence, &guests));
+                stays.map(|stay| stay.join().unwrap())
+            });
+            tells(&presence, &guests);
+            for stay in &stays {
+                let last = heard(stay).pop().unwrap();
+                assert_eq!(last["data"]["count"], 2, "round {round}: {last}");
+            }
+        }
+    }
+
     #[tokio::test]
     async fn guests_are_told_as_much_as_their_route_says() {
         let edge = InstanceId::new("edge-1").unwrap();
