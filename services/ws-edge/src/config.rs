@@ -132,6 +132,9 @@ pub struct ListenerConfig {
     /// Whether requests may say which trace they belong to (`traceparent`), and that it is recorded: where a proxy in front
     /// says so for them all. Default false.
     pub traceparent: bool,
+    /// Whether pages of these origins may ask with credentials (`fetch` with `credentials: "include"`), and read the answer. No cookie
+    /// is looked at, or goes on to a service. Default false.
+    pub credentials: bool,
     /// Whether a browser that opens `/` gets the page, to play the arena game and to look into sessions; a path of the
     /// configuration comes first. Default false (the default listener: true).
     pub page: bool,
@@ -509,6 +512,7 @@ impl Default for ListenerConfig {
             health: None,
             openapi: true,
             traceparent: false,
+            credentials: false,
             page: false,
             routes: Vec::new(),
             forwards: Vec::new(),

@@ -64,6 +64,8 @@ pub struct Door {
     /// The special before the general.
     places: Vec<(Pattern, Place)>,
     origins: Origins,
+    /// Whether their pages may ask with credentials.
+    credentials: bool,
     hosts: Hosts,
     selftest: Selftest,
     /// What is to be had here, by path.
@@ -163,6 +165,7 @@ impl Door {
             edge: edge.clone(),
             places,
             origins,
+            credentials: config.credentials,
             hosts,
             selftest,
             documents,
@@ -178,7 +181,8 @@ impl Door {
     /// Whom browsers may let talk to us, preflights (200 on any path) included.
     pub fn cors(&self) -> CorsLayer {
         CorsLayer::new()
-            .allow_origin(self.origins.cors())
+            .allow_origin(self.origins.cors(self.credentials))
+            .allow_credentials(self.credentials)
             .allow_methods(AllowMethods::mirror_request())
             .allow_headers(AllowHeaders::mirror_request())
             .expose_headers(ExposeHeaders::list([http::header::ETAG, http::header::RETRY_AFTER]))

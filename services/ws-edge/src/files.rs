@@ -14,7 +14,7 @@ use std::{
 use axum::body::Body;
 use http::{
     HeaderValue, Method, Request, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_RANGE, CONTENT_TYPE},
+    header::{CACHE_CONTROL, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, RANGE, X_CONTENT_TYPE_OPTIONS},
 };
 use http_body_util::BodyExt as _;
 use metrics::counter;
@@ -82,6 +82,11 @@ impl Files {
         let mut asked = Request::new(Body::empty());
         asked.method_mut().clone_from(request.method());
         asked.headers_mut().clone_from(request.headers());
+        if let Some(of) = asked.headers_mut().remove(IF_RANGE)
+            && !is_still(&file, &of).await
+        {
+            asked.headers_mut().remove(RANGE);
+        }
         let served = ServeFile::new(&file).ignore_multi_range_requests(true).try_call(asked).await;
         let Ok(served) = served.inspect_err(|error| tracing::warn!(%error, "a file can't be read")) else {
             return ("not_found", answer::not_found());
@@ -97,6 +102,8 @@ impl Files {
             }))
         });
         answer.headers_mut().insert(CACHE_CONTROL, ASK_AGAIN);
+        // It is what it is called, whatever is in it.
+        answer.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         in_utf8(&mut answer);
         (if status == StatusCode::NOT_MODIFIED { "unchanged" } else { "sent" }, answer)
     }
@@ -109,6 +116,15 @@ fn refused(status: StatusCode, range: Option<&HeaderValue>) -> Answer {
         answer.headers_mut().insert(CONTENT_RANGE, range.clone());
     }
     answer
+}
+
+/// Whether a file is the one of which a client has a part (RFC 9110, 13.1.5): else that part would be joined with another one's. A
+/// time proves nothing: in one second a file may change twice.
+async fn is_still(file: &Path, part_of: &HeaderValue) -> bool {
+    let mut look = Request::new(Body::empty());
+    *look.method_mut() = Method::HEAD;
+    let Ok(now) = ServeFile::new(file).try_call(look).await else { return false };
+    now.headers().get(ETAG) == Some(part_of)
 }
 
 /// Says of a text how it is written: today's are.
@@ -161,7 +177,7 @@ fn find(folder: &Path, relative: &Path) -> io::Result<Option<PathBuf>> {
 
 #[cfg(test)]
 mod tests {
-    use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, ETAG, IF_NONE_MATCH, RANGE};
+    use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, IF_NONE_MATCH, LAST_MODIFIED};
 
     use super::*;
 
@@ -268,6 +284,27 @@ mod tests {
         );
         assert!(body.contains("\"error\""), "{body}");
         assert_eq!(part("bytes=0-1,4-5").await.1, "0123456789", "many parts are the whole");
+    }
+
+    #[tokio::test]
+    async fn a_part_is_served_only_of_what_the_client_has_the_rest_of() {
+        let (_outer, folder) = house();
+        let files = files(&folder, 2);
+        let path = "/tiles/a%20b.png";
+        let (whole, _) = ask(&files, Method::GET, path, &[]).await;
+        let (tag, time) = (header(&whole, ETAG).to_owned(), header(&whole, LAST_MODIFIED).to_owned());
+        assert_eq!(header(&whole, X_CONTENT_TYPE_OPTIONS), "nosniff");
+        let rest = async |of: &str| {
+            let (answer, body) = ask(&files, Method::GET, path, &[(RANGE, "bytes=7-"), (IF_RANGE, of)]).await;
+            (answer.status(), body)
+        };
+        assert_eq!(rest(&tag).await, (StatusCode::PARTIAL_CONTENT, "789".to_owned()));
+        let weak = format!("W/{tag}");
+        for of in ["\"another\"", &weak, &time, "Thu, 01 Jan 1970 00:00:00 GMT", "", "*"] {
+            assert_eq!(rest(of).await, (StatusCode::OK, "0123456789".to_owned()), "{of}");
+        }
+        std::fs::write(folder.join("tiles/a b.png"), "9876543210").unwrap();
+        assert_eq!(rest(&tag).await, (StatusCode::OK, "9876543210".to_owned()), "it was another one");
     }
 
     #[tokio::test]

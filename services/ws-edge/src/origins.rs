@@ -60,8 +60,10 @@ impl Origins {
     }
 
     /// The same, for what browsers ask about.
-    pub fn cors(&self) -> AllowOrigin {
+    pub fn cors(&self, credentials: bool) -> AllowOrigin {
         match &self.0 {
+            // Beside credentials browsers take no `*`.
+            None if credentials => AllowOrigin::mirror_request(),
             None => Any.into(),
             Some(allowed) => {
                 let allowed = allowed.clone();

@@ -74,8 +74,10 @@ pub(super) fn faults_of_route(route: &RouteConfig) -> Vec<(&'static str, String)
     route.topics.iter().for_each(|topics| of_roots("topics", topics));
     route.close_on.iter().for_each(|rule| of_roots("close_on", &rule.topics));
     for (key, topics) in [("topics", &route.topics), ("snapshot", &route.snapshot)] {
-        for hidden in topics.iter().filter(|topics| route.hidden.contains(topics)) {
-            faults.push((key, format!("`{hidden}` is among `hidden`, which is never shown")));
+        for (topics, hidden) in
+            topics.iter().filter_map(|it| Some((it, route.hidden.iter().find(|by| covers(by, it))?)))
+        {
+            faults.push((key, format!("`{topics}` is among `hidden` (`{hidden}`), which is never shown")));
         }
     }
     for (at, rule) in route.close_on.iter().enumerate() {
@@ -121,11 +123,29 @@ pub(super) fn faults_of_listener(listener: &ListenerConfig) -> Vec<(&'static str
     faults
 }
 
+/// Whether every topic of `inner` is one of `outer`.
+fn covers(outer: &Topics, inner: &Topics) -> bool {
+    let (outer, inner) = (outer.to_string(), inner.to_string());
+    let (mut outer, mut inner) = (outer.split('.'), inner.split('.'));
+    loop {
+        match (outer.next(), inner.next()) {
+            (None, None) => return true,
+            (Some(">"), Some(_)) => return true,
+            (Some("*"), Some(word)) if word != ">" => {}
+            (Some(one), Some(other)) if one == other => {}
+            _ => return false,
+        }
+    }
+}
+
 fn fault_of(template: &str, places: &Places) -> Option<String> {
     Template::new(template, places).err().map(|error| error.to_string())
 }
 
 fn fault_of_folder(folder: &Path) -> Option<String> {
+    if folder.canonicalize().is_ok_and(|folder| folder.parent().is_none()) {
+        return Some(format!("{} is the whole machine: name a folder made for the public", folder.display()));
+    }
     match std::fs::read_dir(folder) {
         Ok(_) => None,
         Err(error) => Some(format!("{} is no folder that can be read: {error}", folder.display())),
@@ -165,10 +185,25 @@ mod tests {
     }
 
     #[test]
+    fn topics_of_which_some_are_hidden_are_shown_otherwise() {
+        for (topics, hidden) in
+            [("lobby.*", "lobby.x"), ("lobby.a.>", "lobby.a.*"), ("lobby.a", "lobby.a.>"), ("lobby.*.x", "lobby.a.x")]
+        {
+            let all = faults(&format!("topics = [{topics:?}]\nhidden = [{hidden:?}]"), "");
+            assert_eq!(all, "", "{topics} {hidden}");
+        }
+    }
+
+    #[test]
     fn what_can_t_be_is_refused_in_a_sentence() {
         for (route, part) in [
             ("topics = [\"gm.status\"]", "routes[0].topics: `gm.status`: `gm` is none of its roots"),
             ("topics = [\"lobby.x\"]\nhidden = [\"lobby.x\"]", "routes[0].topics: `lobby.x` is among `hidden`"),
+            (
+                "topics = [\"lobby.a.x\"]\nhidden = [\"lobby.*.x\"]",
+                "routes[0].topics: `lobby.a.x` is among `hidden` (`lobby.*.x`)",
+            ),
+            ("snapshot = [\"lobby.a.*\"]\nhidden = [\"lobby.>\"]", "routes[0].snapshot: `lobby.a.*` is among `hidden`"),
             ("snapshot = [\"lobby.x\"]\nhidden = [\"lobby.x\"]", "routes[0].snapshot: `lobby.x` is among `hidden`"),
             ("close_on = [\"gm.end:1001\"]", "routes[0].close_on: `gm.end`"),
             ("close_on = [\"lobby.a:1001\", \"lobby.a:4000\"]", "is there twice"),
@@ -193,6 +228,7 @@ mod tests {
             ("health = { fine = '{}' }", "fine"),
             ("static = \"/nowhere/at/all\"", "listeners[0].static: /nowhere/at/all is no folder"),
             ("static = \"/etc/hostname\"", "listeners[0].static"),
+            ("static = \"/tmp/..\"", "listeners[0].static: /tmp/.. is the whole machine"),
             ("static = \"/tmp\"\npage = true", "listeners[0].static: has its own page"),
             ("error_body = \"text\"", "error_body"),
         ] {

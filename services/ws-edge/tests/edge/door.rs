@@ -124,6 +124,39 @@ async fn a_preflight_is_answered_200_on_any_path() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_may_ask_with_credentials_where_the_listener_says_so() {
+    within(MINUTE, async {
+        let nats = Nats::start().await;
+        let _engine = Engine::start(&nats).await;
+        let (any, mine) = ("", "origins = [\"https://play.example\"]");
+        for (credentials, origins, origin, expected) in [
+            (true, any, "https://play.example", ("https://play.example", "true")),
+            (true, mine, "https://play.example", ("https://play.example", "true")),
+            (true, mine, "https://evil.example", ("", "true")),
+            (false, any, "https://play.example", ("*", "")),
+            (false, mine, "https://play.example", ("https://play.example", "")),
+        ] {
+            let listener =
+                format!("[[ws-edge.listeners]]\nbuiltin = \"arena\"\ncredentials = {credentials}\n{origins}\n");
+            let edge = Edge::new(&nats).config(listener).start().await;
+            let preflight = [("origin", origin), ("access-control-request-method", "POST")];
+            for (method, headers, path) in
+                [(Method::OPTIONS, &preflight[..], "/init_session"), (Method::GET, &preflight[..1], "/openapi.json")]
+            {
+                let reply = send(method, &edge.http(path), headers, "").await.expect_status(200);
+                let allowed = ["access-control-allow-origin", "access-control-allow-credentials"];
+                assert_eq!(
+                    allowed.map(|name| reply.header(name)),
+                    [expected.0, expected.1],
+                    "{origins} {origin} {path}"
+                );
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn requests_go_on_without_their_doors_prefix_and_with_its_name() {
     within(MINUTE, async {
         let nats = Nats::start().await;
