@@ -38,7 +38,7 @@ pub(crate) struct Resume {
     pub(crate) at_ms: u64,
     /// What was asked for.
     pub(crate) asked: Start,
-    /// What it got: `live`, `ring`, `history`, `replay`, `snapshot`, `latest` or `gap`.
+    /// What it got: `live`, `ring`, `history`, `replay`, `snapshot`, `latest`, `seek` or `gap`.
     pub(crate) got: &'static str,
     /// It began behind this sequence.
     pub(crate) behind: u64,

@@ -244,6 +244,7 @@ fn why(resume: &Resume) -> String {
             format!("Its place {place} is before what the ring held here (all behind {floor}): history was read")
         }
         "gap" => format!("Its place {place} {}", foreign(gap, epoch)),
+        "seek" => format!("It is shown the past in its own time, and went to its place {place}"),
         "latest" => format!("Its place {place} is none of this log, and its route shows the newest alone: it got that"),
         _ => format!("All behind its place {place} was in the ring here, or yet to come"),
     };
@@ -287,6 +288,7 @@ mod tests {
             (resume(at, "history", gap("trimmed")), ["place 5", "1 to 6 are not kept"]),
             (resume(Start::After(Position::Seq(0)), "replay", gap("trimmed")), ["all that is kept", "1 to 6"]),
             (resume(Start::Snapshot, "snapshot", None), ["state", "last event"]),
+            (resume(at, "seek", None), ["in its own time", "place 5"]),
             (resume(at, "gap", gap("epoch")), ["place 5", "another life of the log than 000000ab"]),
             (resume(at, "gap", gap("beyond")), ["place 5", "beyond the end"]),
         ] {

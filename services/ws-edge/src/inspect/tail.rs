@@ -23,6 +23,7 @@ const EVENTS: (usize, usize) = (20, 500);
 
 /// What a route shows.
 pub(super) struct Shown {
+    listener: String,
     path: String,
     stream: String,
     view: Arc<View>,
@@ -35,6 +36,7 @@ impl Shown {
             listeners.iter().flat_map(|it| it.routes.iter().map(move |route| (it, route))).collect();
         routes.sort_by_key(|(_, route)| (route.alias.is_some(), route.transport != Transport::Socket));
         let shown = routes.into_iter().map(|(listener, route)| Self {
+            listener: listener.name.to_string(),
             path: route.path.clone(),
             stream: route.stream.clone(),
             view: Arc::new(View {
@@ -60,6 +62,7 @@ impl Shown {
 pub(super) struct TailAsked {
     n: Option<usize>,
     after: Option<u64>,
+    listener: Option<String>,
     route: Option<String>,
 }
 
@@ -67,6 +70,7 @@ pub(super) struct TailAsked {
 pub(super) struct TailLook {
     session: String,
     stream: String,
+    listener: String,
     route: String,
     /// Frames as clients get them.
     events: Vec<Box<RawValue>>,
@@ -84,9 +88,10 @@ pub(super) async fn answer(
     if !(1..=EVENTS.1).contains(&most) {
         return Err(bad_request("n: expected 1 to 500"));
     }
-    let wanted = |shown: &&Shown| asked.route.as_deref().is_none_or(|route| route == shown.path);
+    let is = |wanted: &Option<String>, it: &str| wanted.as_deref().is_none_or(|wanted| wanted == it);
+    let wanted = |shown: &&Shown| is(&asked.listener, &shown.listener) && is(&asked.route, &shown.path);
     let shown = inspector.shown.iter().find(wanted);
-    let shown = shown.ok_or_else(|| bad_request("route: there is none of that path"))?;
+    let shown = shown.ok_or_else(|| bad_request("route: there is none of that path, or no such listener"))?;
     let hub = upstream.hubs.get(&shown.stream).ok_or_else(|| unavailable("The stream is not there"))?;
     let _at_work = inspector.turn().await?;
     let (events, through) = match asked.after {
@@ -101,8 +106,9 @@ pub(super) async fn answer(
     }
     .map_err(|error| unavailable(&error.to_string()))?;
     let frames = events.iter().filter_map(|event| frame(&shown.view, event)).collect();
-    let (stream, route) = (shown.stream.clone(), shown.path.clone());
-    Ok(Json(TailLook { session: session.to_string(), stream, route, events: frames, next: through }))
+    let Shown { listener, path, stream, .. } = shown;
+    let (stream, listener, route) = (stream.clone(), listener.clone(), path.clone());
+    Ok(Json(TailLook { session: session.to_string(), stream, listener, route, events: frames, next: through }))
 }
 
 /// The text of a frame. A client of `herald.v1` gets `prev` beside it.

@@ -212,6 +212,7 @@ async fn all_is_shown_in_pages_and_what_makes_no_sense_is_refused() {
             ("/sessions/s1/tail?n=0", 400),
             ("/sessions/s1/tail?n=501", 400),
             ("/sessions/s1/tail?route=/no/{sid}", 400),
+            ("/sessions/s1/tail?listener=none", 400),
             ("/sessions/s1/tail?after=x", 400),
         ] {
             let reply = http::get(&url(&edge, path)).await;
@@ -266,6 +267,30 @@ async fn the_tail_of_a_session_is_what_its_clients_would_see() {
         assert_eq!(shown(&edge, "/sessions/nobody/tail").await["events"], json!([]));
         // Whoever looks does not count as watching.
         assert_eq!(shown(&edge, "/sessions").await["sessions"].as_array().unwrap().len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tail_is_of_any_listener_although_their_paths_are_the_same() {
+    within(MINUTE, async {
+        let nats = Nats::start().await;
+        let engine = Engine::start(&nats).await;
+        let listener = |name: &str, root: &str| {
+            format!(
+                "[[ws-edge.listeners]]\nname = \"{name}\"\naddress = \"127.0.0.1:0\"\n\
+                 [[ws-edge.listeners.routes]]\npath = \"/ws/{{sid}}\"\nroots = [\"{root}\"]\n"
+            )
+        };
+        let edge = Edge::new(&nats).config(listener("game", "gm") + &listener("debate", "arena")).start().await;
+        let (of_game, of_debate) = (engine.publish("gm.S.a", "1").await, engine.publish("arena.S.b", "2").await);
+        for (query, listener, seq) in
+            [("", "game", of_game), ("?listener=game", "game", of_game), ("?listener=debate&n=1", "debate", of_debate)]
+        {
+            let tail = shown(&edge, &format!("/sessions/S/tail{query}")).await;
+            assert_eq!((&tail["listener"], &tail["events"][0]["seq"]), (&listener.into(), &seq.into()), "{query}");
+            assert_eq!(tail["events"].as_array().unwrap().len(), 1, "{query}");
+        }
     })
     .await;
 }

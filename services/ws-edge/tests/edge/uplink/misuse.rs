@@ -189,3 +189,53 @@ async fn texts_and_bytes_have_limits_of_their_own() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_name_of_a_connection_is_told_to_no_client_and_stands_in_no_log() {
+    within(MINUTE, async {
+        let nats = Nats::start().await;
+        let engine = Engine::start(&nats).await;
+        let mut ear = Ear::on(&nats, "in.gm.*.*").await;
+        let routes = "uplink = {}\npresence = \"list\"\nnewest = { roles = [\"dm\"] }";
+        let edge = door(&nats, &[("/ws/{sid}", routes), ("/sse/{sid}", &format!("{routes}\ntransport = \"sse\""))])
+            .env("HERALD_LOG__FILTER", "trace,async_nats=info")
+            .start()
+            .await;
+        let mut names = Vec::new();
+        let mut sockets = Vec::new();
+        for (user, role) in [("ann", "dm"), ("bob", ""), ("ann", "dm")] {
+            sockets.push(join(&edge.ws("/ws/s1"), user, role, ws::V1).await);
+            let to = loop {
+                let message = ear.next().await;
+                if message.subject.ends_with(".join") {
+                    break message.reply.unwrap().to_string();
+                }
+            };
+            names.push(to);
+        }
+        assert_eq!(sockets[0].wait_end(BOUND).await.code(), 4409, "superseded");
+        sockets[1].send_text("said").await;
+        assert_eq!(ear.say(&names[1], &[], "{}").await, "ok");
+        engine.publish("gm.s1.phase", "{}").await;
+        for socket in &sockets[1..] {
+            socket.wait_for("the event", BOUND, |frame| frame.event() == "gm.phase").await;
+        }
+        let mut shown: Vec<String> = sockets.iter().flat_map(|it| it.frames()).map(|frame| frame.text).collect();
+        let bearer = format!("Bearer {}", token("bob", ""));
+        for path in ["/presence/s1", "/sse/s1?after=0", "/ws/s1", "/openapi.json", "/asyncapi.json", "/nothing"] {
+            let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: {bearer}\r\n\r\n");
+            let (mut raw, head) = ask(&edge, ONE, &head).await;
+            shown.extend([
+                head,
+                String::from_utf8_lossy(&raw.read_until(b"never", Duration::from_millis(500)).await).into_owned(),
+            ]);
+        }
+        assert!(shown.iter().any(|text| text.contains("\"persons\"")), "{shown:?}");
+        shown.push(edge.log());
+        for name in names.iter().filter_map(|name| name.rsplit('.').next()) {
+            let told = shown.iter().find(|text| text.contains(name));
+            assert_eq!(told, None, "{name}");
+        }
+    })
+    .await;
+}
