@@ -517,6 +517,80 @@ async fn what_clients_and_engines_say_to_each_other_is_described() {
     .await;
 }
 
+/// A door with all that a route may be told for a game of its own.
+const LOBBY: &str = r#"
+[[ws-edge.listeners]]
+name = "lobby"
+
+[[ws-edge.listeners.routes]]
+path = "/ws/{sid}"
+stream = "APP"
+roots = ["app"]
+dialect = "raw"
+topics = ["app.status"]
+snapshot = ["app.status"]
+start = "snapshot"
+delivery = "latest"
+close_on = ["app.over:4000:done"]
+heartbeat = { frame = '{"type":"heartbeat","at":"{ts}"}', every = "100ms" }
+
+[[ws-edge.listeners.routes]]
+path = "/sse/{sid}"
+transport = "sse"
+stream = "APP"
+roots = ["app"]
+topics = ["app.status"]
+close_on = ["app.over:4000:done"]
+heartbeat = { frame = '{"type":"heartbeat","sid":"{sid}"}', every = "100ms" }
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_route_with_options_sends_is_described() {
+    within(LIMIT, async {
+        let nats = Nats::start().await;
+        let _ingest = Ingest::new(&nats).start().await;
+        let edge = Edge::new(&nats).config(LOBBY).start().await;
+        let mut document = Document::new(edge.get("/asyncapi.json").await.expect_status(200).json());
+        let engine = nats.client().await;
+        let publish = async |topic: &str, payload: &'static str| {
+            let sent =
+                async_nats::jetstream::new(engine.clone()).publish(format!("app.s.{topic}"), payload.into()).await;
+            sent.expect("sent").await.expect("stored");
+        };
+        publish("status", "{\"players\":0}").await;
+        let socket = ws::Client::connect(&edge.ws("/ws/s"), ws::PLAIN).await;
+        let stream = sse::Client::connect(&edge.http("/sse/s"), None).await;
+        for (topic, payload) in [("status", "{\"players\":1}"), ("hidden", "{}")] {
+            publish(topic, payload).await;
+        }
+        let is_beat = |json: &Value| json["type"] == "heartbeat";
+        socket.wait_for("a heartbeat", SOON, |frame| is_beat(&frame.json)).await;
+        socket.wait_for("the status", SOON, |frame| frame.json["players"] == 1).await;
+        stream.wait_for("a heartbeat", SOON, |event| event.event == "message" && is_beat(&event.json())).await;
+        stream.wait_for("the status", SOON, |event| event.data.contains("app.status")).await;
+        publish("over", "{}").await;
+        assert_eq!(socket.wait_end(SOON).await.code(), 4000);
+        stream.wait_end(SOON).await;
+
+        for frame in socket.frames() {
+            document.take("ws.sid", &frame.text, &frame.json, |_| true);
+        }
+        for event in stream.events() {
+            match event.event.as_str() {
+                "message" => document.take("sse.sid", &event.data, &event.json(), |_| true),
+                _ => document.event("sse.sid", &event),
+            }
+        }
+        assert!(document.faults.is_empty(), "{}", document.faults.join("\n"));
+        let wanted =
+            ["heartbeat.ws.sid", "raw.app", "heartbeat.sse.sid", "event.app", "sse.herald.hello", "sse.herald.closed"];
+        for name in wanted {
+            assert!(document.occurred.contains(name), "{name}: {:?}", document.occurred);
+        }
+    })
+    .await;
+}
+
 #[test]
 fn subjects_are_told_apart_as_they_are_described() {
     for (address, subject, expected) in [

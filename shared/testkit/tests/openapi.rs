@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use herald_testkit::{Bridge, Edge, Nats, Service, Sim, SimGm, http, within};
+use herald_testkit::{Bridge, Edge, Ingest, Nats, Service, Sim, SimGm, http, within};
 use http_body_util::BodyExt as _;
 use hyper::Method;
 use serde_json::Value;
@@ -178,6 +178,57 @@ async fn all_that_is_documented_is_there_and_answers_as_it_says() {
             let own = past || own.iter().any(|own| path.contains(own));
             assert_eq!(status == 503, !own, "{} {path}: {status}", operation.method);
         }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_door_of_its_own_answers_as_its_document_says() {
+    within(MINUTE, async {
+        let (nats, files) = (Nats::start().await, tempfile::tempdir().expect("a folder"));
+        std::fs::write(files.path().join("index.html"), "<h1>hello</h1>").expect("written");
+        let _ingest = Ingest::new(&nats).start().await;
+        let config = format!(
+            r#"
+            [[ws-edge.listeners]]
+            name = "lobby"
+            static = {:?}
+            error_body = "both"
+            health = {{ ok = '{{"status":"healthy"}}' }}
+            presence = "list"
+            routes = [
+                {{ path = "/ws/{{sid}}", stream = "APP", roots = ["app"], dialect = "raw", refuse = "answer" }},
+                {{ path = "/sse/{{sid}}", transport = "sse", stream = "APP", roots = ["app"], delivery = "latest" }},
+                {{ path = "/asked/{{sid}}", stream = "APP", roots = ["app"], admit = "nobody", refuse = "answer", presence = "off" }},
+                {{ path = "/past/{{sid}}", transport = "events", stream = "APP", roots = ["app"] }},
+            ]
+            forwards = [{{ name = "ingest", service = "ingest", paths = ["/sessions/{{sid}}/events"], error_body = "error" }}]
+            "#,
+            files.path()
+        );
+        let edge = Edge::new(&nats).config(config).start().await;
+        let document = Document::of(&edge).await;
+        let mut answered = BTreeMap::new();
+        for operation in document.operations() {
+            let status = operation.answered(&edge, &operation.headers).await;
+            answered.insert((operation.method.to_owned(), operation.path.to_owned()), status);
+        }
+        let of = |method: &str, path: &str| answered.get(&(method.to_owned(), path.to_owned())).copied();
+        for (method, path, status) in [
+            ("get", "/", 200),
+            ("head", "/", 200),
+            ("get", "/health", 200),
+            ("get", "/ws/{sid}", 101),
+            ("get", "/sse/{sid}", 200),
+            ("get", "/asked/{sid}", 503),
+            ("get", "/presence/{sid}", 200),
+            ("get", "/past/{sid}", 404),
+            ("get", "/openapi.json", 200),
+        ] {
+            assert_eq!(of(method, path), Some(status), "{method} {path}: {answered:?}");
+        }
+        let missing = edge.get("/nothing").await.expect_status(404).json();
+        assert_eq!((&missing["error"], &missing["detail"]), (&"Not Found".into(), &"Not Found".into()));
     })
     .await;
 }
