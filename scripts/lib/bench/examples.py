@@ -11,6 +11,7 @@ EXAMPLES = {
     "bursts": ("gm-bridge", "what batches do for bursts through gm-bridge: stored per second, first and last event seen"),
     "cold": ("ws-edge",
              "resume, snapshot and replay of sessions that nobody has in memory, from 4 million events; --storm: all at once"),
+    "crowd": ("ws-edge", "what it costs two edges that people come and go, by how many are connected"),
     "comeback": ("ws-edge", "2,000 sockets come back at once to an edge that has nothing of their sessions in memory"),
     "durability": ("herald-runtime", "what is stored per second and how soon, single publishes and batches, by how often NATS syncs"),
     "flood": ("ws-edge", "what floods cost those who watch, beside what it costs to share a machine with them"),
@@ -97,7 +98,19 @@ def cold(lines):
         }
 
 
-READERS = {"durability": durability, "bursts": bursts, "cold": cold}
+CROWD = re.compile(r"^\s*(?P<there>\d+)\s+(?P<told>nobody|everybody)\s+(?P<edge>-?[\d.]+) \([^)]*\)\s+(?P<other>-?[\d.]+) \(")
+
+
+def crowd(lines):
+    """What a change of who is there costs two edges: a run per line of its table."""
+    for found in filter(None, map(CROWD.match, lines)):
+        yield {
+            "peer": "ws-edge", "case": f"{int(found['there']):,} people, {found['told']} told",
+            "cpu_us_per_change": float(found["edge"]), "other_cpu_us_per_change": float(found["other"]),
+        }
+
+
+READERS = {"durability": durability, "bursts": bursts, "cold": cold, "crowd": crowd}
 
 
 def runs(stage, name, work, rounds):

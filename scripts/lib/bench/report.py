@@ -7,6 +7,8 @@ from bench.svg import short
 HEADS = {
     "cpu_us_per_delivery": ("CPU/delivery µs", 1),
     "cpu_us_per_event": ("CPU/event µs", 1),
+    "cpu_us_per_change": ("CPU/change µs", 1),
+    "other_cpu_us_per_change": ("of the other edge, µs", 1),
     "ratio_to_floor": ("x floor", 1),
     "ratio_to_floor_stream": ("x floor-stream", 1),
     "deliveries_per_s": ("deliveries/s", 1),

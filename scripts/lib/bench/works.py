@@ -258,6 +258,17 @@ WORKS = {
         ],
         "notes": ["Two processes serve half of the clients each, on two ports, from one stream; CPU is that of both."],
     },
+    "W12": {
+        "what": "400 changes/s of who is there, in sessions of 10, 1,000 and 10,000 connected people; two edges",
+        "metric": "cpu_us_per_change",
+        "columns": ["other_cpu_us_per_change"],
+        "run": "examples",
+        "peers": EDGE,
+        "examples": [("crowd", ["--rounds", "ROUNDS"])],
+        "load": {},
+        "notes": ["A change is one user with a token coming (a whole handshake) or going. The other edge only hears of it. Everybody told: what a "
+                  "session is told is bounded by the second (presence.deliveries), not by the change."],
+    },
 }
 
 # Not a measurement: that the benchmark itself works. ./scripts/test runs it.
