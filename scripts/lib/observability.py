@@ -8,6 +8,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "compose" / "observability"
 DASHBOARD = FOLDER / "grafana" / "dashboards" / "herald.json"
 ALERTS = FOLDER / "alerts.yml"
+ALERT_TESTS = FOLDER / "alerts.test.yml"
 CONFIG = FOLDER / "prometheus.yml"
 README = ROOT / "README.md"
 

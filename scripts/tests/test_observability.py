@@ -25,6 +25,12 @@ class Queries(unittest.TestCase):
         self.assertGreater(len(asked), 60)
         self.assertEqual(observability.faults(asked, observability.documented(), "the README knows"), [])
 
+    def test_every_metric_of_the_readme_is_asked_for(self):
+        documented = observability.documented()
+        asked = {observability.whole(metric, documented) for _, query in observability.queries()
+                 for metric, _ in observability.selectors(query)}
+        self.assertEqual(set(documented) - asked, set(), "nobody would see these")
+
     def test_each_names_a_metric(self):
         for where, query in observability.queries():
             named = observability.selectors(query) or query.startswith("up{")
@@ -37,6 +43,9 @@ class Queries(unittest.TestCase):
         self.assertEqual(len(set(names)), len(names))
         for part in ("severity:", "summary:", "description:"):
             self.assertEqual(text.count(part), len(names), part)
+        # What makes them fire; promtool runs these in ./scripts/dashboard.
+        tried = re.findall(r"alertname=\"(\w+)\"", observability.ALERT_TESTS.read_text())
+        self.assertEqual(tried, names)
 
     def test_panels_have_a_place_of_their_own_and_the_provisioned_source(self):
         panels = json.loads(observability.DASHBOARD.read_text())["panels"]

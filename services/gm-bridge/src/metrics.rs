@@ -12,11 +12,17 @@ pub(crate) fn describe() {
         zeros(name, label, values);
     }
     for name in [
+        "herald_actions_lapsed_total",
         "herald_actions_lost_total",
+        "herald_batched_events_total",
+        "herald_batches_published_total",
+        "herald_commands_over_quota_total",
         "herald_events_published_total",
         "herald_gm_events_total",
         "herald_gm_heartbeats_total",
         "herald_gm_received_bytes_total",
+        "herald_messages_purged_total",
+        "herald_sessions_purged_total",
     ] {
         counter!(name).increment(0);
     }
@@ -27,6 +33,11 @@ pub(crate) fn describe() {
 
 /// What is of interest before it has ever happened, with each value of its label.
 const ZEROS: &[(&str, &str, &[&str])] = &[
+    ("herald_actions_total", "kind", &["start", "propose", "choose", "cancel", "lost"]),
+    ("herald_arena_inits_total", "cause", &["new", "silent"]),
+    ("herald_news_total", "outcome", &["published", "dropped", "failed"]),
+    ("herald_starts_total", "outcome", &["started", "refused", "unreachable", "unavailable"]),
+    ("herald_watch_counted_anew_total", "reason", &["disconnected", "halted", "unanswered", "not_watched"]),
     (
         "herald_stream_failures_total",
         "reason",

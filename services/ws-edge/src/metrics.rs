@@ -15,6 +15,14 @@ pub fn describe() {
     for name in UNLABELLED {
         counter!(*name).increment(0);
     }
+    for kind in ["events", "session"] {
+        for outcome in ["read", "nothing", "late", "unavailable"] {
+            counter!("herald_replay_requests_total", "kind" => kind, "outcome" => outcome).increment(0);
+        }
+        let _shown = histogram!("herald_replay_request_seconds", "kind" => kind);
+    }
+    // Where no route tells who is there, nothing is missing.
+    gauge!("herald_presence_complete").set(1.0);
     for kind in ["page", "snapshot", "proof"] {
         for reason in ["unavailable", "timeout"] {
             counter!("herald_history_failures_total", "kind" => kind, "reason" => reason).increment(0);
@@ -40,6 +48,8 @@ pub fn describe() {
 
 /// What is of interest before it has ever happened, with each value of its label.
 const ZEROS: &[(&str, &str, &[&str])] = &[
+    ("herald_aliases_dropped_total", "reason", &["too_many"]),
+    ("herald_auth_key_readings_total", "outcome", &["read", "failed"]),
     (
         "herald_auth_refused_total",
         "reason",
@@ -48,18 +58,34 @@ const ZEROS: &[(&str, &str, &[&str])] = &[
     ("herald_commands_refused_total", "reason", &["address", "user", "session"]),
     ("herald_connections_refused_total", "reason", &["accept", "half_open", "too_many", "opening", "handshakes"]),
     ("herald_feed_starts_total", "from", &["live", "snapshot", "replay", "ring", "history", "gap", "seek"]),
+    ("herald_files_total", "outcome", &["sent", "unchanged", "not_found", "busy", "refused"]),
+    (
+        "herald_forwarded_for_refused_total",
+        "reason",
+        &["malformed", "untrusted", "proxy_untrusted", "proxy_missing", "proxy_malformed", "proxy_late"],
+    ),
     ("herald_frames_delivered_total", "way", &["direct", "task"]),
     ("herald_gaps_total", "reason", &["trimmed", "epoch", "beyond", "removed"]),
+    ("herald_presence_changes_total", "by", &["own", "others"]),
+    ("herald_presence_frames_total", "event", &["herald.presence", "herald.join", "herald.leave"]),
+    ("herald_presence_refused_total", "reason", &["malformed", "too_many_edges", "too_many_sessions"]),
     ("herald_requests_refused_total", "reason", &["head_slow", "head_too_large", "head_malformed"]),
+    ("herald_shelf_cleared_total", "reason", &["disk", "disk_too_slow", "skipped"]),
     ("herald_skipped_events_total", "reason", &["not_utf8"]),
     ("herald_uplink_messages_total", "kind", UP),
     ("herald_words_refused_total", "reason", &["full", "total", "too_large", "gone"]),
     ("herald_words_total", "outcome", &["ok", "gone", "busy", "closed", "bad"]),
 ];
 
-/// What waits between clients and engines; nothing, where no route lets them speak.
+/// What waits, or is there, where a route wants such a thing; else nothing.
 const WAITING: &[&str] = &[
     "herald_newest_waiting_count",
+    "herald_presence_edges_count",
+    "herald_presence_persons_count",
+    "herald_presence_sessions_count",
+    "herald_presence_silence_seconds",
+    "herald_timed_replays_count",
+    "herald_uplink_unfinished_bytes",
     "herald_uplink_waiting_bytes",
     "herald_uplink_waiting_count",
     "herald_words_waiting_bytes",
@@ -69,7 +95,24 @@ const WAITING: &[&str] = &[
 const UP: &[&str] = &["text", "binary", "join", "leave"];
 
 /// What is of interest before it has ever happened, and has no label.
-const UNLABELLED: &[&str] = &["herald_superseded_connections_total", "herald_uplink_slowed_total"];
+const UNLABELLED: &[&str] = &[
+    "herald_admission_shared_total",
+    "herald_blocked_bytes_dropped_total",
+    "herald_conflated_frames_total",
+    "herald_history_lagging_reads_total",
+    "herald_history_shared_reads_total",
+    "herald_ignored_messages_total",
+    "herald_inbound_slowed_total",
+    "herald_newest_unsaid_total",
+    "herald_presence_coalesced_total",
+    "herald_presence_edges_lost_total",
+    "herald_presence_said_total",
+    "herald_presence_untold_frames_total",
+    "herald_presence_wholes_total",
+    "herald_shelf_refused_total",
+    "herald_superseded_connections_total",
+    "herald_uplink_slowed_total",
+];
 
 const COUNTERS: &[(&str, &str)] = &[
     ("herald_admission_allowed_total", "Times that an engine's yes let somebody in, by service"),
@@ -113,6 +156,7 @@ const COUNTERS: &[(&str, &str)] = &[
     ),
     ("herald_presence_changes_total", "Comings and goings of people, by whose clients they are: own or others"),
     ("herald_presence_coalesced_total", "Changes of who is there that clients were only told the sum of"),
+    ("herald_presence_edges_lost_total", "Other edges that fell silent without having said that they end"),
     ("herald_presence_frames_total", "Frames about who is there that were handed to connections, by event"),
     ("herald_presence_refused_total", "Messages about who is there that were not understood or not taken, by reason"),
     ("herald_presence_said_total", "Messages about who is there to other edges"),
@@ -148,15 +192,18 @@ const GAUGES: &[(&str, &str)] = &[
     ("herald_intake_pending_count", "Messages between the intake and the end of its stream"),
     ("herald_limited_keys_count", "Addresses, users or sessions whose rate is remembered, by limit"),
     ("herald_newest_waiting_count", "What waits to be said to other edges about newer connections"),
+    ("herald_presence_complete", "1 while this edge knows all there is to know of who is there"),
     ("herald_presence_edges_count", "Other edges that are heard of"),
     ("herald_presence_persons_count", "People who are there and known one by one, over all edges"),
     ("herald_presence_sessions_count", "Sessions in which anybody is, over all edges"),
+    ("herald_presence_silence_seconds", "How long nothing was heard of the other edge that was silent for longest"),
     ("herald_ring_bytes", "Memory of all rings"),
     ("herald_shelf_bytes", "What the shelf of a stream takes on the disk, by stream"),
     ("herald_shelf_looks_back", "1 while the shelf of a stream takes in what was stored before it began, by stream"),
     ("herald_shelf_messages", "Messages that the shelf of a stream spans, by stream"),
     ("herald_shelf_writing_count", "Parts of the shelf that wait to be written, by stream"),
     ("herald_timed_replays_count", "Connections that are shown the past in its own time, or may go back to it"),
+    ("herald_uplink_unfinished_bytes", "Messages of clients that have arrived in part, beyond 4 KiB of each"),
     ("herald_uplink_waiting_bytes", "What clients sent that waits for NATS"),
     ("herald_uplink_waiting_count", "Messages of clients, joins and leaves included, that wait for NATS"),
     ("herald_watched_sessions", "Sessions with a ring, by stream"),

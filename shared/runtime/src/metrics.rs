@@ -156,6 +156,7 @@ const MEANINGS: Meanings = Meanings {
 /// Says what all services' metrics mean, and names this build and process.
 pub(crate) fn describe(service: &'static str, instance: &str) {
     MEANINGS.describe();
+    zeros("herald_http_served_aborts_total", "reason", &["receiver gone", "idle", "body broke off"]);
     zeros("herald_nats_dropped_messages_total", "reason", &["slow_subscription"]);
     zeros("herald_spans_dropped_total", "reason", &["queue_full", "unreachable", "refused"]);
     counter!("herald_spans_exported_total").increment(0);

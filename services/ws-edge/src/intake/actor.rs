@@ -492,8 +492,18 @@ fn hold(rings: &impl Rings, suspended: &mut bool) {
     }
 }
 
+/// Why a consumer is begun anew.
+const RESTARTS: [&str; 9] =
+    ["not_created", "hole", "failed", "silent", "backlog", "no_head", "rewritten", "in_doubt", "reconnected"];
+
+fn restarts(stream: &str, reason: &'static str) -> Counter {
+    counter!("herald_intake_restarts_total", "stream" => stream.to_owned(), "reason" => reason)
+}
+
 impl Meters {
     fn new(stream: &str) -> Self {
+        // That there were none yet is worth knowing, too.
+        RESTARTS.iter().for_each(|reason| restarts(stream, reason).increment(0));
         let left_out = |reason: &'static str| counter!("herald_intake_skipped_messages_total", "stream" => stream.to_owned(), "reason" => reason);
         Self {
             stream: stream.to_owned(),
@@ -519,6 +529,6 @@ impl Meters {
             End::InDoubt => "in_doubt",
             End::Reconnected => "reconnected",
         };
-        counter!("herald_intake_restarts_total", "stream" => self.stream.clone(), "reason" => reason).increment(1);
+        restarts(&self.stream, reason).increment(1);
     }
 }

@@ -10,6 +10,7 @@ use herald_protocol::{
     InstanceId,
     presence::{Part, Person, PersonId, Said},
 };
+use metrics::counter;
 use tokio::time::Instant;
 
 use super::{
@@ -43,6 +44,8 @@ pub(super) struct Other {
     n: u64,
     /// Whether all of it is known up to there.
     known: bool,
+    /// When it was last heard of.
+    heard: Instant,
     /// Until when it counts, if it is not heard of.
     until: Instant,
     /// It has said that it ends: what comes after that is from before.
@@ -82,10 +85,12 @@ impl Others {
             self.used = self.used.with(slot);
             tracing::info!(edge = %said.edge, "another edge is heard of");
             let name = said.edge.clone();
-            let other = Other { slot, name, n: 0, known: false, until: now, ends: false, asked: None, gathering: None };
-            self.all.insert(life.clone(), other);
+            let (heard, until) = (now, now);
+            let (known, ends, asked, gathering) = (false, false, None, None);
+            self.all.insert(life.clone(), Other { slot, name, n: 0, known, heard, until, ends, asked, gathering });
         }
         let other = self.all.get_mut(life)?;
+        other.heard = now;
         if !other.ends {
             let counts = said.ends_ms.map_or(self.timeout, |ms| self.timeout.min(Duration::from_millis(ms)));
             (other.until, other.ends) = (now + counts, said.ends_ms.is_some());
@@ -105,7 +110,12 @@ impl Others {
         self.all.retain(|_, other| {
             let lives = now < other.until;
             if !lives {
-                tracing::info!(edge = %other.name, "nothing more is heard of another edge");
+                if other.ends {
+                    tracing::info!(edge = %other.name, "another edge has ended");
+                } else {
+                    tracing::warn!(edge = %other.name, "nothing more is heard of another edge");
+                    counter!("herald_presence_edges_lost_total").increment(1);
+                }
                 gone.push(other.slot);
             }
             lives
@@ -130,6 +140,12 @@ impl Others {
     /// Whether nothing is missing of any of them.
     pub(super) fn are_known(&self) -> bool {
         self.all.values().all(|other| other.known || other.ends)
+    }
+
+    /// How long nothing was heard of the one of which nothing was heard for longest, but those that said that they end.
+    pub(super) fn silence(&self, now: Instant) -> Duration {
+        let lives = self.all.values().filter(|other| !other.ends);
+        lives.map(|other| now.saturating_duration_since(other.heard)).max().unwrap_or_default()
     }
 
     /// How many there are.

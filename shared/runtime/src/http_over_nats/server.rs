@@ -33,6 +33,8 @@ use crate::{
 /// How long a drain waits for the server to have taken the subscription back. A few round trips; more only without a
 /// connection.
 const UNSUBSCRIBED_WITHIN: Duration = Duration::from_secs(2);
+/// Why a request is not executed.
+const DROPPED: [&str; 5] = ["overloaded", "no_reply_subject", "malformed", "expired", "gone"];
 
 /// So many times the rest of the messages that end a subscription is sent; each time, other instances get their share.
 const ROUNDS: usize = 64;
@@ -103,6 +105,10 @@ pub async fn serve(
     measured(gauge("herald_http_served_running_count"), &shared, move |shared| {
         most - shared.running.available_permits()
     });
+    for reason in DROPPED {
+        let service = label.clone();
+        metrics::counter!("herald_http_served_dropped_total", "service" => service, "reason" => reason).increment(0);
+    }
     let (drain, drained) = oneshot::channel();
     let taking = Taking { shared, requests, tasks: JoinSet::new() };
     let task: JoinHandle<usize> = tokio::spawn(taking.run(drained, tools));
@@ -357,6 +363,7 @@ impl Shared {
         response
     }
 
+    /// As one of [`DROPPED`].
     fn dropped(&self, reason: &'static str) {
         tracing::debug!(service = %self.service.name, reason, "request dropped unexecuted");
         let service = self.service.name.to_string();

@@ -44,6 +44,7 @@ impl EpochOwner {
     /// Begins to own the stream. Its life is `Unknown` until stream and buckets exist.
     #[must_use]
     pub fn spawn(nats: &Nats, stream: StreamSpec, buckets: Vec<BucketSpec>) -> Self {
+        metrics::counter!("herald_unreadable_messages_removed_total", "stream" => stream.name.clone()).increment(0);
         let life = watch::Sender::new(StreamLife::Unknown);
         let fault = watch::Sender::new(None);
         let subscribed = (life.subscribe(), fault.subscribe());
