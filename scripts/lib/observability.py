@@ -57,10 +57,12 @@ def whole(metric, known):
     return next((metric[:-len(end)] for end in OF_HISTOGRAMS if metric.endswith(end) and metric[:-len(end)] in known), metric)
 
 
-def documented():
-    """Metric: its labels, as the README's tables have them."""
+def documented(services=None):
+    """Metric: its labels, as the README's tables have them; of these services, or of all."""
     text, found = README.read_text(), {}
-    for table in re.findall(r"<!-- metrics:\S+ -->\n(.*?)<!-- /metrics:", text, re.DOTALL):
+    for service, table in re.findall(r"<!-- metrics:(\S+) -->\n(.*?)<!-- /metrics:", text, re.DOTALL):
+        if services is not None and service not in services:
+            continue
         for metric, labels in re.findall(r"^\| `(\w+)` \| ([^|]*?) ?\|", table, re.MULTILINE):
             found.setdefault(metric, set()).update(re.findall(r"`(\w+)`", labels))
     # Of the sentence below them.
