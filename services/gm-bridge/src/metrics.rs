@@ -26,6 +26,15 @@ pub(crate) fn describe() {
     ] {
         counter!(name).increment(0);
     }
+    let _shown = histogram!("herald_publish_seconds");
+    for request in ["start", "state", "propose", "choose"] {
+        let _shown = histogram!("herald_gm_request_seconds", "request" => request, "outcome" => "ok");
+    }
+    for request in ["propose", "choose"] {
+        for name in ["herald_gm_first_event_seconds", "herald_gm_stream_seconds"] {
+            let _shown = histogram!(name, "request" => request);
+        }
+    }
     for name in ["herald_actions_open_count", "herald_actions_running_count", "herald_gm_streams_count"] {
         gauge!(name).set(0.0);
     }

@@ -108,6 +108,7 @@ impl Forward {
             metrics::counter!("herald_forward_failures_total", "forward" => config.name.clone(), "reason" => reason)
                 .increment(0);
         }
+        let _shown = metrics::histogram!("herald_forward_seconds", "forward" => config.name.clone());
         Some(Self {
             name: config.name.as_str().into(),
             service: config.service.clone()?,

@@ -42,7 +42,9 @@ pub fn describe() {
         for name in ["herald_blocked_connections_count", "herald_watching_connections_count"] {
             gauge!(name, "transport" => transport).set(0.0);
         }
-        let _shown = histogram!("herald_blocked_lag_bytes", "transport" => transport);
+        for name in ["herald_blocked_lag_bytes", "herald_delivery_seconds"] {
+            let _shown = histogram!(name, "transport" => transport);
+        }
     }
 }
 

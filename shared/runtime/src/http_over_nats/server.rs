@@ -105,6 +105,7 @@ pub async fn serve(
     measured(gauge("herald_http_served_running_count"), &shared, move |shared| {
         most - shared.running.available_permits()
     });
+    let _shown = metrics::histogram!("herald_http_served_seconds", "service" => label.clone());
     for reason in DROPPED {
         let service = label.clone();
         metrics::counter!("herald_http_served_dropped_total", "service" => service, "reason" => reason).increment(0);
