@@ -87,6 +87,10 @@ class Prometheus:
         self.processes, self.url = processes, f"http://127.0.0.1:{port}"
         if not wait_until(lambda: get(f"{self.url}/-/ready")[0] == 200, READY_S, processes):
             raise Broken(f"prometheus was not ready within {READY_S} s")
+        # What it has not seen at rest has no rate. (It takes some seconds to find out what to scrape.)
+        scraped = sum(map(len, targets.values()))
+        if not wait_until(lambda: sum(self.ask("count(up > 0)")) >= scraped, READY_S, processes):
+            raise Broken(f"prometheus did not scrape {scraped} services within {READY_S} s")
 
     def ask(self, query):
         """The values of a query; none where it is not answered."""

@@ -22,7 +22,7 @@ pub fn describe() {
         let _shown = histogram!("herald_replay_request_seconds", "kind" => kind);
     }
     // Where no route tells who is there, nothing is missing.
-    gauge!("herald_presence_complete").set(1.0);
+    gauge!("herald_presence_complete_count").set(1.0);
     for kind in ["page", "snapshot", "proof"] {
         for reason in ["unavailable", "timeout"] {
             counter!("herald_history_failures_total", "kind" => kind, "reason" => reason).increment(0);
@@ -194,7 +194,7 @@ const GAUGES: &[(&str, &str)] = &[
     ("herald_intake_pending_count", "Messages between the intake and the end of its stream"),
     ("herald_limited_keys_count", "Addresses, users or sessions whose rate is remembered, by limit"),
     ("herald_newest_waiting_count", "What waits to be said to other edges about newer connections"),
-    ("herald_presence_complete", "1 while this edge knows all there is to know of who is there"),
+    ("herald_presence_complete_count", "1 while this edge knows all there is to know of who is there"),
     ("herald_presence_edges_count", "Other edges that are heard of"),
     ("herald_presence_persons_count", "People who are there and known one by one, over all edges"),
     ("herald_presence_sessions_count", "Sessions in which anybody is, over all edges"),

@@ -193,7 +193,7 @@ impl Book {
         gauge!("herald_presence_sessions_count").set(sessions as f64);
         gauge!("herald_presence_edges_count").set(self.others.count() as f64);
         gauge!("herald_presence_silence_seconds").set(self.others.silence(now).as_secs_f64());
-        gauge!("herald_presence_complete").set(if self.is_complete(now) { 1.0 } else { 0.0 });
+        gauge!("herald_presence_complete_count").set(if self.is_complete(now) { 1.0 } else { 0.0 });
         if !connected || self.ended {
             self.n += u64::from(!self.pending.is_empty());
             self.pending.clear();
