@@ -38,6 +38,11 @@ struct Sent {
     payload: Vec<u8>,
 }
 
+/// A connection's commands are worked off in turn: with this answer the server knows what was subscribed to before.
+async fn is_known(client: &async_nats::Client) {
+    client.request("$JS.API.INFO", "".into()).await.expect("the server has it");
+}
+
 /// Hears everything that is said on a server.
 struct Listener {
     heard: Arc<Mutex<Vec<Sent>>>,
@@ -48,7 +53,7 @@ impl Listener {
     async fn start(nats: &Nats) -> Self {
         let client = nats.client().await;
         let mut all = client.subscribe(">").await.expect("subscribed");
-        client.flush().await.expect("the server has it");
+        is_known(&client).await;
         let heard = Arc::<Mutex<Vec<Sent>>>::default();
         let keep = heard.clone();
         let task = tokio::spawn(async move {
@@ -450,7 +455,7 @@ async fn what_clients_and_engines_say_to_each_other_is_described() {
         let listener = Listener::start(&nats).await;
         let engine = nats.client().await;
         let mut heard = engine.subscribe("in.app.*.*").await.expect("subscribed");
-        engine.flush().await.expect("the server has it");
+        is_known(&engine).await;
         let mut next = async || heard.next().await.expect("a message").reply;
 
         let socket = ws::Client::connect(&edge.ws("/ws/s"), ws::V1).await;
