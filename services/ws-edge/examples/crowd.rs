@@ -98,9 +98,9 @@ async fn of_kind(options: &Options, v1: bool) {
     for size in &options.sizes {
         let people = stream::iter(0..*size).map(|number| {
             let address = edges[number % 2].address();
-            async move { Visitor::open(address, *size, &format!("there-{number}"), v1).await.stay() }
+            async move { Visitor::open(address, *size, &format!("there-{number}"), v1).await }
         });
-        crowd.extend(people.buffer_unordered(AT_ONCE).collect::<Vec<_>>().await);
+        crowd.extend(people.buffer_unordered(AT_ONCE).map(Visitor::stay).collect::<Vec<_>>().await);
     }
     let mut spent: Vec<Vec<[f64; 2]>> = vec![Vec::new(); options.sizes.len()];
     for round in 0..options.rounds {
