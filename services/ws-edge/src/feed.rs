@@ -209,7 +209,8 @@ impl Feed {
             notes: Arc::default(),
         };
         if let Target::Session(session) = target {
-            feed.sit(session);
+            // Whoever let it in has seen to it that the intake has come to where the session begins.
+            feed.sit(session, 0);
         }
         feed
     }
@@ -219,9 +220,11 @@ impl Feed {
         self.notes = notes.clone();
     }
 
-    fn sit(&mut self, session: &SessionId) {
+    /// Takes a place in a session's ring, which somebody has named from behind `after`.
+    fn sit(&mut self, session: &SessionId, after: u64) {
         let (listener, watches) = (self.listener.clone(), !self.follows);
-        self.seat = Some(self.sessions.attach(session, &self.view, listener, watches));
+        let behind = if session.is_fork() { after } else { 0 };
+        self.seat = Some(self.sessions.attach_behind(behind, session, &self.view, listener, watches));
     }
 
     /// How far it has come, if everything handed out was sent. `None` while something has yet to be handed out, which
@@ -300,7 +303,7 @@ impl Feed {
         self.ready.clear();
         if !here {
             self.seat = None;
-            self.sit(&session);
+            self.sit(&session, after);
         }
         true
     }

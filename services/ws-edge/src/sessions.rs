@@ -230,6 +230,20 @@ impl Sessions {
         listener: Weak<dyn Listener>,
         watches: bool,
     ) -> Seat {
+        self.attach_behind(0, session, view, listener, watches)
+    }
+
+    /// The same; where the ring has to be opened, it knows nothing up to `behind`, however far the intake is. For a fork that
+    /// somebody names before the intake has come to where it was made: what it begins with never comes by the intake.
+    #[must_use]
+    pub fn attach_behind(
+        self: &Arc<Self>,
+        behind: u64,
+        session: &SessionId,
+        view: &Arc<View>,
+        listener: Weak<dyn Listener>,
+        watches: bool,
+    ) -> Seat {
         let mut registry = lock(&self.registry);
         let now = registry.now;
         let new = || {
@@ -242,7 +256,7 @@ impl Sessions {
         let session = registry.sessions.entry(session.clone()).or_insert_with(new).clone();
         let mut state = lock(&session.state);
         // Read after the session is to be found: an event whose lookup missed it is at or below this position.
-        let at = self.position.load(Ordering::Acquire);
+        let at = self.position.load(Ordering::Acquire).max(behind);
         let room = if let Some(room) = state.rooms.iter_mut().position(|room| Arc::ptr_eq(room.log.view(), view)) {
             &mut state.rooms[room]
         } else {

@@ -235,6 +235,24 @@ fn what_is_held_back_is_bounded_and_the_chain_stays_true() {
 }
 
 #[test]
+fn the_ring_of_a_fork_begins_where_it_was_named_however_far_the_intake_is() {
+    let sessions = sessions(Duration::from_secs(60));
+    take(&sessions, [event("s", 1)]);
+    let fork = "fork-1";
+    let named = sessions.attach_behind(7, &id(fork), &view(Encoding::Plain), idle(), false);
+    assert_eq!(named.opening().map(|opening| (opening.floor, opening.head)), Some((7, 7)));
+    // What it begins with, up to the third, comes by history alone, and so does what follows up to where it was named.
+    take(&sessions, [event("s", 2), event("s", 3), event(fork, 6)]);
+    assert!(matches!(named.read(1, 1, 9, 999, 1), SeatRead::Behind { floor: 7, .. }));
+    take(&sessions, [event(fork, 9)]);
+    let SeatRead::Frames { frames, .. } = named.read(1, 7, 9, 999, 1) else { panic!("the ring goes on") };
+    assert_eq!(frames.iter().map(|frame| frame.seq).collect::<Vec<_>>(), [9]);
+    // Who comes in later finds it open.
+    let other = sessions.attach_behind(99, &id(fork), &view(Encoding::Plain), idle(), true);
+    assert_eq!(other.opening().map(|opening| (opening.floor, opening.head)), Some((7, 9)));
+}
+
+#[test]
 fn who_does_not_listen_any_more_is_cleared_from_the_list() {
     let sessions = sessions(Duration::from_secs(60));
     let reader = Arc::new(Reader { most: 9, ..Reader::default() });
