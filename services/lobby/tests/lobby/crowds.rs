@@ -83,11 +83,8 @@ async fn of_two_thousand_changes_at_once_none_is_lost_and_viewers_end_on_the_tru
                 shown(viewer).iter().map(|status| status["players"].as_array().map_or(0, Vec::len)).collect();
             assert!(members.is_sorted(), "{members:?}");
         }
-        assert_eq!(revisions(&world, &id).await.len(), {
-            let revisions = revisions(&world, &id).await;
-            assert!(revisions.windows(2).all(|pair| pair[0] < pair[1]), "revisions go back: {revisions:?}");
-            revisions.len()
-        });
+        let revisions = revisions(&world, &id).await;
+        assert!(revisions.windows(2).all(|pair| pair[0] < pair[1]), "revisions go back: {revisions:?}");
         let (mut written, mut changes) = (0.0, 0.0);
         for lobby in &world.lobbies {
             written += lobby.metric("herald_lobby_commits_total", &["outcome=\"written\""]).await;

@@ -103,10 +103,10 @@ async fn what_could_not_be_done_is_said_and_was_not_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lobby_waits_for_its_server_and_a_session_that_nobody_touches_goes() {
+async fn a_lobby_waits_for_its_server_and_makes_what_is_its_own() {
     within(MINUTE * 2, async {
         let mut nats = Nats::reserve(NatsOptions::default());
-        let mut lobby = Lobby::new(&nats).set("sweep.every", "200ms").spawn();
+        let mut lobby = Lobby::new(&nats).spawn();
         lobby.wait_not_ready(SOON).await;
         nats.resume().await;
         lobby.wait_ready(SOON).await;
