@@ -12,6 +12,7 @@
 mod end;
 mod look;
 mod probes;
+mod room;
 mod seat;
 #[cfg(test)]
 mod tests;
@@ -561,48 +562,5 @@ impl Session {
                 None => listening.iter().for_each(Entry::dismiss),
             }
         }
-    }
-}
-
-impl Room {
-    const fn new(log: Log) -> Self {
-        Self {
-            log,
-            fresh: Vec::new(),
-            listening: Vec::new(),
-            stopped: false,
-            left: 0,
-            seats: 0,
-            watchers: 0,
-            empty_since: None,
-        }
-    }
-
-    /// Whoever was dismissed reads again from its cursor: nothing is left to be offered.
-    fn dismiss_all(&mut self) {
-        self.fresh.clear();
-        std::mem::take(&mut self.listening).iter().for_each(Entry::dismiss);
-        (self.left, self.stopped) = (0, false);
-    }
-
-    /// One entry is known to be left: once half of them are, they are cleared away.
-    fn one_left(&mut self) {
-        self.left += 1;
-        if self.left > 8 && self.left * 2 > self.listening.len() {
-            self.listening.retain(Entry::is_current);
-            self.left = 0;
-        }
-    }
-}
-
-impl Entry {
-    fn dismiss(&self) {
-        if let Some(listener) = self.listener.upgrade() {
-            listener.dismiss(self.token);
-        }
-    }
-
-    fn is_current(&self) -> bool {
-        self.listener.upgrade().is_some_and(|listener| listener.is_current(self.token))
     }
 }
