@@ -6,7 +6,7 @@ import subprocess
 
 from bench.stage import Failed, ROOT
 
-PROGRAMS = ("sim", "gm-bridge", "ws-edge")
+PROGRAMS = ("sim", "gm-bridge", "ws-edge", "lobby")
 
 
 def folder(profile):

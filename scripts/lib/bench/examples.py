@@ -15,6 +15,7 @@ EXAMPLES = {
     "comeback": ("ws-edge", "2,000 sockets come back at once to an edge that has nothing of their sessions in memory"),
     "durability": ("herald-runtime", "what is stored per second and how soon, single publishes and batches, by how often NATS syncs"),
     "flood": ("ws-edge", "what floods cost those who watch, beside what it costs to share a machine with them"),
+    "load": ("lobby", "what the lobby carries: labyrinths, joins, readiness to viewers, a hot session, idle viewers, long lists"),
     "players": ("gm-bridge", "how many players one NATS, one bridge and one edge carry; from Game Master or engine to the client"),
     "presence": ("ws-edge", "what it costs to know who is there when somebody comes or goes, by how many are there"),
     "slow": ("ws-edge", "what clients that never read cost those who do: from publishing to arrival, with and without"),
