@@ -94,9 +94,8 @@ impl Sweeper {
     async fn sweep(&mut self) -> Result<(), SweepError> {
         self.lobby.sessions.tidy();
         let era = self.lobby.era.now().await?;
-        let oldest = clock::now_ms().saturating_sub(self.life_ms);
-        let over =
-            |entry: &Entry<Session>| entry.record.is_over(era) || (self.life_ms > 0 && entry.written_ms < oldest);
+        let (life_ms, now_ms) = (self.life_ms, clock::now_ms());
+        let over = |entry: &Entry<Session>| is_due(entry, era, life_ms, now_ms);
         let (gone, there): (Vec<_>, Vec<_>) =
             self.lobby.all.see(|entries| entries.values().cloned().partition(over)).await?;
         metrics::sessions(there.len());
@@ -229,6 +228,11 @@ impl Sweeper {
     }
 }
 
+/// Whether a session's era is over, or it was not touched for as long as it lives; 0: for ever.
+fn is_due(entry: &Entry<Session>, era: u64, life_ms: u64, now_ms: u64) -> bool {
+    entry.record.is_over(era) || (life_ms > 0 && now_ms.saturating_sub(entry.written_ms) > life_ms)
+}
+
 /// Does all of them, some at a time. What fails is logged, and done the next time.
 async fn all(work: impl Iterator<Item = impl Future<Output = Result<(), SweepError>>>) {
     stream::iter(work)
@@ -238,4 +242,23 @@ async fn all(work: impl Iterator<Item = impl Future<Output = Result<(), SweepErr
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "something was not put in order"),
         })
         .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::tests::session;
+
+    #[test]
+    fn a_session_goes_with_its_era_or_when_nobody_has_touched_it_for_as_long_as_it_lives() {
+        let entry = |session: Session| Entry { record: session.into(), revision: 7, written_ms: 10_000 };
+        let mut destroyed = session();
+        destroyed.destroy();
+        let (alive, destroyed) = (entry(session()), entry(destroyed));
+        assert!(!is_due(&alive, 1, 0, u64::MAX), "without a limit it lives for ever");
+        assert!(!is_due(&alive, 0, 0, 10_000), "its era began after that was read");
+        assert!(is_due(&alive, 2, 0, 10_000) && is_due(&destroyed, 1, 0, 10_000));
+        assert!(!is_due(&alive, 1, 5_000, 15_000) && is_due(&alive, 1, 5_000, 15_001));
+        assert!(!is_due(&alive, 1, 5_000, 9_000), "a clock that is behind ends nothing");
+    }
 }
