@@ -94,13 +94,16 @@ async fn of_kind(options: &Options, v1: bool) {
     let _engine = Engine::start(&nats).await;
     let mut edges = [edge(&nats).await, edge(&nats).await];
     let ids = edges.each_mut().map(|edge| edge.process().id());
-    let mut crowd = Vec::new();
+    let mut crowd = JoinSet::new();
     for size in &options.sizes {
         let people = stream::iter(0..*size).map(|number| {
             let address = edges[number % 2].address();
             async move { Visitor::open(address, *size, &format!("there-{number}"), v1).await }
         });
-        crowd.extend(people.buffer_unordered(AT_ONCE).map(Visitor::stay).collect::<Vec<_>>().await);
+        let mut people = people.buffer_unordered(AT_ONCE);
+        while let Some(visitor) = people.next().await {
+            crowd.spawn(visitor.stay());
+        }
     }
     let mut spent: Vec<Vec<[f64; 2]>> = vec![Vec::new(); options.sizes.len()];
     for round in 0..options.rounds {
@@ -144,6 +147,8 @@ async fn edge(nats: &Nats) -> Service {
              [[ws-edge.listeners.routes]]\npath = \"/ws/{{sid}}\"\nroots = [\"gm\"]\n"
         ))
         .set("socket.heartbeat", "1h")
+        // The first ping comes after a part of that, and nobody answers it.
+        .set("socket.heartbeat_timeout", "1h")
         .set("limits.handshakes", 0)
         .set("limits.handshakes_per_address", 0)
         .set("limits.connections_per_address", 0)
@@ -223,14 +228,20 @@ impl Visitor {
         Self(socket)
     }
 
-    /// Stays, and takes whatever it is told, for as long as the returned task lives.
-    fn stay(self) -> tokio::task::JoinHandle<()> {
-        tokio::spawn(async move { self.take().await })
+    /// Stays, and takes whatever it is told.
+    async fn stay(self) {
+        let last = self.take().await;
+        // Who was to stay would be missed below, and nobody would know why.
+        println!("somebody was sent away: {}", String::from_utf8_lossy(&last).escape_debug());
     }
 
-    async fn take(mut self) {
-        let mut taken = [0; 512];
-        while self.0.read(&mut taken).await.is_ok_and(|read| read > 0) {}
+    /// What was taken last.
+    async fn take(mut self) -> Vec<u8> {
+        let (mut taken, mut last) = ([0; 512], Vec::new());
+        while let Ok(read @ 1..) = self.0.read(&mut taken).await {
+            last = taken[..read].to_vec();
+        }
+        last
     }
 
     /// Goes as browsers do.
